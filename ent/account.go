@@ -29,6 +29,8 @@ type Account struct {
 	OwnerID uuid.UUID `json:"owner_id,omitempty"`
 	// OrgID holds the value of the "org_id" field.
 	OrgID *uuid.UUID `json:"org_id,omitempty"`
+	// AgentID holds the value of the "agent_id" field.
+	AgentID *uuid.UUID `json:"agent_id,omitempty"`
 	// DebitsPending holds the value of the "debits_pending" field.
 	DebitsPending money.USDC `json:"debits_pending,omitempty"`
 	// DebitsPosted holds the value of the "debits_posted" field.
@@ -47,7 +49,7 @@ func (*Account) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case account.FieldOrgID:
+		case account.FieldOrgID, account.FieldAgentID:
 			values[i] = &sql.NullScanner{S: new(uuid.UUID)}
 		case account.FieldChainID, account.FieldDebitsPending, account.FieldDebitsPosted, account.FieldCreditsPosted, account.FieldHoldsUntil, account.FieldVersion:
 			values[i] = new(sql.NullInt64)
@@ -108,6 +110,13 @@ func (_m *Account) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.OrgID = new(uuid.UUID)
 				*_m.OrgID = *value.S.(*uuid.UUID)
+			}
+		case account.FieldAgentID:
+			if value, ok := values[i].(*sql.NullScanner); !ok {
+				return fmt.Errorf("unexpected type %T for field agent_id", values[i])
+			} else if value.Valid {
+				_m.AgentID = new(uuid.UUID)
+				*_m.AgentID = *value.S.(*uuid.UUID)
 			}
 		case account.FieldDebitsPending:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
@@ -189,6 +198,11 @@ func (_m *Account) String() string {
 	builder.WriteString(", ")
 	if v := _m.OrgID; v != nil {
 		builder.WriteString("org_id=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.AgentID; v != nil {
+		builder.WriteString("agent_id=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteString(", ")

@@ -63,6 +63,20 @@ func (_c *AccountCreate) SetNillableOrgID(v *uuid.UUID) *AccountCreate {
 	return _c
 }
 
+// SetAgentID sets the "agent_id" field.
+func (_c *AccountCreate) SetAgentID(v uuid.UUID) *AccountCreate {
+	_c.mutation.SetAgentID(v)
+	return _c
+}
+
+// SetNillableAgentID sets the "agent_id" field if the given value is not nil.
+func (_c *AccountCreate) SetNillableAgentID(v *uuid.UUID) *AccountCreate {
+	if v != nil {
+		_c.SetAgentID(*v)
+	}
+	return _c
+}
+
 // SetDebitsPending sets the "debits_pending" field.
 func (_c *AccountCreate) SetDebitsPending(v money.USDC) *AccountCreate {
 	_c.mutation.SetDebitsPending(v)
@@ -298,6 +312,10 @@ func (_c *AccountCreate) createSpec() (*Account, *sqlgraph.CreateSpec) {
 		_spec.SetField(account.FieldOrgID, field.TypeUUID, value)
 		_node.OrgID = &value
 	}
+	if value, ok := _c.mutation.AgentID(); ok {
+		_spec.SetField(account.FieldAgentID, field.TypeUUID, value)
+		_node.AgentID = &value
+	}
 	if value, ok := _c.mutation.DebitsPending(); ok {
 		_spec.SetField(account.FieldDebitsPending, field.TypeInt64, value)
 		_node.DebitsPending = value
@@ -491,6 +509,9 @@ func (u *AccountUpsertOne) UpdateNewValues() *AccountUpsertOne {
 		}
 		if _, exists := u.create.mutation.OrgID(); exists {
 			s.SetIgnore(account.FieldOrgID)
+		}
+		if _, exists := u.create.mutation.AgentID(); exists {
+			s.SetIgnore(account.FieldAgentID)
 		}
 	}))
 	return u
@@ -825,6 +846,9 @@ func (u *AccountUpsertBulk) UpdateNewValues() *AccountUpsertBulk {
 			}
 			if _, exists := b.mutation.OrgID(); exists {
 				s.SetIgnore(account.FieldOrgID)
+			}
+			if _, exists := b.mutation.AgentID(); exists {
+				s.SetIgnore(account.FieldAgentID)
 			}
 		}
 	}))

@@ -177,6 +177,9 @@ func (_u *AccountUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if _u.mutation.OrgIDCleared() {
 		_spec.ClearField(account.FieldOrgID, field.TypeUUID)
 	}
+	if _u.mutation.AgentIDCleared() {
+		_spec.ClearField(account.FieldAgentID, field.TypeUUID)
+	}
 	if value, ok := _u.mutation.DebitsPending(); ok {
 		_spec.SetField(account.FieldDebitsPending, field.TypeInt64, value)
 	}
@@ -405,6 +408,9 @@ func (_u *AccountUpdateOne) sqlSave(ctx context.Context) (_node *Account, err er
 	}
 	if _u.mutation.OrgIDCleared() {
 		_spec.ClearField(account.FieldOrgID, field.TypeUUID)
+	}
+	if _u.mutation.AgentIDCleared() {
+		_spec.ClearField(account.FieldAgentID, field.TypeUUID)
 	}
 	if value, ok := _u.mutation.DebitsPending(); ok {
 		_spec.SetField(account.FieldDebitsPending, field.TypeInt64, value)

@@ -1425,6 +1425,7 @@ type AccountMutation struct {
 	addchain_id       *int64
 	owner_id          *uuid.UUID
 	org_id            *uuid.UUID
+	agent_id          *uuid.UUID
 	debits_pending    *money.USDC
 	adddebits_pending *money.USDC
 	debits_posted     *money.USDC
@@ -1758,6 +1759,55 @@ func (m *AccountMutation) ResetOrgID() {
 	delete(m.clearedFields, account.FieldOrgID)
 }
 
+// SetAgentID sets the "agent_id" field.
+func (m *AccountMutation) SetAgentID(u uuid.UUID) {
+	m.agent_id = &u
+}
+
+// AgentID returns the value of the "agent_id" field in the mutation.
+func (m *AccountMutation) AgentID() (r uuid.UUID, exists bool) {
+	v := m.agent_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAgentID returns the old "agent_id" field's value of the Account entity.
+// If the Account object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccountMutation) OldAgentID(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAgentID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAgentID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAgentID: %w", err)
+	}
+	return oldValue.AgentID, nil
+}
+
+// ClearAgentID clears the value of the "agent_id" field.
+func (m *AccountMutation) ClearAgentID() {
+	m.agent_id = nil
+	m.clearedFields[account.FieldAgentID] = struct{}{}
+}
+
+// AgentIDCleared returns if the "agent_id" field was cleared in this mutation.
+func (m *AccountMutation) AgentIDCleared() bool {
+	_, ok := m.clearedFields[account.FieldAgentID]
+	return ok
+}
+
+// ResetAgentID resets all changes to the "agent_id" field.
+func (m *AccountMutation) ResetAgentID() {
+	m.agent_id = nil
+	delete(m.clearedFields, account.FieldAgentID)
+}
+
 // SetDebitsPending sets the "debits_pending" field.
 func (m *AccountMutation) SetDebitsPending(value money.USDC) {
 	m.debits_pending = &value
@@ -2072,7 +2122,7 @@ func (m *AccountMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *AccountMutation) Fields() []string {
-	fields := make([]string, 0, 10)
+	fields := make([]string, 0, 11)
 	if m.created_at != nil {
 		fields = append(fields, account.FieldCreatedAt)
 	}
@@ -2087,6 +2137,9 @@ func (m *AccountMutation) Fields() []string {
 	}
 	if m.org_id != nil {
 		fields = append(fields, account.FieldOrgID)
+	}
+	if m.agent_id != nil {
+		fields = append(fields, account.FieldAgentID)
 	}
 	if m.debits_pending != nil {
 		fields = append(fields, account.FieldDebitsPending)
@@ -2121,6 +2174,8 @@ func (m *AccountMutation) Field(name string) (ent.Value, bool) {
 		return m.OwnerID()
 	case account.FieldOrgID:
 		return m.OrgID()
+	case account.FieldAgentID:
+		return m.AgentID()
 	case account.FieldDebitsPending:
 		return m.DebitsPending()
 	case account.FieldDebitsPosted:
@@ -2150,6 +2205,8 @@ func (m *AccountMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldOwnerID(ctx)
 	case account.FieldOrgID:
 		return m.OldOrgID(ctx)
+	case account.FieldAgentID:
+		return m.OldAgentID(ctx)
 	case account.FieldDebitsPending:
 		return m.OldDebitsPending(ctx)
 	case account.FieldDebitsPosted:
@@ -2203,6 +2260,13 @@ func (m *AccountMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetOrgID(v)
+		return nil
+	case account.FieldAgentID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAgentID(v)
 		return nil
 	case account.FieldDebitsPending:
 		v, ok := value.(money.USDC)
@@ -2347,6 +2411,9 @@ func (m *AccountMutation) ClearedFields() []string {
 	if m.FieldCleared(account.FieldOrgID) {
 		fields = append(fields, account.FieldOrgID)
 	}
+	if m.FieldCleared(account.FieldAgentID) {
+		fields = append(fields, account.FieldAgentID)
+	}
 	return fields
 }
 
@@ -2363,6 +2430,9 @@ func (m *AccountMutation) ClearField(name string) error {
 	switch name {
 	case account.FieldOrgID:
 		m.ClearOrgID()
+		return nil
+	case account.FieldAgentID:
+		m.ClearAgentID()
 		return nil
 	}
 	return fmt.Errorf("unknown Account nullable field %s", name)
@@ -2386,6 +2456,9 @@ func (m *AccountMutation) ResetField(name string) error {
 		return nil
 	case account.FieldOrgID:
 		m.ResetOrgID()
+		return nil
+	case account.FieldAgentID:
+		m.ResetAgentID()
 		return nil
 	case account.FieldDebitsPending:
 		m.ResetDebitsPending()

@@ -59,23 +59,23 @@ func init() {
 	accountFields := schema.Account{}.Fields()
 	_ = accountFields
 	// accountDescDebitsPending is the schema descriptor for debits_pending field.
-	accountDescDebitsPending := accountFields[4].Descriptor()
+	accountDescDebitsPending := accountFields[5].Descriptor()
 	// account.DefaultDebitsPending holds the default value on creation for the debits_pending field.
 	account.DefaultDebitsPending = money.USDC(accountDescDebitsPending.Default.(int64))
 	// accountDescDebitsPosted is the schema descriptor for debits_posted field.
-	accountDescDebitsPosted := accountFields[5].Descriptor()
+	accountDescDebitsPosted := accountFields[6].Descriptor()
 	// account.DefaultDebitsPosted holds the default value on creation for the debits_posted field.
 	account.DefaultDebitsPosted = money.USDC(accountDescDebitsPosted.Default.(int64))
 	// accountDescCreditsPosted is the schema descriptor for credits_posted field.
-	accountDescCreditsPosted := accountFields[6].Descriptor()
+	accountDescCreditsPosted := accountFields[7].Descriptor()
 	// account.DefaultCreditsPosted holds the default value on creation for the credits_posted field.
 	account.DefaultCreditsPosted = money.USDC(accountDescCreditsPosted.Default.(int64))
 	// accountDescHoldsUntil is the schema descriptor for holds_until field.
-	accountDescHoldsUntil := accountFields[7].Descriptor()
+	accountDescHoldsUntil := accountFields[8].Descriptor()
 	// account.DefaultHoldsUntil holds the default value on creation for the holds_until field.
 	account.DefaultHoldsUntil = accountDescHoldsUntil.Default.(int64)
 	// accountDescVersion is the schema descriptor for version field.
-	accountDescVersion := accountFields[8].Descriptor()
+	accountDescVersion := accountFields[9].Descriptor()
 	// account.DefaultVersion holds the default value on creation for the version field.
 	account.DefaultVersion = accountDescVersion.Default.(int64)
 	// accountDescID is the schema descriptor for id field.

@@ -43,6 +43,15 @@ func Movements(token common.Address, logs []types.Log) []Movement {
 	return out
 }
 
+// MovementsOf is Movements over the logs of one receipt.
+func MovementsOf(token common.Address, logs []*types.Log) []Movement {
+	flat := make([]types.Log, len(logs))
+	for i, l := range logs {
+		flat[i] = *l
+	}
+	return Movements(token, flat)
+}
+
 func usedNonce(token common.Address, before, transfer types.Log, from common.Address) *common.Hash {
 	if before.Address != token || before.TxHash != transfer.TxHash || before.Index+1 != transfer.Index ||
 		len(before.Topics) != 3 || before.Topics[0] != TopicAuthorizationUsed || common.BytesToAddress(before.Topics[1][12:]) != from {

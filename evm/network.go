@@ -95,3 +95,6 @@ func (n Network) CAIP2() string { return fmt.Sprintf("eip155:%d", n.ChainID) }
 func (n Network) Domain() Domain {
 	return Domain{Name: n.DomainName, Version: n.DomainVersion, ChainID: new(big.Int).SetUint64(n.ChainID), Token: n.USDC}
 }
+
+// Uint256 is v as a 32-byte big-endian word, the form in which contracts hash numbers.
+func Uint256(v uint64) []byte { return new(big.Int).SetUint64(v).FillBytes(make([]byte, 32)) }

@@ -25,6 +25,8 @@ const (
 	FieldOwnerID = "owner_id"
 	// FieldOrgID holds the string denoting the org_id field in the database.
 	FieldOrgID = "org_id"
+	// FieldAgentID holds the string denoting the agent_id field in the database.
+	FieldAgentID = "agent_id"
 	// FieldDebitsPending holds the string denoting the debits_pending field in the database.
 	FieldDebitsPending = "debits_pending"
 	// FieldDebitsPosted holds the string denoting the debits_posted field in the database.
@@ -47,6 +49,7 @@ var Columns = []string{
 	FieldChainID,
 	FieldOwnerID,
 	FieldOrgID,
+	FieldAgentID,
 	FieldDebitsPending,
 	FieldDebitsPosted,
 	FieldCreditsPosted,
@@ -136,6 +139,11 @@ func ByOwnerID(opts ...sql.OrderTermOption) OrderOption {
 // ByOrgID orders the results by the org_id field.
 func ByOrgID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldOrgID, opts...).ToFunc()
+}
+
+// ByAgentID orders the results by the agent_id field.
+func ByAgentID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldAgentID, opts...).ToFunc()
 }
 
 // ByDebitsPending orders the results by the debits_pending field.

@@ -76,6 +76,11 @@ func OrgID(v uuid.UUID) predicate.Account {
 	return predicate.Account(sql.FieldEQ(FieldOrgID, v))
 }
 
+// AgentID applies equality check predicate on the "agent_id" field. It's identical to AgentIDEQ.
+func AgentID(v uuid.UUID) predicate.Account {
+	return predicate.Account(sql.FieldEQ(FieldAgentID, v))
+}
+
 // DebitsPending applies equality check predicate on the "debits_pending" field. It's identical to DebitsPendingEQ.
 func DebitsPending(v money.USDC) predicate.Account {
 	vc := int64(v)
@@ -292,6 +297,56 @@ func OrgIDIsNil() predicate.Account {
 // OrgIDNotNil applies the NotNil predicate on the "org_id" field.
 func OrgIDNotNil() predicate.Account {
 	return predicate.Account(sql.FieldNotNull(FieldOrgID))
+}
+
+// AgentIDEQ applies the EQ predicate on the "agent_id" field.
+func AgentIDEQ(v uuid.UUID) predicate.Account {
+	return predicate.Account(sql.FieldEQ(FieldAgentID, v))
+}
+
+// AgentIDNEQ applies the NEQ predicate on the "agent_id" field.
+func AgentIDNEQ(v uuid.UUID) predicate.Account {
+	return predicate.Account(sql.FieldNEQ(FieldAgentID, v))
+}
+
+// AgentIDIn applies the In predicate on the "agent_id" field.
+func AgentIDIn(vs ...uuid.UUID) predicate.Account {
+	return predicate.Account(sql.FieldIn(FieldAgentID, vs...))
+}
+
+// AgentIDNotIn applies the NotIn predicate on the "agent_id" field.
+func AgentIDNotIn(vs ...uuid.UUID) predicate.Account {
+	return predicate.Account(sql.FieldNotIn(FieldAgentID, vs...))
+}
+
+// AgentIDGT applies the GT predicate on the "agent_id" field.
+func AgentIDGT(v uuid.UUID) predicate.Account {
+	return predicate.Account(sql.FieldGT(FieldAgentID, v))
+}
+
+// AgentIDGTE applies the GTE predicate on the "agent_id" field.
+func AgentIDGTE(v uuid.UUID) predicate.Account {
+	return predicate.Account(sql.FieldGTE(FieldAgentID, v))
+}
+
+// AgentIDLT applies the LT predicate on the "agent_id" field.
+func AgentIDLT(v uuid.UUID) predicate.Account {
+	return predicate.Account(sql.FieldLT(FieldAgentID, v))
+}
+
+// AgentIDLTE applies the LTE predicate on the "agent_id" field.
+func AgentIDLTE(v uuid.UUID) predicate.Account {
+	return predicate.Account(sql.FieldLTE(FieldAgentID, v))
+}
+
+// AgentIDIsNil applies the IsNil predicate on the "agent_id" field.
+func AgentIDIsNil() predicate.Account {
+	return predicate.Account(sql.FieldIsNull(FieldAgentID))
+}
+
+// AgentIDNotNil applies the NotNil predicate on the "agent_id" field.
+func AgentIDNotNil() predicate.Account {
+	return predicate.Account(sql.FieldNotNull(FieldAgentID))
 }
 
 // DebitsPendingEQ applies the EQ predicate on the "debits_pending" field.

@@ -49,6 +49,7 @@ var (
 		{Name: "chain_id", Type: field.TypeInt64},
 		{Name: "owner_id", Type: field.TypeUUID},
 		{Name: "org_id", Type: field.TypeUUID, Nullable: true},
+		{Name: "agent_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "debits_pending", Type: field.TypeInt64, Default: 0},
 		{Name: "debits_posted", Type: field.TypeInt64, Default: 0},
 		{Name: "credits_posted", Type: field.TypeInt64, Default: 0},
@@ -564,7 +565,7 @@ func init() {
 	TransfersTable.Annotation.Checks = map[string]string{
 		"transfer_accounts": "debit_id <> credit_id",
 		"transfer_amounts":  "amount > 0 AND posted >= 0 AND posted <= amount",
-		"transfer_ends":     "(status = 'posted') = (posted > 0)",
+		"transfer_ends":     "((status = 'posted') = (posted > 0))",
 	}
 	UsagesTable.Annotation = &entsql.Annotation{}
 	UsagesTable.Annotation.Checks = map[string]string{

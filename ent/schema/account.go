@@ -22,7 +22,9 @@ func (Account) Fields() []ent.Field {
 		field.Int64("chain_id").Immutable(),
 		// owner_id is the agent of a wallet, the session of a session account, and zero for the platform's own.
 		field.UUID("owner_id", uuid.UUID{}).Immutable(),
+		// org_id and agent_id say whose wallet or session it is; the platform's own accounts have neither.
 		field.UUID("org_id", uuid.UUID{}).Optional().Nillable().Immutable(),
+		field.UUID("agent_id", uuid.UUID{}).Optional().Nillable().Immutable(),
 		amount("debits_pending"), amount("debits_posted"), amount("credits_posted"),
 		// holds_until (unix seconds) is the last moment at which a hold may be made: a session's expiry while it is
 		// open, 0 when it is not. The rule stands here so that one locked row decides a hold.
@@ -84,7 +86,7 @@ func (Transfer) Annotations() []schema.Annotation {
 	return []schema.Annotation{entsql.Annotation{Checks: map[string]string{
 		"transfer_amounts":  "amount > 0 AND posted >= 0 AND posted <= amount",
 		"transfer_accounts": "debit_id <> credit_id",
-		"transfer_ends":     "(status = 'posted') = (posted > 0)",
+		"transfer_ends":     "((status = 'posted') = (posted > 0))",
 	}}}
 }
 

@@ -1,0 +1,40 @@
+package core
+
+import (
+	"context"
+	"math/big"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"bursar/evm"
+	"bursar/money"
+)
+
+// Chain is what the domain needs from a network. Errors are the sentinels of package evm; anything else means
+// that the node gave no usable answer, so the outcome is unknown.
+type Chain interface {
+	// Network names the chain and its token.
+	Network() evm.Network
+	// Head is the newest block.
+	Head(ctx context.Context) (evm.Block, error)
+	// BlockByNumber returns evm.ErrNotFound above the head.
+	BlockByNumber(ctx context.Context, number uint64) (evm.Block, error)
+	// Movements lists the USDC movements of the blocks from..to, both included, in chain order.
+	Movements(ctx context.Context, from, to uint64) ([]evm.Movement, error)
+	// BalanceOf is an address's USDC at a block; 0 means the newest.
+	BalanceOf(ctx context.Context, a common.Address, block uint64) (money.USDC, error)
+	// AuthorizationUsed says whether the token has executed or cancelled an authorization.
+	AuthorizationUsed(ctx context.Context, from common.Address, nonce common.Hash) (bool, error)
+	// NonceAt is the next nonce of an account, counting mined transactions only.
+	NonceAt(ctx context.Context, a common.Address) (uint64, error)
+	// EtherOf is an address's ether in wei.
+	EtherOf(ctx context.Context, a common.Address) (*big.Int, error)
+	// Fees suggests a price for the next blocks.
+	Fees(ctx context.Context) (evm.Fees, error)
+	// Send hands signed bytes to the network. nil and evm.ErrKnown mean that it has them.
+	Send(ctx context.Context, raw []byte) error
+	// Receipt returns evm.ErrNotFound while the transaction is not mined.
+	Receipt(ctx context.Context, hash common.Hash) (evm.Receipt, error)
+	// Simulate runs a call on the newest state; evm.ErrReverted carries the reason.
+	Simulate(ctx context.Context, from common.Address, c evm.Call) error
+}

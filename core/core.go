@@ -1,0 +1,100 @@
+// Package core is the domain: every rule, every transaction, every event. Doors (REST, GraphQL, jobs) call it
+// and hold no rule of their own.
+package core
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"time"
+
+	"bursar/core/ledger"
+	"bursar/money"
+	"bursar/pay"
+)
+
+// Clock tells the time. time.Now is named in server.go only, so that tests own it.
+type Clock func() time.Time
+
+// Deps is everything that core takes from outside.
+type Deps struct {
+	DB        *DB
+	Chain     Chain
+	Clock     Clock
+	Log       *slog.Logger
+	Protocols []pay.Protocol // in order of preference
+	Upstream  *http.Client   // reaches paid services; see NewUpstream
+
+	MasterKey   []byte            // 32 bytes; seals the keyset that seals the wallets' keys
+	JWTSecret   []byte            // at least 32 bytes; signs logins
+	PlatformKey *ecdsa.PrivateKey // holds the deposits of all sessions and pays for session calls
+	RelayerKey  *ecdsa.PrivateKey // carries authorizations and grants gas; holds ether only
+	GasGrantWei *big.Int          // ether given to a wallet at its first funding; nil or zero: none
+	MaxPayment  money.USDC        // no single call may cost more, whatever its policy says
+}
+
+// Core is the domain's services, in reading order.
+type Core struct {
+	Auth         *Auth         // credentials → Principal
+	APIKeys      *APIKeys      // programs' credentials
+	Agents       *Agents       // wallets with a policy
+	Policies     *Policies     // what an agent may spend
+	Departments  *Departments  // groups of agents with a budget
+	Payments     *Payments     // Fetch: the main job
+	Sessions     *Sessions     // prepaid balances
+	Operations   *Operations   // on-chain sends
+	Funding      *Funding      // money in and out, and the watcher
+	Transactions *Transactions // history
+	Balances     *Balances     // figures, live
+	Books        *Books        // the audit
+}
+
+// New builds the services and starts the ledger's batch, which ends with ctx.
+func New(ctx context.Context, d Deps) (*Core, error) {
+	s, err := newStore(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	c := &Core{}
+	c.Auth = &Auth{s}
+	c.APIKeys = &APIKeys{s}
+	c.Balances = &Balances{s}
+	c.Departments = &Departments{s}
+	c.Operations = &Operations{s}
+	c.Funding = &Funding{store: s, operations: c.Operations}
+	c.Sessions = &Sessions{store: s, operations: c.Operations, funding: c.Funding}
+	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
+	c.Policies = &Policies{s}
+	c.Payments = &Payments{store: s, sessions: c.Sessions}
+	c.Transactions = &Transactions{s}
+	c.Books = &Books{s}
+	return c, nil
+}
+
+// store is what the services share.
+type store struct {
+	db        *DB
+	chain     Chain
+	clock     Clock
+	log       *slog.Logger
+	protocols []pay.Protocol
+	upstream  *http.Client
+	keys      *keyring
+	jwtSecret []byte
+	batch     *ledger.Batch
+	bus       *Bus
+	platform  ledger.Platform
+	gasGrant  *big.Int
+	maxPay    money.USDC
+}
+
+// Ready reports whether the database and the chain answer.
+func (c *Core) Ready(ctx context.Context) error {
+	if err := c.Auth.db.Ping(ctx); err != nil {
+		return err
+	}
+	_, err := c.Auth.chain.Head(ctx)
+	return err
+}

@@ -1,0 +1,151 @@
+package core
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"entgo.io/ent/dialect"
+	entsql "entgo.io/ent/dialect/sql"
+	"github.com/google/uuid"
+	_ "github.com/lib/pq"  // driver "postgres"
+	_ "modernc.org/sqlite" // driver "sqlite"
+
+	"bursar/core/ledger"
+	"bursar/ent"
+	"bursar/ent/migrate"
+)
+
+// Pool sizes. SQLite has one writer by nature; the readers never wait for it in WAL mode.
+const (
+	sqliteReaders    = 4
+	postgresMaxConns = 32
+)
+
+// DB is the database in its two roles. On PostgreSQL both are one pool.
+type DB struct {
+	Dialect string // dialect.Postgres or dialect.SQLite
+	URL     string
+
+	read, write       *sql.DB
+	readEnt, writeEnt *ent.Client
+}
+
+// OpenDB opens databaseURL and brings its schema up to date: "postgres://…", or the path of an SQLite file.
+func OpenDB(ctx context.Context, databaseURL string) (*DB, error) {
+	db := &DB{Dialect: dialect.SQLite, URL: databaseURL}
+	var err error
+	if strings.HasPrefix(databaseURL, "postgres://") || strings.HasPrefix(databaseURL, "postgresql://") {
+		db.Dialect = dialect.Postgres
+		db.write, err = open("postgres", databaseURL, postgresMaxConns)
+		db.read = db.write
+	} else {
+		if db.write, err = open("sqlite", sqliteDSN(databaseURL, "immediate"), 1); err == nil {
+			db.read, err = open("sqlite", sqliteDSN(databaseURL, "deferred"), sqliteReaders)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	db.writeEnt = ent.NewClient(ent.Driver(entsql.OpenDB(db.Dialect, db.write)))
+	db.readEnt = ent.NewClient(ent.Driver(entsql.OpenDB(db.Dialect, db.read)))
+	if err := migrate.Up(ctx, db.write, db.Dialect); err != nil {
+		return nil, fmt.Errorf("core: database %s: %w", redacted(databaseURL), err)
+	}
+	return db, nil
+}
+
+func open(driver, dsn string, conns int) (*sql.DB, error) {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return nil, fmt.Errorf("core: open database: %w", err)
+	}
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// sqliteDSN carries every pragma, because database/sql opens connections at will. synchronous=FULL: in WAL mode
+// NORMAL loses acknowledged commits when the power goes. Without immediate transactions a read followed by a
+// write fails with BUSY whatever the time-out.
+func sqliteDSN(path, lock string) string {
+	q := url.Values{}
+	for _, p := range []string{"foreign_keys(1)", "journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)"} {
+		q.Add("_pragma", p)
+	}
+	q.Set("_txlock", lock)
+	q.Set("_time_format", "sqlite")
+	return "file:" + path + "?" + q.Encode()
+}
+
+func redacted(databaseURL string) string {
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		return "(unreadable URL)"
+	}
+	return u.Redacted()
+}
+
+// begin opens a transaction that may write.
+func (db *DB) begin(ctx context.Context) (ledger.Tx, error) {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return ledger.Tx{}, fmt.Errorf("core: begin: %w", err)
+	}
+	conn := entsql.NewDriver(db.Dialect, entsql.Conn{ExecQuerier: tx})
+	return ledger.Tx{SQL: tx, Client: ent.NewClient(ent.Driver(conn)), Dialect: db.Dialect}, nil
+}
+
+// Ping reports whether the database answers.
+func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
+
+// Close closes the pools.
+func (db *DB) Close() error {
+	err := db.write.Close()
+	if db.read != db.write {
+		if e := db.read.Close(); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// bind writes a statement's parameters in the database's own way; statements say $1, $2.
+func (db *DB) bind(query string) string {
+	if db.Dialect == dialect.SQLite {
+		return strings.ReplaceAll(query, "$", "?")
+	}
+	return query
+}
+
+// snapshot are the options of a transaction that reads at one moment. An SQLite reader always does.
+func (db *DB) snapshot() *sql.TxOptions {
+	if db.Dialect == dialect.Postgres {
+		return &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+	}
+	return nil
+}
+
+// maxInactive is how many deactivated agents one run of the drain job serves.
+const maxInactive = 50
+
+// inactiveWithMoney lists deactivated agents whose wallets have something free, and no drain under way.
+func (db *DB) inactiveWithMoney(ctx context.Context, chainID uint64) ([]uuid.UUID, error) {
+	rows, err := db.read.QueryContext(ctx, db.bind(`SELECT g.id FROM agents g JOIN accounts a ON a.owner_id = g.id AND a.kind = 'wallet' AND a.chain_id = $1
+		WHERE NOT g.active AND a.credits_posted - a.debits_posted - a.debits_pending > 0 LIMIT $2`), int64(chainID), maxInactive)
+	if err != nil {
+		return nil, fmt.Errorf("core: inactive agents: %w", err)
+	}
+	defer rows.Close()
+	var ids []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("core: inactive agents: %w", err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}

@@ -1,0 +1,84 @@
+// Package policy decides whether a charge is allowed. It is pure: limits, usage and a charge go in, a verdict
+// comes out. The caller asks it inside the transaction that makes the hold, so that no two calls can both
+// pass under one limit.
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"bursar/money"
+)
+
+// Policy is what one agent may spend. A nil limit means none; amounts are atomic units.
+type Policy struct {
+	SpendingCap    *money.USDC // lifetime
+	DailyLimit     *money.USDC // UTC calendar day
+	MonthlyLimit   *money.USDC // UTC calendar month
+	PerCallMax     *money.USDC
+	Allowed        []string // empty: every service
+	Blocked        []string // wins over Allowed
+	RequireSession bool
+}
+
+// Rule names what a denial came from; the names are part of the API.
+type Rule string
+
+// The rules, in the order in which they are asked.
+const (
+	RuleBlocked        Rule = "blocked_services"
+	RuleAllowed        Rule = "allowed_services"
+	RuleRequireSession Rule = "require_session"
+	RulePerCall        Rule = "per_call_max"
+	RuleTokenPerCall   Rule = "max_per_transaction"
+	RuleDaily          Rule = "daily"
+	RuleMonthly        Rule = "monthly"
+	RuleCap            Rule = "spending_cap"
+	RuleDepartment     Rule = "department_budget"
+	RuleTokenDaily     Rule = "token_daily"
+	RuleTokenMonthly   Rule = "token_monthly"
+)
+
+// Denial is the verdict "no". Current, Requested and Max are set for limits.
+type Denial struct {
+	Rule                    Rule
+	Message                 string
+	Current, Requested, Max money.USDC
+}
+
+func (d *Denial) Error() string { return d.Message }
+
+// Forbidden reports whether the denial is about where or how the agent may spend, not about how much.
+func (d *Denial) Forbidden() bool {
+	return d.Rule == RuleBlocked || d.Rule == RuleAllowed || d.Rule == RuleRequireSession
+}
+
+// CheckService asks the rules that need no price, before the network is touched. It returns nil or a *Denial.
+func (p Policy) CheckService(service string, inSession bool) error {
+	matches := func(rule string) bool { return Matches(rule, service) }
+	switch {
+	case slices.ContainsFunc(p.Blocked, matches):
+		return &Denial{Rule: RuleBlocked, Message: fmt.Sprintf("Service %s is blocked by the agent's policy", service)}
+	case len(p.Allowed) > 0 && !slices.ContainsFunc(p.Allowed, matches):
+		return &Denial{Rule: RuleAllowed, Message: fmt.Sprintf("Service %s is not in the agent's allowed services", service)}
+	case p.RequireSession && !inSession:
+		return &Denial{Rule: RuleRequireSession, Message: "The agent's policy requires a session"}
+	}
+	return nil
+}
+
+// Matches reports whether a rule of a policy names the service: by the full host (with or without a port), by
+// its registrable domain or a parent of it, or by that domain's first label ("exa" for api.exa.ai).
+func Matches(rule, service string) bool {
+	rule, service = strings.ToLower(strings.TrimSpace(rule)), strings.ToLower(service)
+	if rule == "" {
+		return false
+	}
+	host, _, _ := strings.Cut(service, ":")
+	if rule == service || rule == host || strings.HasSuffix(host, "."+rule) {
+		return true
+	}
+	labels := strings.Split(host, ".")
+	return len(labels) >= 2 && labels[len(labels)-2] == rule
+}

@@ -1,0 +1,156 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	entsql "entgo.io/ent/dialect/sql"
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"bursar/core/ledger"
+	"bursar/ent"
+	"bursar/ent/event"
+)
+
+// Tx is a database transaction with its one timestamp and the news to tell after its commit. No network call
+// may happen inside one.
+type Tx struct {
+	*ent.Client
+	Now time.Time // UTC
+
+	raw  ledger.Tx // zero inside a ledger unit, whose moves are judged already
+	news []News
+}
+
+const (
+	maxTxTries = 3 // for serialization failures and deadlocks
+)
+
+var errNoRows = errors.New("sql: no rows in result set")
+
+// inTx runs fn in one transaction, again when the database asks for it, and publishes its news after the commit.
+func (s *store) inTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	var err error
+	for range maxTxTries {
+		var news []News
+		if news, err = s.tryTx(ctx, fn); err == nil {
+			s.bus.Publish(news...)
+			return nil
+		}
+		if !retryable(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) ([]News, error) {
+	raw, err := s.db.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx := &Tx{Client: raw.Client, Now: s.now(), raw: raw}
+	if err := fn(ctx, tx); err != nil {
+		return nil, errors.Join(err, ignoreDone(raw.SQL.Rollback()))
+	}
+	if err := raw.SQL.Commit(); err != nil {
+		return nil, fmt.Errorf("core: commit: %w", err)
+	}
+	return tx.news, nil
+}
+
+// now is the clock in the precision that both databases keep.
+func (s *store) now() time.Time { return s.clock().UTC().Truncate(time.Microsecond) }
+
+// ignoreDone drops the rollback error of a transaction that the database has ended itself.
+func ignoreDone(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || err.Error() == "sql: transaction has already been committed or rolled back" {
+		return nil
+	}
+	return err
+}
+
+func retryable(err error) bool {
+	var e *pq.Error
+	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")
+}
+
+// move applies ledger moves in this transaction. A refusal is returned as an error, so that the caller's whole
+// transaction is given up.
+func (tx *Tx) move(ctx context.Context, moves ...ledger.Move) (ledger.Result, error) {
+	r, err := ledger.Apply(ctx, tx.raw, tx.Now, []ledger.Unit{{Moves: moves}})
+	if err != nil {
+		return ledger.Result{}, err
+	}
+	if r[0].Err != nil {
+		return ledger.Result{}, r[0].Err
+	}
+	if !r[0].Repeated {
+		tx.balances(r[0])
+	}
+	return r[0], nil
+}
+
+// commit puts moves and the rows that belong to them into the ledger's batch, and publishes the news after the
+// commit. also may be nil. A refusal is returned as an error; nothing has moved then.
+func (s *store) commit(ctx context.Context, moves []ledger.Move, also func(ctx context.Context, tx *Tx, r ledger.Result) error) (ledger.Result, error) {
+	var news []News
+	u := ledger.Unit{Moves: moves, Also: func(ctx context.Context, c *ent.Client, r ledger.Result) error {
+		tx := &Tx{Client: c, Now: s.now()}
+		tx.balances(r)
+		if also != nil {
+			if err := also(ctx, tx, r); err != nil {
+				return err
+			}
+		}
+		news = tx.news // a unit that is tried again tells the news of its last try only
+		return nil
+	}}
+	r, err := s.batch.Do(ctx, u)
+	if err != nil {
+		return ledger.Result{}, err
+	}
+	if r.Err != nil {
+		return ledger.Result{}, r.Err
+	}
+	s.bus.Publish(news...)
+	return r, nil
+}
+
+// balances tells of every wallet and session account that a unit touched.
+func (tx *Tx) balances(r ledger.Result) {
+	for _, a := range r.Accounts {
+		if a.Kind != ledger.Wallet && a.Kind != ledger.Session {
+			continue
+		}
+		tx.news = append(tx.news, News{Kind: BalanceChanged, OrgID: a.OrgID, AgentID: a.AgentID, SubjectID: a.ID, Account: &a})
+		if a.Kind == ledger.Session {
+			tx.news = append(tx.news, News{Kind: SessionChanged, OrgID: a.OrgID, AgentID: a.AgentID, SubjectID: a.OwnerID})
+		}
+	}
+}
+
+// sessionChanged tells of a change of a session's state, and keeps a row of it.
+func (tx *Tx) sessionChanged(ctx context.Context, s *ent.Session) error {
+	return tx.tell(ctx, SessionChanged, event.KindSessionChanged, s.OrgID, s.AgentID, s.ID)
+}
+
+// paymentSettled tells that a payment has reached its end, and keeps a row of it.
+func (tx *Tx) paymentSettled(ctx context.Context, t *ent.Transaction) error {
+	return tx.tell(ctx, PaymentSettled, event.KindPaymentSettled, t.OrgID, t.AgentID, t.ID)
+}
+
+func (tx *Tx) tell(ctx context.Context, kind NewsKind, stored event.Kind, org, agent, subject uuid.UUID) error {
+	tx.news = append(tx.news, News{Kind: kind, OrgID: org, AgentID: agent, SubjectID: subject})
+	return tx.Event.Create().SetOrgID(org).SetKind(stored).SetAgentID(agent).SetSubjectID(subject).SetCreatedAt(tx.Now).Exec(ctx)
+}
+
+// audit remembers who did what to a key or a credential.
+func (tx *Tx) audit(ctx context.Context, p Principal, action string, subject uuid.UUID) error {
+	return tx.AuditLog.Create().SetOrgID(p.OrgID).SetUserID(p.UserID).SetAction(action).SetSubjectID(subject).SetCreatedAt(tx.Now).Exec(ctx)
+}
+
+func desc() entsql.OrderTermOption { return entsql.OrderDesc() }

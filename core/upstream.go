@@ -1,0 +1,181 @@
+package core
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"code.dny.dev/ssrf"
+	"golang.org/x/net/publicsuffix"
+
+	"bursar/pay"
+)
+
+// Bounds of a call to a paid service.
+const (
+	dialTimeout     = 10 * time.Second
+	defaultTimeout  = 30 * time.Second
+	minTimeout      = time.Second
+	maxTimeout      = 60 * time.Second
+	maxUpstreamBody = 10 << 20 // bytes of an answer
+	maxUpstreamHead = 64 << 10 // bytes of an answer's header
+	maxURLLength    = 2048
+	maxIdlePerHost  = 64
+)
+
+// NewUpstream makes the client that reaches paid services: public addresses only, judged at the moment of the
+// dial so that a name cannot change in between; no proxy from the environment; redirects are never followed,
+// because a proof of payment must not reach a stranger. allow lists address:port pairs that may be dialled
+// although they are private (the demo service, tests).
+func NewUpstream(allow []netip.AddrPort) *http.Client {
+	guard := ssrf.New(ssrf.WithAnyPort())
+	dialer := &net.Dialer{Timeout: dialTimeout, Control: func(network, address string, c syscall.RawConn) error {
+		if ap, err := netip.ParseAddrPort(address); err == nil {
+			for _, a := range allow {
+				if a.Addr().Unmap() == ap.Addr().Unmap() && (a.Port() == 0 || a.Port() == ap.Port()) {
+					return nil
+				}
+			}
+		}
+		return guard.Safe(network, address, c)
+	}}
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext: dialer.DialContext, TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true,
+			MaxIdleConnsPerHost: maxIdlePerHost, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: maxUpstreamHead,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// target is a checked URL and what policies and history call it.
+type target struct {
+	url     *url.URL
+	host    string // with the port when it is not the scheme's own
+	service string // registrable domain, or the host itself
+}
+
+func parseTarget(text string) (target, error) {
+	if text == "" {
+		return target{}, E(InvalidRequest, "url is required")
+	}
+	if len(text) > maxURLLength {
+		return target{}, E(InvalidRequest, "url is longer than %d characters", maxURLLength)
+	}
+	u, err := url.Parse(text)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Opaque != "" {
+		return target{}, E(InvalidRequest, "url must be an absolute http or https URL")
+	}
+	if u.User != nil {
+		return target{}, E(InvalidRequest, "url must not carry credentials")
+	}
+	u.Fragment = ""
+	t := target{url: u, host: strings.ToLower(u.Host)}
+	t.service = t.host
+	if _, err := netip.ParseAddr(u.Hostname()); err != nil {
+		if domain, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(u.Hostname())); err == nil {
+			t.service = domain
+		}
+	}
+	return t, nil
+}
+
+// endpoint is the target as history keeps it: without the query, which may hold secrets.
+func (t target) endpoint() string { return t.url.Scheme + "://" + t.host + t.url.EscapedPath() }
+
+// hopByHop are the headers that belong to one connection (RFC 9110 section 7.6.1), and those that are ours to
+// set. They are removed in both directions.
+var hopByHop = []string{
+	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade", "Host", "Content-Length",
+}
+
+// cleanRequestHeader is what of the agent's header goes to the service: never a proof of payment of its own
+// making, nor a credential for this server.
+func cleanRequestHeader(h http.Header) http.Header {
+	out := h.Clone()
+	if out == nil {
+		out = http.Header{}
+	}
+	dropConnectionHeaders(out)
+	pay.StripPaymentHeaders(out)
+	if ours(strings.TrimSpace(strings.TrimPrefix(out.Get("Authorization"), "Bearer "))) {
+		out.Del("Authorization")
+	}
+	for name, values := range out {
+		for _, v := range values {
+			if ours(v) {
+				out.Del(name)
+				break
+			}
+		}
+	}
+	if out.Get("User-Agent") == "" {
+		out.Set("User-Agent", "bursar")
+	}
+	return out
+}
+
+func ours(secret string) bool {
+	for _, prefix := range []string{prefixLive, prefixTest, prefixAgnic, "agnic_at_"} {
+		if strings.HasPrefix(secret, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func dropConnectionHeaders(h http.Header) {
+	for _, named := range h.Values("Connection") {
+		for name := range strings.SplitSeq(named, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range hopByHop {
+		h.Del(name)
+	}
+}
+
+// send makes one request and reads the whole answer. Its errors are *Error; a failure says nothing about
+// whether the service acted.
+func (s *store) send(ctx context.Context, r *pay.Request) (*pay.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, r.Method, r.URL, bytes.NewReader(r.Body))
+	if err != nil {
+		return nil, E(InvalidRequest, "The request cannot be sent: bad method or URL")
+	}
+	req.Header = r.Header.Clone()
+	resp, err := s.upstream.Do(req)
+	if err != nil {
+		return nil, upstreamError(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxUpstreamBody+1))
+	if err != nil {
+		return nil, upstreamError(err)
+	}
+	if len(body) > maxUpstreamBody {
+		return nil, E(ServiceFailed, "The service's answer is larger than %d bytes", maxUpstreamBody)
+	}
+	dropConnectionHeaders(resp.Header)
+	return &pay.Response{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+}
+
+func upstreamError(err error) error {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedPort), errors.Is(err, ssrf.ErrProhibitedNetwork):
+		return &Error{Code: InvalidRequest, Message: "url points at a private or reserved address", Err: err}
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return &Error{Code: Timeout, Message: "The service did not answer in time", Err: err}
+	}
+	return &Error{Code: ServiceFailed, Message: "The service could not be reached", Err: fmt.Errorf("upstream: %w", err)}
+}
