@@ -94,9 +94,15 @@ func (db *DB) begin(ctx context.Context) (ledger.Tx, error) {
 	if err != nil {
 		return ledger.Tx{}, fmt.Errorf("core: begin: %w", err)
 	}
-	conn := entsql.NewDriver(db.Dialect, entsql.Conn{ExecQuerier: tx})
+	conn := nested{entsql.NewDriver(db.Dialect, entsql.Conn{ExecQuerier: tx})}
 	return ledger.Tx{SQL: tx, Client: ent.NewClient(ent.Driver(conn)), Dialect: db.Dialect}, nil
 }
+
+// nested is an ent driver inside a transaction that is open already: ent's own statements join it.
+type nested struct{ *entsql.Driver }
+
+// Tx joins the open transaction.
+func (n nested) Tx(context.Context) (dialect.Tx, error) { return dialect.NopTx(n.Driver), nil }
 
 // Ping reports whether the database answers.
 func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }

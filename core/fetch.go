@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -113,7 +114,7 @@ func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*Fetc
 	case err != nil:
 		return nil, err
 	}
-	return f.pay(ctx, sendCtx, c, quote)
+	return f.pay(ctx, c, quote)
 }
 
 func clampTimeout(d time.Duration) time.Duration {
@@ -202,7 +203,7 @@ func (f *Payments) allowedNetwork(p Principal) error {
 }
 
 // pay takes the cheapest offer: reserve, sign, send once, and book what the answer tells.
-func (f *Payments) pay(ctx, sendCtx context.Context, c *call, q pay.Quote) (*FetchResult, error) {
+func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult, error) {
 	offer := q.Offers[0]
 	if c.in.MaxCost != nil && offer.Amount > *c.in.MaxCost {
 		return nil, E(CostExceedsMax, "Price %s exceeds the maximum of %s", offer.Amount.CostUSD(), c.in.MaxCost.RemainingUSD())
@@ -234,8 +235,10 @@ func (f *Payments) pay(ctx, sendCtx context.Context, c *call, q pay.Quote) (*Fet
 	if err := q.Protocol.Attach(paid, offer, proof); err != nil {
 		return nil, f.giveUp(ctx, t, err)
 	}
-	// From here on the money may be gone, whatever happens: the books outlive the caller.
-	resp, sendErr := f.send(context.WithoutCancel(sendCtx), paid) //nolint:contextcheck // deliberate, see above
+	// From here on the money may be gone, whatever happens: the request and the books outlive the caller.
+	paidCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), clampTimeout(c.in.Timeout))
+	defer stop()
+	resp, sendErr := f.sendOnce(paidCtx, paid)
 	bookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterPayment)
 	defer cancel()
 	return f.book(bookCtx, c, t, q.Protocol, offer, resp, sendErr)
@@ -292,13 +295,19 @@ func (f *Payments) giveUp(ctx context.Context, t *ent.Transaction, cause error) 
 	return errors.Join(AsError(cause), f.release(ctx, t, "The proof could not be made"))
 }
 
+// family is a protocol's name without its version: "x402" for "x402-v2".
+func family(protocol string) string {
+	name, _, _ := strings.Cut(protocol, "-v")
+	return name
+}
+
 // result describes the answer to a call for which nothing was paid, or what the payment cost.
 func (f *Payments) result(ctx context.Context, c *call, resp *pay.Response, t *ent.Transaction) (*FetchResult, error) {
 	r := &FetchResult{
 		Status: resp.Status, Header: resp.Header, Body: resp.Body, Agent: c.agent, Service: c.target.service, Method: NotPaid, Payment: t,
 	}
 	if t != nil {
-		r.Paid, r.Cost, r.Network, r.Scheme, r.Method = true, t.Quoted, t.Network, t.Scheme, t.Protocol
+		r.Paid, r.Cost, r.Network, r.Scheme, r.Method = true, t.Quoted, t.Network, t.Scheme, family(t.Protocol)
 	}
 	if c.session != nil {
 		if t != nil {

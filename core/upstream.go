@@ -148,25 +148,36 @@ func dropConnectionHeaders(h http.Header) {
 // send makes one request and reads the whole answer. Its errors are *Error; a failure says nothing about
 // whether the service acted.
 func (s *store) send(ctx context.Context, r *pay.Request) (*pay.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, r.Method, r.URL, bytes.NewReader(r.Body))
+	return s.roundTrip(ctx, r, bytes.NewReader(r.Body))
+}
+
+// sendOnce is send for a request that carries a proof. net/http repeats a request by itself when a reused
+// connection breaks and the body can be had again; this body cannot, so the proof leaves at most once.
+func (s *store) sendOnce(ctx context.Context, r *pay.Request) (*pay.Response, error) {
+	return s.roundTrip(ctx, r, struct{ io.Reader }{bytes.NewReader(r.Body)})
+}
+
+func (s *store) roundTrip(ctx context.Context, r *pay.Request, body io.Reader) (*pay.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, r.Method, r.URL, body)
 	if err != nil {
 		return nil, E(InvalidRequest, "The request cannot be sent: bad method or URL")
 	}
+	req.ContentLength = int64(len(r.Body))
 	req.Header = r.Header.Clone()
 	resp, err := s.upstream.Do(req)
 	if err != nil {
 		return nil, upstreamError(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxUpstreamBody+1))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxUpstreamBody+1))
 	if err != nil {
 		return nil, upstreamError(err)
 	}
-	if len(body) > maxUpstreamBody {
+	if len(answer) > maxUpstreamBody {
 		return nil, E(ServiceFailed, "The service's answer is larger than %d bytes", maxUpstreamBody)
 	}
 	dropConnectionHeaders(resp.Header)
-	return &pay.Response{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return &pay.Response{Status: resp.StatusCode, Header: resp.Header, Body: answer}, nil
 }
 
 func upstreamError(err error) error {

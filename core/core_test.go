@@ -1,0 +1,34 @@
+package core_test
+
+import (
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"bursar/core/coretest"
+	"bursar/money"
+)
+
+func TestFundingIsSeenOnceAndGrantsGasOnce(t *testing.T) {
+	w := coretest.New(t)
+	p, _ := w.User("dev@example.com")
+	a := w.Agent(p, "Research Bot", 5*money.One)
+	if a.Wallet.Posted != 5*money.One || a.Wallet.Available != 5*money.One {
+		t.Fatalf("wallet %+v", a.Wallet)
+	}
+	w.Settle()
+	hash := w.Net.Fund(common.HexToAddress(a.Address), 2*money.One)
+	for range 2 {
+		r, err := w.Core.Funding.Fund(w.Ctx, p, a.ID, hash.Hex(), 2*money.One)
+		if err != nil || !r.Funded || r.GasSponsored {
+			t.Fatalf("%+v %v", r, err)
+		}
+	}
+	wei, err := w.Net.Client.EtherOf(w.Ctx, common.HexToAddress(a.Address))
+	if err != nil || wei.Cmp(w.Deps.GasGrantWei) != 0 {
+		t.Fatalf("gas %v %v", wei, err)
+	}
+	w.Balanced()
+}
+
+func address(text string) common.Address { return common.HexToAddress(text) }

@@ -1,0 +1,76 @@
+package coretest
+
+import (
+	"math/big"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"bursar/evm"
+	"bursar/money"
+	"bursar/pay"
+	"bursar/pay/paytest"
+)
+
+// Seller is a paid service that settles on the world's chain.
+type Seller struct {
+	*paytest.Service
+	PayTo common.Address
+}
+
+// Seller starts a paid service whose facilitator settles each proof that it serves.
+func (w *World) Seller(price money.USDC) *Seller {
+	w.T.Helper()
+	key, err := crypto.GenerateKey()
+	w.no(err)
+	facilitator := crypto.PubkeyToAddress(key.PublicKey)
+	w.Net.Ether(facilitator, big.NewInt(1e18))
+	payTo := common.BigToAddress(new(big.Int).SetBytes(crypto.Keccak256(facilitator[:])))
+	var mu sync.Mutex
+	settle := func(r *http.Request, p pay.Proof) (common.Hash, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		n := w.Net.Client
+		nonce, err := n.NonceAt(r.Context(), facilitator)
+		if err != nil {
+			return common.Hash{}, err
+		}
+		fees, err := n.Fees(r.Context())
+		if err != nil {
+			return common.Hash{}, err
+		}
+		call := evm.Call{To: n.Network().USDC, Data: evm.TransferWithAuthorizationData(p.Authorization, p.Signature), Gas: 150_000}
+		if err := n.Simulate(r.Context(), facilitator, call); err != nil {
+			return common.Hash{}, err
+		}
+		raw, hash, err := evm.SignTx(key, n.Network().ChainID, nonce, fees, call)
+		if err != nil {
+			return common.Hash{}, err
+		}
+		if err := n.Send(r.Context(), raw); err != nil {
+			return common.Hash{}, err
+		}
+		for {
+			if got, err := n.Receipt(r.Context(), hash); err == nil {
+				if !got.OK {
+					return hash, evm.ErrReverted
+				}
+				return hash, nil
+			}
+			select {
+			case <-r.Context().Done():
+				return hash, r.Context().Err()
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+	}
+	return &Seller{
+		PayTo: payTo,
+		Service: paytest.New(w.T, paytest.Options{
+			Network: w.Net.Client.Network(), PayTo: payTo, Clock: w.Clock.Now, Price: price, Settle: settle,
+		}),
+	}
+}
