@@ -145,3 +145,15 @@ func (b *Books) wallet(ctx context.Context, a *Audit, v *ent.Agent, s ledger.Sta
 	}
 	return nil
 }
+
+// Check is the audit as a job: a difference is an error that names it.
+func (b *Books) Check(ctx context.Context) error {
+	a, err := b.Audit(ctx)
+	if err != nil {
+		return err
+	}
+	if len(a.Differences) > 0 {
+		return fmt.Errorf("core: the books do not balance: %d differences, first: %s", len(a.Differences), a.Differences[0])
+	}
+	return nil
+}

@@ -88,8 +88,8 @@ func redacted(databaseURL string) string {
 	return u.Redacted()
 }
 
-// begin opens a transaction that may write.
-func (db *DB) begin(ctx context.Context) (ledger.Tx, error) {
+// Begin opens a transaction that may write.
+func (db *DB) Begin(ctx context.Context) (ledger.Tx, error) {
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return ledger.Tx{}, fmt.Errorf("core: begin: %w", err)

@@ -21,10 +21,11 @@ const (
 
 // News says that something has changed, after the commit. The database is the truth; news only makes readers look.
 type News struct {
-	Kind           NewsKind
-	OrgID, AgentID uuid.UUID
-	SubjectID      uuid.UUID     // the account, session or transaction
-	Account        *ledger.State // BalanceChanged, when this process made the change
+	Kind      NewsKind      `json:"k"`
+	OrgID     uuid.UUID     `json:"o"`
+	AgentID   uuid.UUID     `json:"a"`
+	SubjectID uuid.UUID     `json:"s"` // the account, session or transaction
+	Account   *ledger.State `json:"-"` // BalanceChanged, when this process made the change
 }
 
 // Bus hands news to subscribers inside the process. Publishing never blocks.
@@ -48,9 +49,18 @@ func (b *Bus) Publish(news ...News) {
 		return
 	}
 	b.deliver(news)
-	if b.relay != nil {
-		b.relay(news)
+	b.mu.Lock()
+	relay := b.relay
+	b.mu.Unlock()
+	if relay != nil {
+		relay(news)
 	}
+}
+
+func (b *Bus) setRelay(relay func([]News)) {
+	b.mu.Lock()
+	b.relay = relay
+	b.mu.Unlock()
 }
 
 func (b *Bus) deliver(news []News) {

@@ -333,19 +333,31 @@ func TestOthersSeeNothing(t *testing.T) {
 	w.Agent(other, "mine", money.One)
 	ctx := w.Ctx
 	for name, call := range map[string]func() error{
-		"agent":       func() error { _, err := w.Core.Agents.Get(ctx, other, a.ID); return err },
-		"policy":      func() error { _, err := w.Core.Policies.Get(ctx, other, a.ID); return err },
-		"key":         func() error { _, _, err := w.Core.Agents.ExportKey(ctx, other, a.ID); return err },
-		"drain":       func() error { _, err := w.Core.Funding.Drain(ctx, other, a.ID, ""); return err },
-		"deactivate":  func() error { _, err := w.Core.Agents.Deactivate(ctx, other, a.ID); return err },
-		"session":     func() error { _, err := w.Core.Sessions.Get(ctx, other, v.ID); return err },
-		"close":       func() error { _, err := w.Core.Sessions.Close(ctx, other, v.ID); return err },
-		"open":        func() error { _, err := w.Core.Sessions.Open(ctx, other, core.OpenSessionInput{AgentID: a.ID, Deposit: cent}); return err },
-		"history":     func() error { _, err := w.Core.Transactions.List(ctx, other, core.TransactionFilter{AgentID: &a.ID}); return err },
-		"balance":     func() error { _, err := w.Core.Balances.Watch(ctx, other, a.ID); return err },
-		"sessions":    func() error { _, err := w.Core.Sessions.Watch(ctx, other, &v.ID); return err },
-		"fetch":       func() error { _, err := w.Core.Payments.Fetch(ctx, other, core.FetchInput{Agent: a.ID.String(), URL: "http://127.0.0.1:1/"}); return err },
-		"use session": func() error { _, err := w.Core.Payments.Fetch(ctx, other, core.FetchInput{SessionID: v.ID.String(), URL: "http://127.0.0.1:1/"}); return err },
+		"agent":      func() error { _, err := w.Core.Agents.Get(ctx, other, a.ID); return err },
+		"policy":     func() error { _, err := w.Core.Policies.Get(ctx, other, a.ID); return err },
+		"key":        func() error { _, _, err := w.Core.Agents.ExportKey(ctx, other, a.ID); return err },
+		"drain":      func() error { _, err := w.Core.Funding.Drain(ctx, other, a.ID, ""); return err },
+		"deactivate": func() error { _, err := w.Core.Agents.Deactivate(ctx, other, a.ID); return err },
+		"session":    func() error { _, err := w.Core.Sessions.Get(ctx, other, v.ID); return err },
+		"close":      func() error { _, err := w.Core.Sessions.Close(ctx, other, v.ID); return err },
+		"open": func() error {
+			_, err := w.Core.Sessions.Open(ctx, other, core.OpenSessionInput{AgentID: a.ID, Deposit: cent})
+			return err
+		},
+		"history": func() error {
+			_, err := w.Core.Transactions.List(ctx, other, core.TransactionFilter{AgentID: &a.ID})
+			return err
+		},
+		"balance":  func() error { _, err := w.Core.Balances.Watch(ctx, other, a.ID); return err },
+		"sessions": func() error { _, err := w.Core.Sessions.Watch(ctx, other, &v.ID); return err },
+		"fetch": func() error {
+			_, err := w.Core.Payments.Fetch(ctx, other, core.FetchInput{Agent: a.ID.String(), URL: "http://127.0.0.1:1/"})
+			return err
+		},
+		"use session": func() error {
+			_, err := w.Core.Payments.Fetch(ctx, other, core.FetchInput{SessionID: v.ID.String(), URL: "http://127.0.0.1:1/"})
+			return err
+		},
 	} {
 		if err := call(); code(err) != core.NotFound {
 			t.Errorf("%s: %v", name, err)

@@ -21,7 +21,7 @@ func newStore(ctx context.Context, d Deps) (*store, error) {
 	if s.keys, err = newKeyring(ctx, d.DB, d); err != nil {
 		return nil, err
 	}
-	s.batch = ledger.NewBatch(ctx, s.now, d.DB.begin)
+	s.batch = ledger.NewBatch(ctx, s.now, d.DB.Begin)
 	return s, s.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		s.platform, err = ledger.OpenPlatform(ctx, tx.Client, tx.Now, s.chainID())
 		return err

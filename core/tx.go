@@ -48,7 +48,7 @@ func (s *store) inTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 }
 
 func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) ([]News, error) {
-	raw, err := s.db.begin(ctx)
+	raw, err := s.db.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,193 @@
+// Package config is the operator's whole interface: every setting in one struct, each with its unit, its
+// default and why one would change it. The environment is read here and nowhere else.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"bursar/evm"
+	"bursar/money"
+)
+
+// Config is every setting. With none given the program runs by itself: an SQLite file, the embedded
+// development chain and the demo service, all in one data folder.
+type Config struct {
+	Listen string `default:"127.0.0.1:8080" env:"BURSAR_LISTEN" help:"Address of the API, host:port."`
+	Data   string `default:"./data" env:"BURSAR_DATA" help:"Folder of everything that is kept on this machine: the SQLite file, the development chain, generated secrets."`
+
+	DatabaseURL string `env:"BURSAR_DATABASE_URL" placeholder:"postgres://…" help:"PostgreSQL to use. Default: an SQLite file in the data folder, for one process."`
+
+	RPCURLs       []string      `name:"rpc-url" env:"BURSAR_RPC_URL" placeholder:"https://…" help:"RPC URLs of the chain, in order of preference, separated by commas. Default: the embedded development chain."`
+	ChainID       uint64        `env:"BURSAR_CHAIN_ID" placeholder:"8453" help:"Chain id of --rpc-url: 8453 (Base) or 84532 (Base Sepolia). Required with it."`
+	Confirmations int64         `default:"-1" env:"BURSAR_CONFIRMATIONS" help:"Blocks on top of a log before it counts. Default: 5 on Base, 0 on the development chain. Fewer credit sooner and risk more."`
+	PollInterval  time.Duration `default:"0s" env:"BURSAR_POLL_INTERVAL" help:"How often the chain is read. Default: 2s, and 250ms on the development chain."`
+	DevRPC        string        `default:"127.0.0.1:8545" env:"BURSAR_DEV_RPC" help:"Address of the development chain's own JSON-RPC, host:port on loopback."`
+
+	MasterKey   string `env:"BURSAR_MASTER_KEY" placeholder:"hex" help:"32 bytes that seal the wallets' keys. Default: generated in the data folder; required with PostgreSQL or --rpc-url. Whoever has it and the database has the money."`
+	JWTSecret   string `env:"BURSAR_JWT_SECRET" placeholder:"hex" help:"At least 32 bytes that sign logins. Generated or required like the master key."`
+	PlatformKey string `env:"BURSAR_PLATFORM_KEY" placeholder:"hex" help:"Private key of the address that holds the sessions' deposits and pays for session calls. Generated or required like the master key."`
+	RelayerKey  string `env:"BURSAR_RELAYER_KEY" placeholder:"hex" help:"Private key of the address that pays gas; it needs ether and no USDC. Generated or required like the master key."`
+
+	GasGrantWei  string   `default:"30000000000000" env:"BURSAR_GAS_GRANT_WEI" help:"Ether given to a wallet at its first funding, in wei. 0 gives none."`
+	MaxPayment   string   `default:"100.00" env:"BURSAR_MAX_PAYMENT" help:"No single call may cost more, whatever its policy says, in USD."`
+	AllowPrivate []string `env:"BURSAR_ALLOW_PRIVATE_TARGETS" placeholder:"ip:port" help:"Private addresses that agents may call all the same, ip:port separated by commas; port 0 means every port. Default: none but the demo service."`
+
+	Demo     string `default:"auto" enum:"auto,on,off" env:"BURSAR_DEMO" help:"The demo service and the demo user: on, off, or auto (on with the development chain only)."`
+	DemoAddr string `default:"127.0.0.1:8402" env:"BURSAR_DEMO_LISTEN" help:"Address of the demo service, host:port."`
+	GraphiQL string `default:"auto" enum:"auto,on,off" env:"BURSAR_GRAPHIQL" help:"The GraphQL page at /graphiql: on, off, or auto (on with the development chain only)."`
+
+	RatePerKey int    `default:"300" env:"BURSAR_RATE_PER_KEY" help:"Requests a minute for each credential. 0 means no limit."`
+	RatePerIP  int    `default:"20" env:"BURSAR_RATE_PER_IP" help:"Requests a minute for each client address on /auth/*. 0 means no limit."`
+	LogLevel   string `default:"info" enum:"debug,info,warn,error" env:"BURSAR_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error."`
+
+	Command string `kong:"-"` // "serve" or "audit"
+}
+
+// commands are what the program can be told to do; serve needs no word.
+type commands struct {
+	Config
+
+	Serve struct{} `cmd:"" default:"1" help:"Run the server (the default)."`
+	Audit struct{} `cmd:"" help:"Prove the books against themselves and the chain, print the outcome, and exit; status 1 when they differ. Use it with a server's own settings; an embedded chain must not be running elsewhere."`
+}
+
+// ErrHelp says that help was asked for and printed.
+var ErrHelp = errors.New("config: help was printed")
+
+// Load reads flags and the environment. An error names the setting that is wrong.
+func Load(args []string, out io.Writer) (Config, error) {
+	var c commands
+	helped := false
+	parser, err := kong.New(&c, kong.Name("bursar"), kong.Description(about), kong.Writers(out, out),
+		kong.Exit(func(int) { helped = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		return Config{}, fmt.Errorf("config: %w", err)
+	}
+	ctx, err := parser.Parse(args)
+	if helped {
+		return Config{}, ErrHelp
+	}
+	if err != nil {
+		return Config{}, err
+	}
+	c.Command = ctx.Command()
+	return c.Config, c.validate()
+}
+
+const about = "Wallets with a budget for AI agents, and a payer for any paid API. Every setting is a flag or an environment variable; with none the program runs by itself."
+
+// Embedded reports whether the development chain is used.
+func (c Config) Embedded() bool { return len(c.RPCURLs) == 0 }
+
+// DemoOn reports whether the demo runs.
+func (c Config) DemoOn() bool { return c.Demo == "on" || (c.Demo == "auto" && c.Embedded()) }
+
+// GraphiQLOn reports whether the GraphQL page is served.
+func (c Config) GraphiQLOn() bool {
+	return c.GraphiQL == "on" || (c.GraphiQL == "auto" && c.Embedded())
+}
+
+// Poll is how often the chain is read.
+func (c Config) Poll() time.Duration {
+	switch {
+	case c.PollInterval > 0:
+		return c.PollInterval
+	case c.Embedded():
+		return 250 * time.Millisecond
+	}
+	return 2 * time.Second
+}
+
+// Network is the chain that the settings name.
+func (c Config) Network() evm.Network {
+	id := c.ChainID
+	if c.Embedded() && id == 0 {
+		id = evm.DevID
+	}
+	n, _ := evm.NetworkByID(id)
+	if c.Confirmations >= 0 {
+		n.Confirmations = uint64(c.Confirmations)
+	} else if c.Embedded() {
+		n.Confirmations = 0
+	}
+	return n
+}
+
+// Ceiling is MaxPayment in atomic units.
+func (c Config) Ceiling() money.USDC {
+	v, _ := money.ParseDecimal(c.MaxPayment) // validate has read it
+	return v
+}
+
+// GasGrant is GasGrantWei as a number.
+func (c Config) GasGrant() *big.Int {
+	v, _ := new(big.Int).SetString(c.GasGrantWei, 10) // validate has read it
+	return v
+}
+
+// NeedsSecrets reports whether secrets must be given: generated ones would differ from process to process, or
+// guard real money by a file that nobody has backed up.
+func (c Config) NeedsSecrets() bool { return c.DatabaseURL != "" || !c.Embedded() }
+
+func (c Config) validate() error {
+	for name, addr := range map[string]string{"--listen": c.Listen, "--dev-rpc": c.DevRPC, "--demo-addr": c.DemoAddr} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("%s: %q is not host:port", name, addr)
+		}
+	}
+	if err := c.validateChain(); err != nil {
+		return err
+	}
+	if v, ok := new(big.Int).SetString(c.GasGrantWei, 10); !ok || v.Sign() < 0 {
+		return fmt.Errorf("--gas-grant-wei: %q is not an amount of wei", c.GasGrantWei)
+	}
+	if v, err := money.ParseDecimal(c.MaxPayment); err != nil || v == 0 {
+		return fmt.Errorf("--max-payment: %q is not a positive amount in USD", c.MaxPayment)
+	}
+	if c.DatabaseURL != "" && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
+		return errors.New("--database-url: must begin with postgres://")
+	}
+	if c.RatePerKey < 0 || c.RatePerIP < 0 {
+		return errors.New("--rate-per-key, --rate-per-ip: must not be negative")
+	}
+	if c.PollInterval < 0 {
+		return errors.New("--poll-interval: must not be negative")
+	}
+	return nil
+}
+
+func (c Config) validateChain() error {
+	if c.Embedded() {
+		if host, _, _ := net.SplitHostPort(c.DevRPC); !loopback(host) {
+			return fmt.Errorf("--dev-rpc: %q is not a loopback address: whoever reaches the development chain owns it", c.DevRPC)
+		}
+		if c.ChainID != 0 && c.ChainID != evm.DevID && c.ChainID != evm.BaseSepoliaID {
+			return fmt.Errorf("--chain-id: the development chain cannot be %d; use --rpc-url for a real chain", c.ChainID)
+		}
+		return nil
+	}
+	if _, ok := evm.NetworkByID(c.ChainID); !ok {
+		return fmt.Errorf("--chain-id: %d is not a known chain; with --rpc-url it must be 8453 or 84532", c.ChainID)
+	}
+	for _, raw := range c.RPCURLs {
+		u, err := url.Parse(raw)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ws" && u.Scheme != "wss") {
+			return errors.New("--rpc-url: every URL must be http(s):// or ws(s)://")
+		}
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"bursar/chain"
+	"bursar/chain/devnet"
+	"bursar/config"
+	"bursar/demo"
+)
+
+// network is the chain that the server works on, and the node behind it when that is the embedded one.
+type network struct {
+	client *chain.Client
+	node   *devnet.Node // nil on a real chain
+}
+
+// openNetwork connects to the chain, or starts the development chain and connects to that.
+func openNetwork(ctx context.Context, cfg config.Config, log *slog.Logger) (*network, error) {
+	n := &network{}
+	urls := cfg.RPCURLs
+	if cfg.Embedded() {
+		if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+			return nil, fmt.Errorf("--data: %w", err)
+		}
+		node, err := devnet.Start(devnet.Config{
+			DataDir: filepath.Join(cfg.Data, "chain"), ChainID: cfg.Network().ChainID, RPCAddr: cfg.DevRPC, Clock: time.Now, Log: log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		n.node, urls = node, []string{node.URL()}
+	}
+	client, err := chain.Open(ctx, chain.Config{URLs: urls, Network: cfg.Network(), Clock: time.Now, Log: log})
+	if err != nil {
+		n.close()
+		return nil, err
+	}
+	n.client = client
+	return n, nil
+}
+
+func (n *network) close() {
+	if n.client != nil {
+		n.client.Close()
+	}
+	if n.node != nil {
+		_ = n.node.Close() // the program is ending; what counts is on disk after each block
+	}
+}
+
+var ether = big.NewInt(1e18)
+
+// prepare gives the relayer gas on the development chain.
+func (n *network) prepare(ctx context.Context, s config.Secrets) error {
+	return n.gas(ctx, crypto.PubkeyToAddress(s.RelayerKey.PublicKey))
+}
+
+func (n *network) gas(ctx context.Context, to common.Address) error {
+	if n.node == nil {
+		return nil
+	}
+	has, err := n.client.EtherOf(ctx, to)
+	if err != nil || has.Cmp(ether) >= 0 {
+		return err
+	}
+	_, err = n.node.Ether(ctx, to, new(big.Int).Mul(ether, big.NewInt(1000)))
+	return err
+}
+
+// startDemo runs the demo service with a facilitator of its own, and returns what stops it.
+func startDemo(ctx context.Context, cfg config.Config, log *slog.Logger, n *network) (func(), error) {
+	key, err := crypto.GenerateKey() // the facilitator holds nothing but gas
+	if err != nil {
+		return nil, fmt.Errorf("demo: %w", err)
+	}
+	settler := demo.NewSettler(n.client, key)
+	if err := n.gas(ctx, settler.Address()); err != nil {
+		return nil, fmt.Errorf("demo: %w", err)
+	}
+	listener, err := listen(ctx, cfg.DemoAddr)
+	if err != nil {
+		return nil, err
+	}
+	payTo := common.BytesToAddress(crypto.Keccak256([]byte("bursar demo shop"))[12:])
+	server := &http.Server{ReadHeaderTimeout: headerTimeout, Handler: demo.New(demo.Config{
+		Network: cfg.Network(), PayTo: payTo, Settle: settler.Settle, Clock: time.Now, Log: log,
+	})}
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			log.ErrorContext(ctx, "the demo service has ended", "error", err)
+		}
+	}()
+	return func() { _ = server.Close() }, nil
+}
+
+// demoPassword is made once and kept beside the other secrets.
+func demoPassword(cfg config.Config) (string, error) {
+	path := filepath.Join(cfg.Data, "secrets", "demo-password")
+	if text, err := os.ReadFile(path); err == nil {
+		return strings.TrimSpace(string(text)), nil
+	}
+	b := make([]byte, 9)
+	if _, err := rand.Read(b); err != nil {
+		return "", fmt.Errorf("demo: no randomness: %w", err)
+	}
+	secret := hex.EncodeToString(b)
+	return secret, config.WriteSecret(path, secret)
+}
+
+// audit proves the books and prints the outcome. A server that runs on the same data folder is asked for its
+// chain, otherwise the chain is opened here.
+func audit(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writer) error {
+	n, err := auditNetwork(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	app, db, err := openCore(ctx, cfg, log, n)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := app.Funding.ReadChain(ctx); err != nil {
+		return err
+	}
+	a, err := app.Books.Audit(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "block %d: %d accounts, %d transfers\nplatform address %s = sessions %s + clearing %s + treasury %s\n", a.Block,
+		a.Accounts, a.Transfers, a.Platform.OnChain.Decimal(), a.Platform.Sessions.Decimal(), a.Platform.Clearing.Decimal(), a.Platform.Treasury.Decimal())
+	for _, d := range a.Differences {
+		_, _ = fmt.Fprintln(out, "DIFFERENCE:", d)
+	}
+	if len(a.Differences) > 0 {
+		return fmt.Errorf("the books do not balance: %d differences", len(a.Differences))
+	}
+	_, _ = fmt.Fprintln(out, "the books balance")
+	return err
+}
+
+func auditNetwork(ctx context.Context, cfg config.Config, log *slog.Logger) (*network, error) {
+	if cfg.Embedded() {
+		running, err := chain.Open(ctx, chain.Config{URLs: []string{"http://" + cfg.DevRPC}, Network: cfg.Network(), Clock: time.Now, Log: log})
+		if err == nil {
+			return &network{client: running}, nil
+		}
+	}
+	return openNetwork(ctx, cfg, log)
+}
