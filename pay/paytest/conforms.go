@@ -1,0 +1,175 @@
+// Package paytest tests payment protocols and their users: Conforms holds a protocol to the contract of
+// pay.Protocol, and Service is a paid service without a chain that behaves well or badly on request.
+package paytest
+
+import (
+	"net/http"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"bursar/evm"
+	"bursar/pay"
+)
+
+// Sample is one request and a response to it that asks for payment on the network.
+type Sample struct {
+	Network  evm.Network
+	Request  pay.Request
+	Response *pay.Response // nil for a protocol that knows its price before the first send
+}
+
+// conformsTime is any moment: protocols have no clock of their own.
+var conformsTime = time.Unix(1_760_000_000, 0)
+
+// Conforms checks that p keeps the promises of pay.Protocol on a sample that it can pay.
+func Conforms(t *testing.T, p pay.Protocol, s Sample) {
+	t.Helper()
+	if p.Name() == "" {
+		t.Error("a protocol has a name")
+	}
+	key, err := crypto.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := pay.Wallet{Network: s.Network, Address: crypto.PubkeyToAddress(key.PublicKey)}
+
+	others := []*pay.Response{{Status: http.StatusOK, Header: http.Header{}, Body: []byte("hello")}}
+	if s.Response != nil {
+		others = append(others, nil, &pay.Response{Status: http.StatusPaymentRequired, Header: http.Header{}, Body: []byte(`{"unrelated":true}`)})
+	}
+	for _, r := range others {
+		if offers, err := p.Offers(copyRequest(s.Request), r); s.Response != nil && (err != nil || len(offers) != 0) {
+			t.Errorf("%s: reads %+v as a challenge: %v, %v", p.Name(), r, offers, err)
+		}
+	}
+
+	req := copyRequest(s.Request)
+	q, err := pay.Offers([]pay.Protocol{p}, w, req, s.Response)
+	if err != nil {
+		t.Fatalf("%s: nothing payable in the sample: %v", p.Name(), err)
+	}
+	if !reflect.DeepEqual(*req, s.Request) {
+		t.Errorf("%s: Offers changed the request", p.Name())
+	}
+	for _, o := range q.Offers {
+		if o.Protocol != p.Name() {
+			t.Errorf("offer names protocol %q, want %q", o.Protocol, p.Name())
+		}
+		proof := checkInstruct(t, p, o, w)
+		if proof.Authorization.From == w.Address {
+			sig, err := evm.Sign(key, proof.Authorization.Digest(s.Network.Domain()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			proof.Signature = sig
+		}
+		checkAttach(t, p, o, proof, s.Request)
+		checkReceipt(t, p, o)
+	}
+}
+
+func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.Proof {
+	t.Helper()
+	nonce := crypto.Keccak256Hash([]byte("conforms"))
+	in, err := p.Instruct(o, w.Address, conformsTime, nonce)
+	if err != nil {
+		t.Fatalf("%s: Instruct: %v", p.Name(), err)
+	}
+	again, err := p.Instruct(o, w.Address, conformsTime, nonce)
+	if err != nil || !reflect.DeepEqual(in, again) {
+		t.Errorf("%s: Instruct is not a pure function", p.Name())
+	}
+	for name, spoil := range map[string]func(*pay.Offer){
+		"zero payTo":     func(o *pay.Offer) { o.PayTo = common.Address{} },
+		"token as payTo": func(o *pay.Offer) { o.PayTo = w.Network.USDC },
+		"payer as payTo": func(o *pay.Offer) { o.PayTo = w.Address },
+		"no amount":      func(o *pay.Offer) { o.Amount = 0 },
+		"negative":       func(o *pay.Offer) { o.Amount = -1 },
+		"other asset":    func(o *pay.Offer) { o.Asset = common.HexToAddress("0x01") },
+		"refused":        func(o *pay.Offer) { o.Refused = "no" },
+	} {
+		bad := o
+		spoil(&bad)
+		if _, err := p.Instruct(bad, w.Address, conformsTime, nonce); in.Kind != pay.None && err == nil {
+			t.Errorf("%s: Instruct takes an offer with %s", p.Name(), name)
+		}
+	}
+	switch in.Kind {
+	case pay.SignAuthorization:
+		a, d := in.Authorization, in.Domain
+		if a.From != w.Address || a.To != o.PayTo || a.Value != o.Amount {
+			t.Errorf("%s: instruction %+v differs from offer %+v", p.Name(), a, o)
+		}
+		if d.Separator() != w.Network.Domain().Separator() {
+			t.Errorf("%s: domain %+v is not the registry's", p.Name(), d)
+		}
+		left := time.Unix(a.ValidBefore, 0).Sub(conformsTime)
+		if a.ValidAfter >= conformsTime.Unix() || left <= pay.MinWindow || left > pay.MaxWindow {
+			t.Errorf("%s: window %d..%d at %d", p.Name(), a.ValidAfter, a.ValidBefore, conformsTime.Unix())
+		}
+		return pay.Proof{Authorization: a}
+	case pay.Transfer:
+		if in.To != o.PayTo || in.Amount != o.Amount {
+			t.Errorf("%s: instruction %+v differs from offer %+v", p.Name(), in, o)
+		}
+		return pay.Proof{TxHash: crypto.Keccak256Hash([]byte("tx"))}
+	case pay.None:
+	}
+	return pay.Proof{}
+}
+
+func checkAttach(t *testing.T, p pay.Protocol, o pay.Offer, proof pay.Proof, sample pay.Request) {
+	t.Helper()
+	req := copyRequest(sample)
+	req.Header.Set("Accept", "application/json")
+	planted := []string{"X-Payment", "Payment-Signature", "X-Payment-Tx"}
+	for _, h := range planted {
+		req.Header.Set(h, "planted by the agent")
+	}
+	if err := p.Attach(req, o, proof); err != nil {
+		t.Fatalf("%s: Attach: %v", p.Name(), err)
+	}
+	for _, h := range planted {
+		if req.Header.Get(h) == "planted by the agent" {
+			t.Errorf("%s: Attach leaves the agent's own %s", p.Name(), h)
+		}
+	}
+	if req.Method != sample.Method || req.URL != sample.URL || string(req.Body) != string(sample.Body) || req.Header.Get("Accept") == "" {
+		t.Errorf("%s: Attach changes more than payment headers", p.Name())
+	}
+	if proof.Signature == nil {
+		return
+	}
+	for name, spoil := range map[string]func(*pay.Proof){
+		"other amount":    func(p *pay.Proof) { p.Authorization.Value++ },
+		"other receiver":  func(p *pay.Proof) { p.Authorization.To[0]++ },
+		"short signature": func(p *pay.Proof) { p.Signature = p.Signature[:64] },
+	} {
+		bad := proof
+		spoil(&bad)
+		if p.Attach(copyRequest(sample), o, bad) == nil {
+			t.Errorf("%s: Attach takes a proof with %s", p.Name(), name)
+		}
+	}
+}
+
+func checkReceipt(t *testing.T, p pay.Protocol, o pay.Offer) {
+	t.Helper()
+	r, err := p.Receipt(o, &pay.Response{Status: http.StatusOK, Header: http.Header{}, Body: []byte("hello")})
+	if err != nil || r.Amount > o.Amount || r.TxHash != (common.Hash{}) {
+		t.Errorf("%s: receipt %+v, %v of an answer without one", p.Name(), r, err)
+	}
+}
+
+func copyRequest(r pay.Request) *pay.Request {
+	r.Header = r.Header.Clone()
+	if r.Header == nil {
+		r.Header = http.Header{}
+	}
+	r.Body = append([]byte(nil), r.Body...)
+	return &r
+}

@@ -1,0 +1,142 @@
+package x402
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"bursar/evm"
+	"bursar/pay"
+)
+
+// Scheme "exact" on EVM networks by EIP-3009 (specs/schemes/exact/scheme_exact_evm.md), the same in both versions.
+
+// terms are the fields of a requirement that decide a payment, under the names that both versions share.
+type terms struct {
+	Scheme            string `json:"scheme"`
+	Network           string `json:"network"`
+	Asset             string `json:"asset"`
+	PayTo             string `json:"payTo"`
+	MaxTimeoutSeconds int64  `json:"maxTimeoutSeconds"`
+	Extra             struct {
+		Name                string `json:"name"`
+		Version             string `json:"version"`
+		AssetTransferMethod string `json:"assetTransferMethod"`
+	} `json:"extra"`
+}
+
+// read turns one requirement into an offer; what cannot be paid gets its reason.
+func (t terms) read(protocol, amount, resource string, raw json.RawMessage) pay.Offer {
+	o := pay.Offer{
+		Protocol: protocol, Scheme: pay.Text(t.Scheme), Resource: pay.Text(resource),
+		ValidFor: pay.Seconds(t.MaxTimeoutSeconds), Raw: raw,
+	}
+	var err error
+	if o.Amount, err = pay.ParseAmount(amount); err != nil {
+		refuse(&o, reason(err))
+	}
+	if t.Scheme != schemeExact {
+		refuse(&o, fmt.Sprintf("scheme %q is not supported", pay.Text(t.Scheme)))
+	}
+	if m := t.Extra.AssetTransferMethod; m != "" && m != "eip3009" {
+		refuse(&o, fmt.Sprintf("transfer method %q is not supported", pay.Text(m)))
+	}
+	network, ok := evm.ParseNetwork(t.Network)
+	if !ok {
+		refuse(&o, fmt.Sprintf("network %q is not supported", pay.Text(t.Network)))
+		return o
+	}
+	o.Network = network
+	if o.Asset, err = pay.ParseAddress(t.Asset); err != nil {
+		refuse(&o, "asset: "+reason(err))
+	}
+	if o.PayTo, err = pay.ParseAddress(t.PayTo); err != nil {
+		refuse(&o, "payTo: "+reason(err))
+	}
+	if e := t.Extra; (e.Name != "" && e.Name != network.DomainName) || (e.Version != "" && e.Version != network.DomainVersion) {
+		o.Notes = append(o.Notes, fmt.Sprintf("seller names the token %q version %q; signed as %q version %q",
+			pay.Text(e.Name), pay.Text(e.Version), network.DomainName, network.DomainVersion))
+	}
+	return o
+}
+
+// instruct builds the authorization. validAfter is the protocol's habit; see V1 and V2.
+func instruct(o pay.Offer, payer common.Address, now time.Time, validAfter int64, nonce [32]byte) (pay.Instruction, error) {
+	if err := pay.Check(o, pay.Wallet{Network: o.Network, Address: payer}); err != nil {
+		return pay.Instruction{}, err
+	}
+	return pay.Instruction{
+		Kind:   pay.SignAuthorization,
+		Domain: o.Network.Domain(),
+		Authorization: evm.Authorization{
+			From: payer, To: o.PayTo, Value: o.Amount, Nonce: nonce,
+			ValidAfter: validAfter, ValidBefore: pay.ValidBefore(now, o.ValidFor),
+		},
+	}, nil
+}
+
+// exactPayload is the field "payload" of a proof. All numbers are decimal text.
+type exactPayload struct {
+	Signature     string            `json:"signature"`
+	Authorization wireAuthorization `json:"authorization"`
+}
+
+type wireAuthorization struct {
+	From        string `json:"from"`
+	To          string `json:"to"`
+	Value       string `json:"value"`
+	ValidAfter  string `json:"validAfter"`
+	ValidBefore string `json:"validBefore"`
+	Nonce       string `json:"nonce"`
+}
+
+var errProof = errors.New("x402: the proof does not fit the offer")
+
+func writePayload(o pay.Offer, p pay.Proof) (exactPayload, error) {
+	a := p.Authorization
+	if a.To != o.PayTo || a.Value != o.Amount || len(p.Signature) != evm.SignatureLength || o.Refused != "" {
+		return exactPayload{}, errProof
+	}
+	return exactPayload{
+		Signature: hexutil.Encode(p.Signature),
+		Authorization: wireAuthorization{
+			From: a.From.Hex(), To: a.To.Hex(), Value: a.Value.String(), Nonce: a.Nonce.Hex(),
+			ValidAfter: strconv.FormatInt(a.ValidAfter, 10), ValidBefore: strconv.FormatInt(a.ValidBefore, 10),
+		},
+	}, nil
+}
+
+// proof is the reverse of writePayload, for sellers.
+func (x exactPayload) proof() (pay.Proof, error) {
+	var p pay.Proof
+	w, err := x.Authorization, error(nil)
+	if p.Authorization.From, err = pay.ParseAddress(w.From); err != nil {
+		return p, fmt.Errorf("from: %w", err)
+	}
+	if p.Authorization.To, err = pay.ParseAddress(w.To); err != nil {
+		return p, fmt.Errorf("to: %w", err)
+	}
+	if p.Authorization.Value, err = pay.ParseAmount(w.Value); err != nil {
+		return p, fmt.Errorf("value: %w", err)
+	}
+	if p.Authorization.ValidAfter, err = strconv.ParseInt(w.ValidAfter, 10, 64); err != nil {
+		return p, errors.New("validAfter is not a number")
+	}
+	if p.Authorization.ValidBefore, err = strconv.ParseInt(w.ValidBefore, 10, 64); err != nil {
+		return p, errors.New("validBefore is not a number")
+	}
+	nonce, err := hexutil.Decode(w.Nonce)
+	if err != nil || len(nonce) != common.HashLength {
+		return p, errors.New("nonce is not 32 bytes")
+	}
+	p.Authorization.Nonce = common.BytesToHash(nonce)
+	if p.Signature, err = hexutil.Decode(x.Signature); err != nil || len(p.Signature) != evm.SignatureLength {
+		return p, errors.New("signature is not 65 bytes")
+	}
+	return p, nil
+}

@@ -1,0 +1,194 @@
+package x402
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"bursar/pay"
+)
+
+// V2 is x402 version 2: the header PAYMENT-REQUIRED asks, PAYMENT-SIGNATURE proves, PAYMENT-RESPONSE is the
+// receipt.
+type V2 struct{}
+
+var _ pay.Protocol = V2{}
+
+// challengeV2 is PAYMENT-REQUIRED after base64 (specs/x402-specification-v2.md, 5.1). What a proof echoes stays
+// as it came, because sellers compare deeply.
+type challengeV2 struct {
+	X402Version int               `json:"x402Version"`
+	Error       string            `json:"error"`
+	Accepts     []json.RawMessage `json:"accepts"`
+	echoV2
+}
+
+// echoV2 is what every proof repeats besides the chosen offer; it travels in Offer.Extra.
+type echoV2 struct {
+	Resource   json.RawMessage `json:"resource,omitempty"`
+	Extensions json.RawMessage `json:"extensions,omitempty"`
+}
+
+type requirementV2 struct {
+	terms
+	Amount string `json:"amount"`
+}
+
+// Name is "x402-v2".
+func (V2) Name() string { return "x402-v2" }
+
+// Offers reads the header of a 402, or its body when there is no header: sellers exist that answer so
+// (x402 #2320).
+func (v V2) Offers(req *pay.Request, resp *pay.Response) ([]pay.Offer, error) {
+	if resp == nil || resp.Status != http.StatusPaymentRequired {
+		return nil, nil
+	}
+	var text []byte
+	if h := resp.Header.Get(headerRequired); h != "" {
+		b, err := readBase64(h)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", headerRequired, err)
+		}
+		if text = b; versionOf(text) != 2 {
+			return nil, fmt.Errorf("%s is not of version 2", headerRequired)
+		}
+	} else {
+		if len(resp.Body) > pay.MaxBody {
+			return nil, errors.New("402 body is too long")
+		}
+		if text = resp.Body; versionOf(text) != 2 {
+			return nil, nil
+		}
+	}
+	return v.readChallenge(req, text)
+}
+
+func (v V2) readChallenge(req *pay.Request, text []byte) ([]pay.Offer, error) {
+	var c challengeV2
+	if err := json.Unmarshal(text, &c); err != nil {
+		return nil, errors.New("challenge cannot be read")
+	}
+	if len(c.Accepts) > pay.MaxOffers {
+		return nil, errTooMany
+	}
+	extra := object(field{"resource", c.Resource}, field{"extensions", c.Extensions})
+	var resource struct {
+		URL string `json:"url"`
+	}
+	_ = json.Unmarshal(c.Resource, &resource) // optional, and only for display and the host check
+	offers := make([]pay.Offer, 0, len(c.Accepts))
+	for _, raw := range c.Accepts {
+		o := v.read(raw, resource.URL)
+		checkHost(&o, req.URL)
+		o.Extra = extra
+		offers = append(offers, o)
+	}
+	return offers, nil
+}
+
+func (v V2) read(raw json.RawMessage, resource string) pay.Offer {
+	var r requirementV2
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return pay.Offer{Protocol: v.Name(), Scheme: pay.Text(r.Scheme), Raw: raw, Refused: "unreadable offer: " + reason(err)}
+	}
+	return r.terms.read(v.Name(), r.Amount, resource, raw)
+}
+
+// Instruct asks for an EIP-3009 signature with validAfter 0, as the official v2 client does.
+func (V2) Instruct(o pay.Offer, payer common.Address, now time.Time, nonce [32]byte) (pay.Instruction, error) {
+	return instruct(o, payer, now, 0, nonce)
+}
+
+// Attach sets PAYMENT-SIGNATURE. accepted, resource and extensions are the seller's own bytes.
+func (V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
+	payload, err := writePayload(o, p)
+	if err != nil {
+		return err
+	}
+	var echo echoV2
+	if uerr := json.Unmarshal(o.Extra, &echo); uerr != nil {
+		return errProof
+	}
+	if echo.Extensions, err = identify(echo.Extensions, p); err != nil {
+		return err
+	}
+	proof, err := json.Marshal(payload)
+	if err != nil {
+		return err
+	}
+	setProof(req, headerSignature, object(
+		field{"x402Version", []byte("2")}, field{"resource", echo.Resource}, field{"accepted", o.Raw},
+		field{"payload", proof}, field{"extensions", echo.Extensions},
+	))
+	return nil
+}
+
+const paymentIdentifier = "payment-identifier"
+
+// identify adds info.id to the extension payment-identifier when the seller declares it
+// (specs/extensions/payment_identifier.md: 16 to 128 of [A-Za-z0-9_-], the same on each retry of one call). The
+// authorization's nonce is exactly that: one per logical call.
+func identify(extensions json.RawMessage, p pay.Proof) (json.RawMessage, error) {
+	var all map[string]json.RawMessage
+	if json.Unmarshal(extensions, &all) != nil || all[paymentIdentifier] == nil {
+		return extensions, nil
+	}
+	var one, info map[string]json.RawMessage
+	if json.Unmarshal(all[paymentIdentifier], &one) != nil || json.Unmarshal(one["info"], &info) != nil || info == nil {
+		return extensions, nil
+	}
+	info["id"], _ = json.Marshal(hex.EncodeToString(p.Authorization.Nonce[:]))
+	var err error
+	if one["info"], err = json.Marshal(info); err != nil {
+		return nil, err
+	}
+	if all[paymentIdentifier], err = json.Marshal(one); err != nil {
+		return nil, err
+	}
+	return json.Marshal(all)
+}
+
+// Receipt reads PAYMENT-RESPONSE; when the answer is a 402 again, the error of its challenge is the reason.
+func (V2) Receipt(o pay.Offer, resp *pay.Response) (pay.Receipt, error) {
+	r, err := readReceipt(o, resp.Header.Get(headerResponse))
+	if r.Reason == "" && resp.Status == http.StatusPaymentRequired {
+		var c challengeV2
+		if b, berr := readBase64(resp.Header.Get(headerRequired)); berr == nil && json.Unmarshal(b, &c) == nil {
+			r.Reason = pay.Text(c.Error)
+		}
+	}
+	return r, err
+}
+
+// field is one member of an object that is built from raw values.
+type field struct {
+	key   string
+	value []byte
+}
+
+// object builds a JSON object without touching the values' bytes; empty values are left out. encoding/json would
+// compact them and escape <, > and &.
+func object(fields ...field) json.RawMessage {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for _, f := range fields {
+		if len(f.value) == 0 {
+			continue
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.Quote(f.key))
+		b.WriteByte(':')
+		b.Write(f.value)
+	}
+	b.WriteByte('}')
+	return b.Bytes()
+}

@@ -1,0 +1,104 @@
+// Package x402 speaks the payment protocol x402 over HTTP, versions 1 and 2, scheme "exact" by EIP-3009. V1 and
+// V2 are the payer's side; Ask is the seller's side, for the demo and for tests.
+//
+// Wire formats: github.com/x402-foundation/x402, specs/x402-specification-v1.md and -v2.md,
+// specs/transports-v1/http.md and -v2/http.md, specs/schemes/exact/scheme_exact_evm.md; checked against the npm
+// packages x402 1.2.0 and @x402/core 2.27.0 by official_test.go.
+package x402
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"bursar/pay"
+)
+
+// Headers of the two versions. Version 1 asks in the body.
+const (
+	headerPayment         = "X-PAYMENT"
+	headerPaymentResponse = "X-PAYMENT-RESPONSE"
+
+	headerRequired  = "PAYMENT-REQUIRED"
+	headerSignature = "PAYMENT-SIGNATURE"
+	headerResponse  = "PAYMENT-RESPONSE"
+)
+
+const schemeExact = "exact"
+
+var errTooMany = errors.New("more offers than a challenge may have")
+
+// readBase64 is lenient, because sellers are: standard or url alphabet, padded or not.
+func readBase64(s string) ([]byte, error) {
+	if len(s) > pay.MaxHeader {
+		return nil, errors.New("header is too long")
+	}
+	s = strings.TrimRight(strings.TrimSpace(s), "=")
+	s = strings.NewReplacer("-", "+", "_", "/").Replace(s)
+	b, err := base64.RawStdEncoding.DecodeString(s)
+	if err != nil {
+		return nil, errors.New("header is not base64")
+	}
+	return b, nil
+}
+
+func writeBase64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+// isJSONObject tells a challenge from an ordinary body without reading it.
+func isJSONObject(b []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) }
+
+// versionOf reads x402Version of a body; 0 when the body is something else.
+func versionOf(body []byte) int {
+	var v struct {
+		X402Version json.Number `json:"x402Version"`
+	}
+	if !isJSONObject(body) || json.Unmarshal(body, &v) != nil {
+		return 0
+	}
+	n, err := v.X402Version.Int64()
+	if err != nil {
+		return 0
+	}
+	return int(n)
+}
+
+// checkHost refuses a resource of another host than the one called, and notes a difference that honest sellers
+// behind a proxy have. x402-express 1.2.0 builds the resource from req.protocol, host and path: http behind TLS,
+// an inner port, no query.
+func checkHost(o *pay.Offer, called string) {
+	r, err := url.Parse(o.Resource)
+	if err != nil || r.Host == "" || (r.Scheme != "http" && r.Scheme != "https") {
+		return // a path or a name: says nothing about the origin
+	}
+	u, err := url.Parse(called)
+	if err != nil {
+		refuse(o, "request has no readable URL")
+		return
+	}
+	if !strings.EqualFold(r.Hostname(), u.Hostname()) {
+		refuse(o, "resource is on another host: "+pay.Text(r.Host))
+		return
+	}
+	if r.Scheme != u.Scheme || r.Port() != u.Port() || r.Path != u.Path {
+		o.Notes = append(o.Notes, "resource differs from the URL called: "+pay.Text(o.Resource))
+	}
+}
+
+// refuse keeps the first reason.
+func refuse(o *pay.Offer, reason string) {
+	if o.Refused == "" {
+		o.Refused = reason
+	}
+}
+
+func reason(err error) string {
+	var r *pay.RefusedError
+	if errors.As(err, &r) {
+		return r.Reason
+	}
+	return pay.Text(fmt.Sprint(err))
+}
