@@ -33,17 +33,22 @@ type conn struct {
 	heard atomic.Bool // something came from the client since the last ping
 
 	mu       sync.Mutex
-	request  *http.Request                                // for InitFunc; nil once connection_init came
-	closing  bool                                         // a close frame was or is being sent; nothing else follows it
-	draining bool                                         // the server stops: no new operation, and closing follows the last answer
-	begin    func() (context.Context, context.CancelFunc) // the context of an operation; nil before the ack
-	active   map[string]*operation                        // by id, until the client or our last message completes it
-	running  int                                          // operations, those included that the client completed and that have not ended yet
-	awaited  int                                          // operations that owe an answer: queries, mutations, and what is not parsed yet
+	request  *http.Request // for InitFunc; nil once connection_init came
+	closing  bool          // a close frame was or is being sent; nothing else follows it
+	draining bool          // the server stops: nothing new begins, and closing follows the last answer
 	initWait *time.Timer
 	expiry   *time.Timer
 	pinger   *time.Timer
 	revoked  func() bool // stops watching the context that InitFunc returned
+
+	// begin makes the context of an operation; it is nil before the ack.
+	begin func() (context.Context, context.CancelFunc)
+	// active has the operations by id, until the client or our last message completes them.
+	active map[string]*operation
+	// running counts operations, those included that the client completed and that have not ended yet.
+	running int
+	// awaited counts those that owe an answer: queries, mutations, and what is not parsed yet.
+	awaited int
 }
 
 func newConn(
