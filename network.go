@@ -126,6 +126,10 @@ func demoPassword(cfg config.Config) (string, error) {
 // audit proves the books and prints the outcome. A server that runs on the same data folder is asked for its
 // chain, otherwise the chain is opened here.
 func audit(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writer) error {
+	secrets, err := cfg.Secrets()
+	if err != nil {
+		return err
+	}
 	n, err := auditNetwork(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -133,7 +137,7 @@ func audit(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writ
 	defer n.close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	app, db, err := openCore(ctx, cfg, log, n)
+	app, db, err := openCore(ctx, cfg, secrets, log, n)
 	if err != nil {
 		return err
 	}

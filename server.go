@@ -2,6 +2,8 @@
 // of contents: it wires everything and decides nothing.
 package main
 
+//go:generate go tool gqlgen
+
 import (
 	"context"
 	"errors"
@@ -63,6 +65,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer listener.Close()
+	secrets, err := cfg.Secrets()
+	if err != nil {
+		return err
+	}
 	network, err := openNetwork(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -71,7 +77,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	// What runs in the background ends after the requests that need it, and before what it works on.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
-	app, db, err := openCore(background, cfg, log, network)
+	app, db, err := openCore(background, cfg, secrets, log, network)
 	if err != nil {
 		return err
 	}
@@ -127,11 +133,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 }
 
 // openCore opens the database and builds the domain over it.
-func openCore(ctx context.Context, cfg config.Config, log *slog.Logger, n *network) (*core.Core, *core.DB, error) {
-	secrets, err := cfg.Secrets()
-	if err != nil {
-		return nil, nil, err
-	}
+func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, log *slog.Logger, n *network) (*core.Core, *core.DB, error) {
 	databaseURL := cfg.DatabaseURL
 	if databaseURL == "" {
 		databaseURL = filepath.Join(cfg.Data, "bursar.db")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bursar/core/ledger"
+	"bursar/evm"
 	"bursar/money"
 	"bursar/pay"
 )
@@ -98,3 +99,6 @@ func (c *Core) Ready(ctx context.Context) error {
 	_, err := c.Auth.chain.Head(ctx)
 	return err
 }
+
+// Network names the chain that this server works on.
+func (c *Core) Network() evm.Network { return c.Auth.chain.Network() }

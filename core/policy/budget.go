@@ -41,6 +41,9 @@ func month(scope, id string, t time.Time) string {
 	return scope + ":" + id + ":month:" + t.UTC().Format("2006-01")
 }
 
+// DepartmentMonth is the counter of a department's spend in the calendar month of t.
+func DepartmentMonth(id string, t time.Time) string { return month("department", id, t) }
+
 func hour(scope, id string, n int64) string {
 	return scope + ":" + id + ":hour:" + strconv.FormatInt(n, 10)
 }

@@ -3,20 +3,16 @@ package x402_test
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
-	"pgregory.net/rapid"
 
 	"bursar/evm"
-	"bursar/money"
 	"bursar/pay"
 	"bursar/pay/paytest"
 	"bursar/pay/x402"

@@ -1,0 +1,81 @@
+package resolvers
+
+import (
+	"context"
+	"encoding/base64"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"bursar/core"
+	"bursar/graph"
+)
+
+func (r mutation) Fetch(ctx context.Context, in graph.FetchInput) (*graph.FetchResult, error) {
+	call, err := fetchInput(in)
+	if err != nil {
+		return nil, err
+	}
+	res, err := r.Payments.Fetch(ctx, caller(ctx), call)
+	if err != nil {
+		return nil, err
+	}
+	return fetchResult(res), nil
+}
+
+func fetchInput(in graph.FetchInput) (core.FetchInput, error) {
+	out := core.FetchInput{
+		DefaultWallet: in.DefaultWallet, Method: strings.ToUpper(in.Method), URL: in.URL, Header: http.Header{}, MaxCost: in.MaxCost,
+	}
+	if in.Agent != nil {
+		out.Agent = *in.Agent
+	}
+	if in.SessionID != nil {
+		out.SessionID = in.SessionID.String()
+	}
+	if in.TimeoutSeconds != nil {
+		if *in.TimeoutSeconds < 1 {
+			return out, core.E(core.InvalidRequest, "timeoutSeconds must be positive")
+		}
+		out.Timeout = time.Duration(*in.TimeoutSeconds) * time.Second
+	}
+	for _, h := range in.Headers {
+		out.Header.Add(h.Name, h.Value)
+	}
+	if in.Body == nil {
+		return out, nil
+	}
+	out.Body = []byte(*in.Body)
+	if in.BodyBase64 {
+		b, err := base64.StdEncoding.DecodeString(*in.Body)
+		if err != nil {
+			return out, core.E(core.InvalidRequest, "body is not base64")
+		}
+		out.Body = b
+	}
+	return out, nil
+}
+
+func fetchResult(res *core.FetchResult) *graph.FetchResult {
+	out := &graph.FetchResult{
+		Status: int32(res.Status), Paid: res.Paid, Cost: res.Cost, PaidBy: res.Method, Transaction: res.Payment, SessionRemaining: res.SessionRemaining,
+		Headers: []*graph.Header{},
+	}
+	for _, name := range slices.Sorted(maps.Keys(res.Header)) {
+		for _, value := range res.Header[name] {
+			out.Headers = append(out.Headers, &graph.Header{Name: name, Value: value})
+		}
+	}
+	if out.BodyBase64 = !utf8.Valid(res.Body); out.BodyBase64 {
+		out.Body = base64.StdEncoding.EncodeToString(res.Body)
+	} else {
+		out.Body = string(res.Body)
+	}
+	if res.Unpayable != "" {
+		out.Unpayable = &res.Unpayable
+	}
+	return out
+}
