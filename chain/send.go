@@ -42,7 +42,7 @@ func (c *Client) sendTo(ctx context.Context, n *node, raw []byte) error {
 		err = sendClass(n.call(ctx, nil, "eth_sendRawTransaction", hexutil.Encode(raw)))
 	}
 	if errors.Is(err, evm.ErrUnavailable) {
-		c.log.Warn("chain node did not take a transaction", "host", n.host, "error", err)
+		c.log.WarnContext(ctx, "chain node did not take a transaction", "host", n.host, "error", err)
 	}
 	return err
 }

@@ -267,7 +267,7 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 		hold.Counters = append(hold.Counters, sessionCounter(c.session.ID))
 	}
 	var t *ent.Transaction
-	_, err := f.commit(ctx, []ledger.Move{hold}, func(ctx context.Context, tx *Tx, r ledger.Result) (err error) {
+	err := f.commit(ctx, []ledger.Move{hold}, func(ctx context.Context, tx *Tx, r ledger.Result) (err error) {
 		create := tx.Transaction.Create().SetID(id).SetOrgID(c.agent.OrgID).SetAgentID(c.agent.ID).SetKind(transaction.KindPayment).
 			SetQuoted(o.Amount).SetFromAddress(c.payer.Hex()).SetToAddress(o.PayTo.Hex()).SetService(c.target.service).
 			SetEndpoint(c.target.endpoint()).SetMethod(c.request.Method).SetProtocol(o.Protocol).SetScheme(o.Scheme).

@@ -409,7 +409,7 @@ func (s *Sessions) ExpireDue(ctx context.Context) error {
 		return err
 	}
 	for _, v := range due {
-		switch v.Status {
+		switch v.Status { //nolint:exhaustive // the states that the query selects
 		case session.StatusOpen:
 			err = s.expire(ctx, v)
 		case session.StatusExpired:

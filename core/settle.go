@@ -61,7 +61,7 @@ func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, st
 		return f.db.writeEnt.Transaction.UpdateOneID(t.ID).SetUpstreamStatus(status).Exec(ctx)
 	}
 	moves := []ledger.Move{{Verb: ledger.Post, HoldID: *t.HoldID, Amount: t.Quoted}}
-	_, err := f.commit(ctx, moves, func(ctx context.Context, tx *Tx, _ ledger.Result) error {
+	err := f.commit(ctx, moves, func(ctx context.Context, tx *Tx, _ ledger.Result) error {
 		return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
 			u.SetStatus(transaction.StatusSuccess).SetAmount(t.Quoted).SetUpstreamStatus(status)
 		})
@@ -92,7 +92,7 @@ func (f *Payments) unknown(ctx context.Context, t *ent.Transaction, status int, 
 // release voids a payment's hold: nothing was charged and nothing can be any more.
 func (f *Payments) release(ctx context.Context, t *ent.Transaction, reason string) error {
 	moves := []ledger.Move{{Verb: ledger.Void, HoldID: *t.HoldID}}
-	_, err := f.commit(ctx, moves, func(ctx context.Context, tx *Tx, _ ledger.Result) error {
+	err := f.commit(ctx, moves, func(ctx context.Context, tx *Tx, _ ledger.Result) error {
 		return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
 			u.SetStatus(transaction.StatusFailed).SetAmount(0).SetReason(reason)
 		})

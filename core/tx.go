@@ -96,7 +96,7 @@ func (tx *Tx) move(ctx context.Context, moves ...ledger.Move) (ledger.Result, er
 
 // commit puts moves and the rows that belong to them into the ledger's batch, and publishes the news after the
 // commit. also may be nil. A refusal is returned as an error; nothing has moved then.
-func (s *store) commit(ctx context.Context, moves []ledger.Move, also func(ctx context.Context, tx *Tx, r ledger.Result) error) (ledger.Result, error) {
+func (s *store) commit(ctx context.Context, moves []ledger.Move, also func(ctx context.Context, tx *Tx, r ledger.Result) error) error {
 	var news []News
 	u := ledger.Unit{Moves: moves, Also: func(ctx context.Context, c *ent.Client, r ledger.Result) error {
 		tx := &Tx{Client: c, Now: s.now()}
@@ -111,13 +111,13 @@ func (s *store) commit(ctx context.Context, moves []ledger.Move, also func(ctx c
 	}}
 	r, err := s.batch.Do(ctx, u)
 	if err != nil {
-		return ledger.Result{}, err
+		return err
 	}
 	if r.Err != nil {
-		return ledger.Result{}, r.Err
+		return r.Err
 	}
 	s.bus.Publish(news...)
-	return r, nil
+	return nil
 }
 
 // balances tells of every wallet and session account that a unit touched.

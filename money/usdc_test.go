@@ -18,14 +18,33 @@ func TestParseDecimalTable(t *testing.T) {
 		want money.USDC
 		err  error
 	}{
-		{"5", 5_000_000, nil}, {"5.00", 5_000_000, nil}, {"0.000001", 1, nil}, {"0", 0, nil}, {"007.5", 7_500_000, nil},
-		{"1.0000000", 1_000_000, nil}, {"1000000000", money.Max, nil},
-		{"1000000000.000001", 0, money.ErrOutOfRange}, {"99999999999999999999", 0, money.ErrOutOfRange},
-		{"0.0000001", 0, money.ErrPrecision}, {"-1", 0, money.ErrNegative}, {"-0.5", 0, money.ErrNegative},
-		{"", 0, money.ErrSyntax}, {".", 0, money.ErrSyntax}, {".5", 0, money.ErrSyntax}, {"5.", 0, money.ErrSyntax},
-		{"1e3", 0, money.ErrSyntax}, {"+1", 0, money.ErrSyntax}, {"1,000", 0, money.ErrSyntax}, {" 1", 0, money.ErrSyntax},
-		{"NaN", 0, money.ErrSyntax}, {"Infinity", 0, money.ErrSyntax}, {"0x10", 0, money.ErrSyntax}, {"--1", 0, money.ErrSyntax},
-		{"٣", 0, money.ErrSyntax}, {"1.2.3", 0, money.ErrSyntax}, {"null", 0, money.ErrSyntax},
+		{"5", 5_000_000, nil},
+		{"5.00", 5_000_000, nil},
+		{"0.000001", 1, nil},
+		{"0", 0, nil},
+		{"007.5", 7_500_000, nil},
+		{"1.0000000", 1_000_000, nil},
+		{"1000000000", money.Max, nil},
+		{"1000000000.000001", 0, money.ErrOutOfRange},
+		{"99999999999999999999", 0, money.ErrOutOfRange},
+		{"0.0000001", 0, money.ErrPrecision},
+		{"-1", 0, money.ErrNegative},
+		{"-0.5", 0, money.ErrNegative},
+		{"", 0, money.ErrSyntax},
+		{".", 0, money.ErrSyntax},
+		{".5", 0, money.ErrSyntax},
+		{"5.", 0, money.ErrSyntax},
+		{"1e3", 0, money.ErrSyntax},
+		{"+1", 0, money.ErrSyntax},
+		{"1,000", 0, money.ErrSyntax},
+		{" 1", 0, money.ErrSyntax},
+		{"NaN", 0, money.ErrSyntax},
+		{"Infinity", 0, money.ErrSyntax},
+		{"0x10", 0, money.ErrSyntax},
+		{"--1", 0, money.ErrSyntax},
+		{"٣", 0, money.ErrSyntax},
+		{"1.2.3", 0, money.ErrSyntax},
+		{"null", 0, money.ErrSyntax},
 	} {
 		got, err := money.ParseDecimal(c.in)
 		if got != c.want || !errors.Is(err, c.err) {
@@ -75,8 +94,12 @@ func TestDisplay(t *testing.T) {
 		a                        money.USDC
 		dollars, cost, remaining string
 	}{
-		{10_000, "0.01", "$0.0100", "$0.0100"}, {4_990_000, "4.99", "$4.9900", "$4.9900"}, {1, "0.000001", "$0.0001", "$0.0000"},
-		{5_000_000, "5.00", "$5.0000", "$5.0000"}, {0, "0.00", "$0.0000", "$0.0000"}, {101, "0.000101", "$0.0002", "$0.0001"},
+		{10_000, "0.01", "$0.0100", "$0.0100"},
+		{4_990_000, "4.99", "$4.9900", "$4.9900"},
+		{1, "0.000001", "$0.0001", "$0.0000"},
+		{5_000_000, "5.00", "$5.0000", "$5.0000"},
+		{0, "0.00", "$0.0000", "$0.0000"},
+		{101, "0.000101", "$0.0002", "$0.0001"},
 	} {
 		if string(c.a.Dollars()) != c.dollars || c.a.CostUSD() != c.cost || c.a.RemainingUSD() != c.remaining {
 			t.Errorf("%d: %s %s %s", c.a, c.a.Dollars(), c.a.CostUSD(), c.a.RemainingUSD())

@@ -120,7 +120,7 @@ func initFunc(app *core.Core) ws.InitFunc {
 		}
 		p, until, err := app.Auth.Authenticate(ctx, c)
 		if err != nil {
-			return nil, nil, time.Time{}, errors.New("Forbidden") //nolint:staticcheck // the protocol's own word
+			return nil, nil, time.Time{}, errors.New("Forbidden")
 		}
 		return context.WithValue(ctx, principalKey{}, p), nil, until, nil
 	}

@@ -126,13 +126,13 @@ func asError(err error) *core.Error {
 }
 
 func (d *Door) logError(ctx context.Context, e *core.Error) {
-	level, text := slog.LevelInfo, "service failed"
+	level := slog.LevelInfo
 	if _, known := table[e.Code]; e.Code == core.ServerError || (!known && e.Code != methodNotAllowed) {
-		level, text = slog.LevelError, "request failed"
+		level = slog.LevelError
 	} else if e.Code != core.ServiceFailed && e.Code != core.Timeout {
 		return
 	}
-	d.log.LogAttrs(ctx, level, text, slog.String("request_id", RequestID(ctx)), slog.String("message", e.Message), slog.Any("error", e.Err))
+	d.log.LogAttrs(ctx, level, "request failed", slog.String("request_id", RequestID(ctx)), slog.String("message", e.Message), slog.Any("error", e.Err))
 }
 
 // limitNames spells a rule as the Agnic limit detail does; other rules keep their name.

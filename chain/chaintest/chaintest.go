@@ -41,7 +41,7 @@ func New(t testing.TB, options ...Option) *Net {
 	t.Helper()
 	cfg := devnet.Config{
 		RPCAddr: "127.0.0.1:0", MaxAhead: MaxAhead, Heartbeat: MaxAhead,
-		Clock: time.Now, //nolint:forbidigo // the chain stamps blocks by the wall clock, so the tests of it do too
+		Clock: time.Now, // the chain stamps blocks by the wall clock, so the tests of it do too
 	}
 	for _, o := range options {
 		o(&cfg)

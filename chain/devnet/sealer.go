@@ -26,7 +26,7 @@ func (n *Node) seal() {
 		select {
 		case <-n.quit:
 			return
-		case <-sub.Err():
+		case <-sub.Err(): //nolint:errcheck // the pool is closing, and so are we
 			return
 		case <-txs:
 		case <-timer.C:

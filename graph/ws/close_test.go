@@ -55,10 +55,17 @@ func TestCloseCodes(t *testing.T) {
 		{"payload null", nil, []string{hello, `{"id":"1","type":"subscribe","payload":null}`}, 4400, noBody},
 		{"no query", nil, []string{hello, `{"id":"1","type":"subscribe","payload":{}}`}, 4400, noBody},
 		{"query a number", nil, []string{hello, `{"id":"1","type":"subscribe","payload":{"query":1}}`}, 4400, noBody},
-		{"variables a list", nil,
-			[]string{hello, `{"id":"1","type":"subscribe","payload":{"query":"{hello}","variables":[]}}`}, 4400, noBody},
-		{"init payload a text", nil, []string{`{"type":"connection_init","payload":"x"}`}, 4400,
-			"Invalid 'payload' property of connection_init"},
+		{
+			"variables a list", nil,
+			[]string{hello, `{"id":"1","type":"subscribe","payload":{"query":"{hello}","variables":[]}}`},
+			4400, noBody,
+		},
+		{
+			"init payload a text", nil,
+			[]string{`{"type":"connection_init","payload":"x"}`},
+			4400,
+			"Invalid 'payload' property of connection_init",
+		},
 		{"ping payload a text", nil, []string{`{"type":"ping","payload":"x"}`}, 4400, "Invalid 'payload' property of ping"},
 
 		{"subscribe before init", nil, []string{count}, 4401, "Unauthorized"},
@@ -75,17 +82,33 @@ func TestCloseCodes(t *testing.T) {
 			return ctx, nil, time.Now().Add(-time.Hour), nil
 		}}, []string{hello}, 4403, "Token expired"},
 		{"no init", &ws.Transport{InitTimeout: waits}, nil, 4408, "Connection initialisation timeout"},
-		{"ping is no init", &ws.Transport{InitTimeout: waits}, []string{`{"type":"pong"}`}, 4408,
-			"Connection initialisation timeout"},
-		{"InitFunc hangs", &ws.Transport{InitTimeout: waits, InitFunc: hangs}, []string{hello}, 4408,
-			"Connection initialisation timeout"},
+		{
+			"ping is no init", &ws.Transport{InitTimeout: waits},
+			[]string{`{"type":"pong"}`},
+			4408,
+			"Connection initialisation timeout",
+		},
+		{
+			"InitFunc hangs", &ws.Transport{InitTimeout: waits, InitFunc: hangs},
+			[]string{hello},
+			4408,
+			"Connection initialisation timeout",
+		},
 		{"same id", nil, []string{hello, count, count}, 4409, "Subscriber for 1 already exists"},
 		{"same long id", nil, []string{hello, longFeed, longFeed}, 4409, "Subscriber already exists"},
 		{"second init", nil, []string{hello, hello}, 4429, "Too many initialisation requests"},
-		{"second init at once", &ws.Transport{InitFunc: hangs}, []string{hello, hello}, 4429,
-			"Too many initialisation requests"},
-		{"too big", &ws.Transport{MaxMessageBytes: 100}, []string{`{"type":"ping"` + strings.Repeat(" ", 87) + "}"}, 1009,
-			"Message too big"},
+		{
+			"second init at once", &ws.Transport{InitFunc: hangs},
+			[]string{hello, hello},
+			4429,
+			"Too many initialisation requests",
+		},
+		{
+			"too big", &ws.Transport{MaxMessageBytes: 100},
+			[]string{`{"type":"ping"` + strings.Repeat(" ", 87) + "}"},
+			1009,
+			"Message too big",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := serve(t, tc.transport)

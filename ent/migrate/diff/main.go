@@ -25,7 +25,7 @@ func main() {
 	if len(os.Args) != 2 {
 		exit(fmt.Errorf("usage: diff NAME"))
 	}
-	ctx := context.Background() //nolint:forbidigo // a command's own root
+	ctx := context.Background()
 	for _, d := range []struct{ driver, dialect, dsn, dir string }{
 		{"postgres", dialect.Postgres, os.Getenv("BURSAR_DIFF_POSTGRES"), "ent/migrate/postgres"},
 		{"sqlite", dialect.SQLite, "file:diff?mode=memory&cache=shared&_pragma=foreign_keys(1)", "ent/migrate/sqlite"},
