@@ -14,6 +14,7 @@ import (
 	"bursar/core/ledger"
 	"bursar/core/policy"
 	"bursar/ent"
+	"bursar/ent/agent"
 	"bursar/ent/transaction"
 	"bursar/evm"
 	"bursar/money"
@@ -220,6 +221,11 @@ func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult,
 		return nil, E(ServiceFailed, "The service asks for a kind of payment that is not supported")
 	}
 	t, err := f.reserve(ctx, c, id, offer, instruction.Authorization)
+	for tries := 1; errors.Is(err, errMoved) && tries < maxTxTries; tries++ { // the policy changed meanwhile
+		if err = f.reload(ctx, c); err == nil {
+			t, err = f.reserve(ctx, c, id, offer, instruction.Authorization)
+		}
+	}
 	if err != nil {
 		return nil, AsError(err)
 	}
@@ -268,6 +274,9 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 	}
 	var t *ent.Transaction
 	err := f.commit(ctx, []ledger.Move{hold}, func(ctx context.Context, tx *Tx, r ledger.Result) (err error) {
+		if err := unchanged(ctx, tx, c); err != nil {
+			return err
+		}
 		create := tx.Transaction.Create().SetID(id).SetOrgID(c.agent.OrgID).SetAgentID(c.agent.ID).SetKind(transaction.KindPayment).
 			SetQuoted(o.Amount).SetFromAddress(c.payer.Hex()).SetToAddress(o.PayTo.Hex()).SetService(c.target.service).
 			SetEndpoint(c.target.endpoint()).SetMethod(c.request.Method).SetProtocol(o.Protocol).SetScheme(o.Scheme).
@@ -286,6 +295,35 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 		return nil, err
 	}
 	return t, nil
+}
+
+// unchanged refuses the hold when the agent or its policy is no longer what the call was judged by.
+func unchanged(ctx context.Context, tx *Tx, c *call) error {
+	now, err := tx.Agent.Query().Where(agent.ID(c.agent.ID)).WithPolicy().Only(ctx)
+	if err != nil {
+		return err
+	}
+	if !now.Active || now.Edges.Policy.Version != c.agent.Edges.Policy.Version || !sameID(now.DepartmentID, c.agent.DepartmentID) {
+		return errMoved
+	}
+	return nil
+}
+
+func sameID(a, b *uuid.UUID) bool { return a == b || (a != nil && b != nil && *a == *b) }
+
+// reload reads the agent and its limits again, and judges what needs no price.
+func (f *Payments) reload(ctx context.Context, c *call) error {
+	var err error
+	if c.agent, err = of(c.p, f.db.writeEnt).agent(c.agent.ID).WithPolicy().Only(ctx); err != nil {
+		return missing(err, "Agent")
+	}
+	if !c.agent.Active {
+		return E(InvalidRequest, "Agent is deactivated")
+	}
+	if c.budget, err = f.store.budget(ctx, c.p, c.agent); err != nil {
+		return err
+	}
+	return c.budget.Agent.CheckService(c.target.host, c.session != nil)
 }
 
 // giveUp frees a hold whose proof never left the process.

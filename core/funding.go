@@ -221,6 +221,9 @@ func (f *Funding) payoutAddress(ctx context.Context, a *ent.Agent, to string) (c
 		return common.Address{}, E(InvalidRequest, "The owner has no wallet address yet: set one before draining")
 	}
 	dest := common.HexToAddress(*owner.WalletAddress)
+	if dest.Hex() == a.Address {
+		return common.Address{}, E(InvalidRequest, "The owner's wallet address is this agent's own")
+	}
 	if to == "" {
 		return dest, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"bursar/core/ledger"
 	"bursar/ent"
 	"bursar/ent/attempt"
+	"bursar/ent/chaintx"
 	"bursar/ent/operation"
 	"bursar/ent/sender"
 	"bursar/ent/transaction"
@@ -66,6 +67,9 @@ func (o *Operations) queue(ctx context.Context, tx *Tx, n newOperation) (uuid.UU
 		})
 		if err != nil {
 			return uuid.Nil, err
+		}
+		if r.Repeated {
+			return uuid.Nil, E(Conflict, "The same is under way already")
 		}
 		create.SetHoldID(r.Transfers[0].ID)
 		record.SetHoldID(r.Transfers[0].ID)
@@ -274,6 +278,33 @@ func (o *Operations) resend(ctx context.Context, op *ent.Operation) error {
 	}
 	if err := o.chain.Send(ctx, last.Raw); err != nil && !errors.Is(err, evm.ErrKnown) {
 		return o.note(ctx, op, err)
+	}
+	return nil
+}
+
+// Rebroadcast sends again what the relayer has signed and the chain has not mined, oldest nonce first. It also keeps
+// the bytes of dead operations going: an authorization that has expired reverts, but its account nonce must be used,
+// or every later one waits behind it for ever.
+func (o *Operations) Rebroadcast(ctx context.Context) error {
+	relayer := o.keys.relayerAddress()
+	mined, err := o.chain.NonceAt(ctx, relayer)
+	if err != nil {
+		return err
+	}
+	waiting, err := o.db.readEnt.ChainTx.Query().Where(
+		chaintx.ChainID(int64(o.chainID())), chaintx.Sender(relayer.Hex()), chaintx.NonceGTE(int64(mined)),
+	).Order(chaintx.ByNonce()).Limit(advanceBatch).All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range waiting {
+		last, err := o.db.readEnt.Attempt.Query().Where(attempt.ChainTxID(w.ID)).Order(attempt.ByCreatedAt(desc())).First(ctx)
+		if err != nil {
+			return err
+		}
+		if err := o.chain.Send(ctx, last.Raw); err != nil && !errors.Is(err, evm.ErrKnown) {
+			return fmt.Errorf("core: relayer nonce %d: %w", w.Nonce, err)
+		}
 	}
 	return nil
 }

@@ -387,10 +387,12 @@ func (s *Sessions) continueClosing(ctx context.Context, v *ent.Session) error {
 		}
 		suffix := ""
 		for _, o := range attempts {
-			if o.Status != operation.StatusExpired && o.Status != operation.StatusFailed {
+			switch o.Status {
+			case operation.StatusFinal, operation.StatusExpired, operation.StatusFailed:
+				suffix = fmt.Sprintf(":%d", len(attempts)+1)
+			case operation.StatusQueued, operation.StatusAuthorized, operation.StatusSigned, operation.StatusSent, operation.StatusIncluded:
 				return nil // under way
 			}
-			suffix = fmt.Sprintf(":%d", len(attempts)+1)
 		}
 		return s.refund(ctx, tx, v, suffix)
 	})

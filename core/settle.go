@@ -105,11 +105,11 @@ func (f *Payments) release(ctx context.Context, t *ent.Transaction, reason strin
 
 // settlePayment books a payment that the chain shows, in the watcher's transaction.
 func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction, m evm.Movement) error {
-	if m.Amount != t.Quoted || t.HoldID == nil {
-		return fmt.Errorf("core: payment %s moved %s of %s", t.ID, m.Amount, t.Quoted)
-	}
 	if t.SessionID == nil {
 		if _, err := tx.move(ctx, ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: m.Amount, LogKey: logKey(m)}); err != nil {
+			return err
+		}
+		if err := f.arrived(ctx, tx, m); err != nil {
 			return err
 		}
 		return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
@@ -126,6 +126,9 @@ func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction,
 		Amount: m.Amount, Code: "settlement", TransactionID: t.ID,
 	}
 	if _, err := tx.move(ctx, out); err != nil {
+		return err
+	}
+	if err := f.arrived(ctx, tx, m); err != nil {
 		return err
 	}
 	if r.Repeated && t.Status == transaction.StatusSuccess {
@@ -161,27 +164,35 @@ func (f *Payments) ResolveHolds(ctx context.Context) error {
 	}
 	var all error
 	for _, t := range dead {
-		all = errors.Join(all, f.resolve(ctx, t))
+		all = errors.Join(all, f.resolve(ctx, t, cursor.TimeUnix))
 	}
 	return all
 }
 
 const expiredUnused = "The payment proof expired unused: nothing was charged"
 
-func (f *Payments) resolve(ctx context.Context, t *ent.Transaction) error {
-	used, err := f.chain.AuthorizationUsed(ctx, common.HexToAddress(t.FromAddress), common.HexToHash(*t.AuthNonce))
-	if err != nil {
+func (f *Payments) resolve(ctx context.Context, t *ent.Transaction, read int64) error {
+	wait, err := f.usedLately(ctx, t.FromAddress, *t.AuthNonce, t.ValidBeforeUnix, read)
+	if err != nil || wait {
 		return err
-	}
-	if used {
-		// The watcher will book it, or has between our two reads; if it never does, the audit shows a hold too old.
-		f.log.WarnContext(ctx, "a proof is used on chain but not booked yet", "transaction_id", t.ID)
-		return nil
 	}
 	if t.Status == transaction.StatusSuccess {
 		return f.giveBack(ctx, t)
 	}
 	return f.release(ctx, t, expiredUnused)
+}
+
+// secondLook is how long after an authorization's end, in seconds of chain time, one that the chain calls used but
+// the watcher has not booked is waited for. It was then used or cancelled in some other way, and cannot move this money
+// any more: a use of it in a block that the watcher has read would have been booked with the cursor.
+const secondLook = 300
+
+// usedLately reports whether to wait for the watcher, although it has read to a block at the time read.
+func (s *store) usedLately(ctx context.Context, from, nonce string, validBefore, read int64) (bool, error) {
+	if read >= validBefore+secondLook {
+		return false, nil
+	}
+	return s.chain.AuthorizationUsed(ctx, common.HexToAddress(from), common.HexToHash(nonce))
 }
 
 // giveBack returns a session's charge that the seller never collected.
@@ -206,13 +217,8 @@ func (f *Payments) giveBack(ctx context.Context, t *ent.Transaction) error {
 		if err := tx.Transaction.UpdateOneID(t.ID).SetAmount(0).SetReason(expiredUnused).Exec(ctx); err != nil {
 			return err
 		}
-		s, err := tx.Session.Get(ctx, *t.SessionID)
-		if err != nil {
-			return err
-		}
-		if s.Status != session.StatusClosed {
-			return nil // the refund has not left yet and takes this along
-		}
-		return f.sessions.refund(ctx, tx, s, "late:"+t.ID.String())
+		// A session that is closed begins closing again: its job sends this on like any rest.
+		return tx.Session.Update().Where(session.ID(*t.SessionID), session.StatusEQ(session.StatusClosed)).
+			SetStatus(session.StatusClosing).ClearClosedAt().Exec(ctx)
 	})
 }

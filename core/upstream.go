@@ -10,11 +10,14 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"code.dny.dev/ssrf"
+	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/net/idna"
 	"golang.org/x/net/publicsuffix"
 
 	"bursar/pay"
@@ -79,14 +82,46 @@ func parseTarget(text string) (target, error) {
 		return target{}, E(InvalidRequest, "url must not carry credentials")
 	}
 	u.Fragment = ""
-	t := target{url: u, host: strings.ToLower(u.Host)}
+	if err := normalHost(u); err != nil {
+		return target{}, err
+	}
+	t := target{url: u, host: u.Host}
 	t.service = t.host
 	if _, err := netip.ParseAddr(u.Hostname()); err != nil {
-		if domain, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(u.Hostname())); err == nil {
+		if domain, err := publicsuffix.EffectiveTLDPlusOne(u.Hostname()); err == nil {
 			t.service = domain
 		}
 	}
 	return t, nil
+}
+
+// normalHost gives a host its one spelling, so that a policy cannot be passed by another: lower case, ASCII as it
+// will be looked up (IDNA), no trailing dot, no default port.
+func normalHost(u *url.URL) error {
+	name, port := u.Hostname(), u.Port()
+	if addr, err := netip.ParseAddr(name); err == nil {
+		name = addr.Unmap().String()
+		if addr.Zone() != "" {
+			return E(InvalidRequest, "url must not name a network zone")
+		}
+	} else {
+		ascii, err := idna.Lookup.ToASCII(strings.TrimRight(name, "."))
+		if err != nil || ascii == "" {
+			return E(InvalidRequest, "url has no valid host")
+		}
+		name = strings.ToLower(ascii)
+	}
+	if (u.Scheme == "http" && port == "80") || (u.Scheme == "https" && port == "443") {
+		port = ""
+	}
+	if strings.Contains(name, ":") {
+		name = "[" + name + "]"
+	}
+	if port != "" {
+		name += ":" + port
+	}
+	u.Host = name
+	return nil
 }
 
 // endpoint is the target as history keeps it: without the query, which may hold secrets.
@@ -102,36 +137,38 @@ var hopByHop = []string{
 // cleanRequestHeader is what of the agent's header goes to the service: never a proof of payment of its own
 // making, nor a credential for this server.
 func cleanRequestHeader(h http.Header) http.Header {
-	out := h.Clone()
-	if out == nil {
-		out = http.Header{}
+	out := http.Header{}
+	for name, values := range h { // a caller may have filled the map by hand, in any letter case
+		if slices.ContainsFunc(values, ours) {
+			continue
+		}
+		for _, v := range values {
+			out.Add(name, v)
+		}
 	}
 	dropConnectionHeaders(out)
 	pay.StripPaymentHeaders(out)
-	if ours(strings.TrimSpace(strings.TrimPrefix(out.Get("Authorization"), "Bearer "))) {
-		out.Del("Authorization")
-	}
-	for name, values := range out {
-		for _, v := range values {
-			if ours(v) {
-				out.Del(name)
-				break
-			}
-		}
-	}
 	if out.Get("User-Agent") == "" {
 		out.Set("User-Agent", "bursar")
 	}
 	return out
 }
 
-func ours(secret string) bool {
+// ours reports whether a header's value holds a credential of this server, wherever in it.
+func ours(value string) bool {
 	for _, prefix := range []string{prefixLive, prefixTest, prefixAgnic, "agnic_at_"} {
-		if strings.HasPrefix(secret, prefix) {
+		if strings.Contains(value, prefix) {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(" ,;=\"", r) }), ownLogin)
+}
+
+// ownLogin recognises a login of this server without judging it: its issuer is enough to keep it here.
+func ownLogin(token string) bool {
+	var claims jwt.RegisteredClaims
+	_, _, err := jwt.NewParser().ParseUnverified(token, &claims)
+	return err == nil && claims.Issuer == loginIssuer
 }
 
 func dropConnectionHeaders(h http.Header) {

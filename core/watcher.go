@@ -133,35 +133,52 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 
 // apply books one movement: the end of an operation or a payment of ours, told by its authorization, or money
 // that somebody else has moved.
+//
+// An owner with an exported key can use the nonce of one of our authorizations for a transfer of another kind, and
+// a hold may have been given up before. What is not exactly the movement that we wait for is therefore booked as
+// anybody's; the operation or payment whose nonce it took ends by its own expiry.
 func (f *Funding) apply(ctx context.Context, tx *Tx, m evm.Movement) error {
-	if m.Amount == 0 || m.From == m.To {
+	if m.Amount == 0 {
 		return nil
 	}
 	if m.AuthNonce != nil {
-		nonce := m.AuthNonce.Hex()
-		op, err := tx.Operation.Query().Where(operation.AuthNonce(nonce), operation.FromAddress(m.From.Hex())).Only(ctx)
-		if err == nil {
-			return f.finishOperation(ctx, tx, op, m)
-		}
-		if !ent.IsNotFound(err) {
-			return err
-		}
-		t, err := tx.Transaction.Query().Where(transaction.AuthNonce(nonce), transaction.FromAddress(m.From.Hex())).Only(ctx)
-		if err == nil {
-			return f.settlePayment(ctx, tx, t, m)
-		}
-		if !ent.IsNotFound(err) {
+		booked, err := f.ordered(ctx, tx, m, m.AuthNonce.Hex())
+		if err != nil || booked {
 			return err
 		}
 	}
 	return f.foreign(ctx, tx, m)
 }
 
+// ordered books a movement that one of our operations or payments waits for, and reports whether one did.
+func (f *Funding) ordered(ctx context.Context, tx *Tx, m evm.Movement, nonce string) (bool, error) {
+	op, err := tx.Operation.Query().Where(operation.AuthNonce(nonce), operation.FromAddress(m.From.Hex())).Only(ctx)
+	if err == nil {
+		ended := op.Status == operation.StatusFinal || op.Status == operation.StatusExpired || op.Status == operation.StatusFailed
+		if ended || m.To.Hex() != op.ToAddress || m.Amount != op.Amount {
+			return false, nil
+		}
+		return true, f.finishOperation(ctx, tx, op, m)
+	}
+	if !ent.IsNotFound(err) {
+		return false, err
+	}
+	t, err := tx.Transaction.Query().Where(transaction.AuthNonce(nonce), transaction.FromAddress(m.From.Hex())).Only(ctx)
+	if ent.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	settled := t.TxHash != nil || t.Status == transaction.StatusFailed || (t.Status == transaction.StatusSuccess && t.Amount == 0)
+	if settled || m.To.Hex() != t.ToAddress || m.Amount != t.Quoted || t.HoldID == nil {
+		return false, nil
+	}
+	return true, f.settlePayment(ctx, tx, t, m)
+}
+
 // finishOperation posts an operation's hold and does what follows from it.
 func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation, m evm.Movement) error {
-	if m.To.Hex() != op.ToAddress || m.Amount != op.Amount {
-		return fmt.Errorf("core: operation %s moved %s to %s", op.ID, m.Amount, m.To)
-	}
 	r, err := tx.move(ctx, ledger.Move{Verb: ledger.Post, HoldID: *op.HoldID, Amount: op.Amount, LogKey: logKey(m)})
 	if err != nil || r.Repeated {
 		return err
@@ -173,6 +190,10 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 	case operation.KindDeposit:
 		return f.opened(ctx, tx, op)
 	case operation.KindRefund:
+		// What has come back to the session since the refund was made keeps it closing; its job sends that on.
+		if left := r.Accounts[r.Transfers[0].Debit]; left.Balance() > 0 {
+			return nil
+		}
 		v, err := tx.Session.Get(ctx, *op.SessionID)
 		if err != nil {
 			return err
@@ -183,9 +204,30 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 			return err
 		}
 		return tx.sessionChanged(ctx, v)
-	case operation.KindDrain, operation.KindGas:
+	case operation.KindDrain:
+		return f.arrived(ctx, tx, m)
+	case operation.KindGas:
 	}
 	return nil
+}
+
+// arrived credits money that left one of our accounts for an address that is also ours: another agent's wallet, or
+// the platform. The ledger has it outside after the first half of the way.
+func (f *Funding) arrived(ctx context.Context, tx *Tx, m evm.Movement) error {
+	to, err := f.sideOf(ctx, tx, m.To)
+	if err != nil || to.account == f.platform.External {
+		return err
+	}
+	r, err := tx.move(ctx, ledger.Move{
+		Verb: ledger.Transfer, Key: logKey(m) + ":in", Debit: f.platform.External, Credit: to.account, Amount: m.Amount, Code: "chain",
+	})
+	if err != nil || r.Repeated || to.agent == nil {
+		return err
+	}
+	if err := f.record(ctx, tx, to.agent, transaction.KindFund, m); err != nil {
+		return err
+	}
+	return f.grantGas(ctx, tx, to.agent)
 }
 
 // opened makes a session usable: its deposit is there.
@@ -279,12 +321,12 @@ func (f *Funding) ExpireOperations(ctx context.Context) error {
 		return err
 	}
 	for _, op := range dead {
-		used, err := f.chain.AuthorizationUsed(ctx, common.HexToAddress(op.FromAddress), common.HexToHash(*op.AuthNonce))
+		wait, err := f.usedLately(ctx, op.FromAddress, *op.AuthNonce, op.ValidBeforeUnix, at.TimeUnix)
 		if err != nil {
 			return err
 		}
-		if used {
-			continue // the watcher books it
+		if wait {
+			continue
 		}
 		if err := f.expire(ctx, op); err != nil {
 			return err

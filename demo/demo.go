@@ -107,7 +107,7 @@ func (s *service) sell(w http.ResponseWriter, r *http.Request, route route) {
 	hash, err := s.settle(r.Context(), proof)
 	payer, why := proof.Authorization.From, ""
 	if err != nil {
-		why = reason(err)
+		why = reason(hash, err)
 		s.Log.InfoContext(r.Context(), "demo payment not settled", "path", route.path, "payer", payer.Hex(), "reason", why, "error", err)
 	}
 	if rerr := ask.Receipt(w.Header(), payer, hash, why); rerr != nil {
@@ -169,12 +169,13 @@ func (s *service) end(key settlement) {
 	delete(s.working, key)
 }
 
-// reason is the errorReason of x402 for a failed settlement (specs/x402-specification-v2.md, "Error Handling").
-func reason(err error) string {
+// reason is the errorReason of x402 for a failed settlement (specs/x402-specification-v2.md, 9). settlement_pending
+// is not in that list; @x402/core 2.27.0 has it for a transaction that was sent and not seen mined.
+func reason(hash common.Hash, err error) string {
 	switch {
 	case errors.Is(err, errTwice), errors.Is(err, evm.ErrReverted):
 		return "invalid_transaction_state"
-	case errors.Is(err, context.DeadlineExceeded):
+	case hash != (common.Hash{}):
 		return "settlement_pending"
 	}
 	return "unexpected_settle_error"

@@ -189,6 +189,34 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
+// What the buyer is told when the settlement fails or its end is not known.
+func TestReasons(t *testing.T) {
+	s := newShop(t)
+	tx := common.HexToHash("0x01")
+	for want, c := range map[string]struct {
+		hash common.Hash
+		err  error
+	}{
+		"settlement_pending":        {tx, context.DeadlineExceeded},
+		"unexpected_settle_error":   {common.Hash{}, context.DeadlineExceeded},
+		"invalid_transaction_state": {tx, evm.ErrReverted},
+	} {
+		server := httptest.NewServer(demo.New(demo.Config{
+			Network: s.net.Network(), PayTo: seller, Clock: time.Now,
+			Settle: func(context.Context, evm.Authorization, []byte) (common.Hash, error) { return c.hash, c.err },
+		}))
+		for _, path := range []string{"/v1/joke", "/v2/weather"} {
+			req, q := s.prepare(t, server.URL+path, nil)
+			resp := s.send(t, req)
+			r, err := q.Protocol.Receipt(q.Offers[0], resp)
+			if resp.Status != http.StatusPaymentRequired || err != nil || r.Success || r.Reason != want || r.TxHash != c.hash {
+				t.Errorf("%s: %d %+v %v, want %s", path, resp.Status, r, err, want)
+			}
+		}
+		server.Close()
+	}
+}
+
 // The official client pays the demo, in both versions.
 func TestOfficialBuyer(t *testing.T) {
 	s := newShop(t)

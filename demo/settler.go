@@ -38,7 +38,7 @@ type Settler struct {
 }
 
 const (
-	settleGas   = 150_000 // transferWithAuthorization of USDC takes about 90,000 at most
+	settleGas   = 150_000 // gas limit; generous, since what is not used is not paid
 	sendTries   = 4       // account nonces that are tried when a node says that one is taken
 	receiptPoll = 20 * time.Millisecond
 )

@@ -22,6 +22,7 @@ func Table(app *core.Core, poll time.Duration) []Job {
 	return []Job{
 		{"settle", poll, app.Operations.AdvanceDue},
 		{"watch", poll, app.Funding.ReadChain},
+		{"rebroadcast", 5 * time.Second, app.Operations.Rebroadcast},
 		{"resolve holds", 5 * time.Second, app.Payments.ResolveHolds},
 		{"expire operations", 5 * time.Second, app.Funding.ExpireOperations},
 		{"sessions", 2 * time.Second, app.Sessions.ExpireDue},

@@ -21,14 +21,21 @@ type Seller struct {
 	PayTo common.Address
 }
 
-// Seller starts a paid service whose facilitator settles each proof that it serves.
+// Seller starts a paid service whose facilitator settles each proof that it serves, to an address of its own.
 func (w *World) Seller(price money.USDC) *Seller {
+	w.T.Helper()
+	key, err := crypto.GenerateKey()
+	w.no(err)
+	return w.SellerTo(crypto.PubkeyToAddress(key.PublicKey), price)
+}
+
+// SellerTo is Seller with a payee.
+func (w *World) SellerTo(payTo common.Address, price money.USDC) *Seller {
 	w.T.Helper()
 	key, err := crypto.GenerateKey()
 	w.no(err)
 	facilitator := crypto.PubkeyToAddress(key.PublicKey)
 	w.Net.Ether(facilitator, big.NewInt(1e18))
-	payTo := common.BigToAddress(new(big.Int).SetBytes(crypto.Keccak256(facilitator[:])))
 	var mu sync.Mutex
 	settle := func(r *http.Request, p pay.Proof) (common.Hash, error) {
 		mu.Lock()

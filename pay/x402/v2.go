@@ -2,7 +2,6 @@ package x402
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,6 +86,9 @@ func (v V2) readChallenge(req *pay.Request, text []byte) ([]pay.Offer, error) {
 	for _, raw := range c.Accepts {
 		o := v.read(raw, resource.URL)
 		checkHost(&o, req.URL)
+		if needsIdentifier(c.Extensions) {
+			refuse(&o, "seller requires the extension payment-identifier, which is not supported")
+		}
 		o.Extra = extra
 		offers = append(offers, o)
 	}
@@ -116,9 +118,6 @@ func (V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
 	if uerr := json.Unmarshal(o.Extra, &echo); uerr != nil {
 		return errProof
 	}
-	if echo.Extensions, err = identify(echo.Extensions, p); err != nil {
-		return err
-	}
 	proof, err := json.Marshal(payload)
 	if err != nil {
 		return err
@@ -132,27 +131,18 @@ func (V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
 
 const paymentIdentifier = "payment-identifier"
 
-// identify adds info.id to the extension payment-identifier when the seller declares it
-// (specs/extensions/payment_identifier.md: 16 to 128 of [A-Za-z0-9_-], the same on each retry of one call). The
-// authorization's nonce is exactly that: one per logical call.
-func identify(extensions json.RawMessage, p pay.Proof) (json.RawMessage, error) {
+// needsIdentifier tells whether the seller insists on the extension payment-identifier
+// (specs/extensions/payment_identifier.md). Its id must be a secret between us and the seller, who may return the
+// bought answer to whoever repeats payload and id. All that a protocol here could derive one from ends up on the
+// chain, so it is not made: such offers are refused, and an optional one is echoed as it came.
+func needsIdentifier(extensions json.RawMessage) bool {
 	var all map[string]json.RawMessage
-	if json.Unmarshal(extensions, &all) != nil || all[paymentIdentifier] == nil {
-		return extensions, nil
+	var declared struct {
+		Info struct {
+			Required bool `json:"required"`
+		} `json:"info"`
 	}
-	var one, info map[string]json.RawMessage
-	if json.Unmarshal(all[paymentIdentifier], &one) != nil || json.Unmarshal(one["info"], &info) != nil || info == nil {
-		return extensions, nil
-	}
-	info["id"], _ = json.Marshal(hex.EncodeToString(p.Authorization.Nonce[:]))
-	var err error
-	if one["info"], err = json.Marshal(info); err != nil {
-		return nil, err
-	}
-	if all[paymentIdentifier], err = json.Marshal(one); err != nil {
-		return nil, err
-	}
-	return json.Marshal(all)
+	return json.Unmarshal(extensions, &all) == nil && json.Unmarshal(all[paymentIdentifier], &declared) == nil && declared.Info.Required
 }
 
 // Receipt reads PAYMENT-RESPONSE; when the answer is a 402 again, the error of its challenge is the reason.

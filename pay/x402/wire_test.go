@@ -3,7 +3,6 @@ package x402_test
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
@@ -89,21 +88,26 @@ func TestEcho(t *testing.T) {
 	}
 }
 
+// An id that an observer of the chain could compute would let him fetch what was bought, so none is made.
 func TestPaymentIdentifier(t *testing.T) {
 	v := readVectors(t)
-	var c map[string]any
-	must(t, json.Unmarshal(v.V2Challenge, &c))
-	c["extensions"] = map[string]any{"bazaar": map[string]any{"x": 1}, "payment-identifier": map[string]any{"info": map[string]any{"required": true}, "schema": map[string]any{"y": 2}}}
-	b, err := json.Marshal(c)
-	must(t, err)
-	q := offers(t, inHeader(b))
-	var got struct {
-		Extensions json.RawMessage `json:"extensions"`
+	with := func(extension string) *pay.Response {
+		var c map[string]json.RawMessage
+		must(t, json.Unmarshal(v.V2Challenge, &c))
+		c["extensions"] = json.RawMessage(`{"payment-identifier":` + extension + `}`)
+		b, err := json.Marshal(c)
+		must(t, err)
+		return inHeader(b)
 	}
-	must(t, json.Unmarshal([]byte(attached(t, q.Protocol, q.Offers[0])), &got))
-	want := fmt.Sprintf(`{"bazaar":{"x":1},"payment-identifier":{"info":{"required":true,"id":"%064x"},"schema":{"y":2}}}`, 7)
-	if !sameJSON(t, got.Extensions, []byte(want)) {
-		t.Errorf("got %s, want %s", got.Extensions, want)
+	_, err := pay.Offers(both, wallet, request(), with(`{"info":{"required":true},"schema":{}}`))
+	if err == nil || !strings.Contains(err.Error(), "payment-identifier") {
+		t.Errorf("required: %v", err)
+	}
+	for _, optional := range []string{`{"info":{"required":false},"schema":{}}`, `{"info":{},"schema":{}}`, `"odd"`, `null`} {
+		q := offers(t, with(optional))
+		if got := attached(t, q.Protocol, q.Offers[0]); !strings.Contains(got, `"extensions":{"payment-identifier":`+optional+`}}`) {
+			t.Errorf("%s is echoed as %s", optional, got)
+		}
 	}
 }
 
