@@ -28,6 +28,7 @@ func carry(t *testing.T, w *coretest.World, data []byte) {
 		t.Fatal(err)
 	}
 	w.Net.Ether(crypto.PubkeyToAddress(key.PublicKey), big.NewInt(1e18))
+	w.Net.Node.Commit() // the pool looks at the state a moment after the receipt is there
 	fees, err := w.Net.Fees(w.Ctx)
 	if err != nil {
 		t.Fatal(err)

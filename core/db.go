@@ -140,7 +140,8 @@ const maxInactive = 50
 // inactiveWithMoney lists deactivated agents whose wallets have something free, and no drain under way.
 func (db *DB) inactiveWithMoney(ctx context.Context, chainID uint64) ([]uuid.UUID, error) {
 	rows, err := db.read.QueryContext(ctx, db.bind(`SELECT g.id FROM agents g JOIN accounts a ON a.owner_id = g.id AND a.kind = 'wallet' AND a.chain_id = $1
-		WHERE NOT g.active AND a.credits_posted - a.debits_posted - a.debits_pending > 0 LIMIT $2`), int64(chainID), maxInactive)
+		JOIN users u ON u.id = g.owner_id
+		WHERE NOT g.active AND u.wallet_address IS NOT NULL AND u.wallet_address <> g.address AND a.credits_posted - a.debits_posted - a.debits_pending > 0 LIMIT $2`), int64(chainID), maxInactive)
 	if err != nil {
 		return nil, fmt.Errorf("core: inactive agents: %w", err)
 	}

@@ -89,7 +89,7 @@ func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*Fetc
 	if err != nil {
 		return nil, err
 	}
-	if err := c.budget.Agent.CheckService(c.target.host, c.session != nil); err != nil {
+	if err := c.budget.Agent.CheckService(c.target.host, c.target.service, c.session != nil); err != nil {
 		return nil, AsError(err)
 	}
 	sendCtx, cancel := context.WithTimeout(ctx, clampTimeout(in.Timeout))
@@ -133,10 +133,7 @@ var methods = map[string]bool{
 
 // prepare loads everything that the call needs and checks what needs no price.
 func (f *Payments) prepare(ctx context.Context, p Principal, in FetchInput) (*call, error) {
-	if err := p.need(ScopePay); err != nil {
-		return nil, err
-	}
-	if err := p.needWrite(); err != nil {
+	if err := p.needPayer(in.DefaultWallet); err != nil {
 		return nil, err
 	}
 	c := &call{p: p, in: in}
@@ -206,6 +203,9 @@ func (f *Payments) allowedNetwork(p Principal) error {
 // pay takes the cheapest offer: reserve, sign, send once, and book what the answer tells.
 func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult, error) {
 	offer := q.Offers[0]
+	if c.target.url.Scheme != "https" && !f.chain.Network().Testnet {
+		return nil, E(InvalidRequest, "A service is paid over https only: anybody on the way could change who is paid")
+	}
 	if c.in.MaxCost != nil && offer.Amount > *c.in.MaxCost {
 		return nil, E(CostExceedsMax, "Price %s exceeds the maximum of %s", offer.Amount.CostUSD(), c.in.MaxCost.RemainingUSD())
 	}
@@ -323,7 +323,7 @@ func (f *Payments) reload(ctx context.Context, c *call) error {
 	if c.budget, err = f.store.budget(ctx, c.p, c.agent); err != nil {
 		return err
 	}
-	return c.budget.Agent.CheckService(c.target.host, c.session != nil)
+	return c.budget.Agent.CheckService(c.target.host, c.target.service, c.session != nil)
 }
 
 // giveUp frees a hold whose proof never left the process.

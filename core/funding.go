@@ -131,10 +131,21 @@ func (f *Funding) fundResult(ctx context.Context, agentID uuid.UUID, hash common
 
 func gasKey(agentID uuid.UUID) string { return "gas:" + agentID.String() }
 
-// grantGas queues the one gas grant of a wallet, with its first funding.
+// minGasFunding is what a wallet must have received for its gas grant: a grant for a speck of dust could be farmed.
+const minGasFunding = money.One
+
+// grantGas queues the one gas grant of a wallet, with the funding that brings it to the minimum.
 func (f *Funding) grantGas(ctx context.Context, tx *Tx, a *ent.Agent) error {
 	if f.gasGrant == nil || f.gasGrant.Sign() <= 0 {
 		return nil
+	}
+	wallet, err := ledger.Find(ctx, tx.Client, ledger.Wallet, f.chainID(), a.ID)
+	if err != nil {
+		return err
+	}
+	state, err := tx.Account.Get(ctx, wallet)
+	if err != nil || state.CreditsPosted < minGasFunding {
+		return err
 	}
 	given, err := tx.Operation.Query().Where(operation.Key(gasKey(a.ID))).Exist(ctx)
 	if err != nil || given {
@@ -237,14 +248,18 @@ func (f *Funding) payoutAddress(ctx context.Context, a *ent.Agent, to string) (c
 	return dest, nil
 }
 
-const driveInterval = 50 * time.Millisecond
+// The pauses of drive grow from the first to the second, so that a slow chain is not asked a thousand times.
+const (
+	driveFirst = 25 * time.Millisecond
+	driveMost  = time.Second
+)
 
 // drive takes an operation to its end together with the watcher, for a caller who waits. Running out of time is
 // no error: the jobs go on.
 func (f *Funding) drive(ctx context.Context, id uuid.UUID, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for {
+	for wait := driveFirst; ; wait = min(2*wait, driveMost) {
 		if err := errors.Join(f.operations.Advance(ctx, id), f.ReadChain(ctx)); err != nil && ctx.Err() == nil {
 			f.log.WarnContext(ctx, "operation waits", "operation_id", id, "error", err)
 		}
@@ -257,7 +272,7 @@ func (f *Funding) drive(ctx context.Context, id uuid.UUID, limit time.Duration) 
 			return
 		case operation.StatusQueued, operation.StatusAuthorized, operation.StatusSigned, operation.StatusSent, operation.StatusIncluded:
 		}
-		if pause(ctx, driveInterval) != nil {
+		if pause(ctx, wait) != nil {
 			return
 		}
 	}

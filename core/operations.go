@@ -82,17 +82,25 @@ func (o *Operations) queue(ctx context.Context, tx *Tx, n newOperation) (uuid.UU
 
 // AdvanceDue takes every unfinished operation as far as it goes.
 func (o *Operations) AdvanceDue(ctx context.Context) error {
-	ids, err := o.db.readEnt.Operation.Query().Where(operation.StatusNotIn(operation.StatusFinal, operation.StatusExpired, operation.StatusFailed)).
-		Order(operation.ByCreatedAt()).Limit(advanceBatch).IDs(ctx)
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		if err := o.Advance(ctx, id); err != nil {
-			o.log.WarnContext(ctx, "operation does not advance", "operation_id", id, "error", err)
+	var after uuid.UUID // ids are in order of time: page on, so that stuck ones do not keep the others waiting
+	for {
+		ids, err := o.db.readEnt.Operation.Query().Where(
+			operation.IDGT(after), operation.StatusNotIn(operation.StatusFinal, operation.StatusExpired, operation.StatusFailed),
+			operation.Or(operation.StatusNEQ(operation.StatusIncluded), operation.KindEQ(operation.KindGas)), // the watcher ends the others
+		).Order(operation.ByID()).Limit(advanceBatch).IDs(ctx)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := o.Advance(ctx, id); err != nil {
+				o.log.WarnContext(ctx, "operation does not advance", "operation_id", id, "error", err)
+			}
+			after = id
+		}
+		if len(ids) < advanceBatch || ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
-	return nil
 }
 
 // Advance takes one operation step by step until it waits for the chain.

@@ -73,10 +73,24 @@ func (p Principal) needPerson() error {
 	return nil
 }
 
-// needWrite refuses viewers.
+// needPayer refuses viewers, and tokens that reach beyond the wallet that they were made for.
+func (p Principal) needPayer(defaultWallet bool) error {
+	if err := p.need(ScopePay); err != nil {
+		return err
+	}
+	if p.Credential == ByAgnicToken && defaultWallet && p.Role != Viewer {
+		return nil
+	}
+	return p.needWrite()
+}
+
+// needWrite refuses viewers, and tokens that are for paying only.
 func (p Principal) needWrite() error {
 	if p.UserID == uuid.Nil {
 		return E(Unauthorized, "Authentication required")
+	}
+	if p.Credential == ByAgnicToken {
+		return E(Forbidden, "An Agnic token reads, and pays from its own wallet; it changes nothing else")
 	}
 	if p.Role == Viewer {
 		return E(Forbidden, "A viewer may only read")

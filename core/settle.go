@@ -66,6 +66,9 @@ func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, st
 			u.SetStatus(transaction.StatusSuccess).SetAmount(t.Quoted).SetUpstreamStatus(status)
 		})
 	})
+	if errors.Is(err, ledger.ErrEnded) { // the answer came after the proof was dead: nothing is charged, and it is the caller's
+		return nil
+	}
 	if err == nil {
 		f.sessions.holdEnded(ctx, c.session.ID)
 	}
@@ -105,33 +108,27 @@ func (f *Payments) release(ctx context.Context, t *ent.Transaction, reason strin
 
 // settlePayment books a payment that the chain shows, in the watcher's transaction.
 func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction, m evm.Movement) error {
-	if t.SessionID == nil {
-		if _, err := tx.move(ctx, ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: m.Amount, LogKey: logKey(m)}); err != nil {
-			return err
-		}
-		if err := f.arrived(ctx, tx, m); err != nil {
-			return err
-		}
-		return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
-			u.SetStatus(transaction.StatusSuccess).SetAmount(m.Amount).SetTxHash(m.TxHash.Hex())
-		})
-	}
-	// A session's call: into clearing, if its answer has not done so, and out to the seller.
-	r, err := tx.move(ctx, ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: m.Amount})
+	to, err := f.sideOf(ctx, tx, m.To)
 	if err != nil {
 		return err
 	}
-	out := ledger.Move{
-		Verb: ledger.Transfer, Key: logKey(m), LogKey: logKey(m), Debit: f.platform.Clearing, Credit: f.platform.External,
-		Amount: m.Amount, Code: "settlement", TransactionID: t.ID,
+	post := ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: m.Amount, LogKey: logKey(m)}
+	moves := []ledger.Move{post}
+	if t.SessionID != nil { // into clearing, if its answer has not done so, and out to the seller
+		moves[0].LogKey = ""
+		moves = append(moves, ledger.Move{
+			Verb: ledger.Transfer, Key: logKey(m), LogKey: logKey(m), Debit: f.platform.Clearing, Credit: f.platform.External,
+			Amount: m.Amount, Code: "settlement", TransactionID: t.ID,
+		})
 	}
-	if _, err := tx.move(ctx, out); err != nil {
+	r, err := tx.moves(ctx, append(moves, f.arrival(to, m)...)...)
+	if err != nil {
 		return err
 	}
-	if err := f.arrived(ctx, tx, m); err != nil {
+	if err := f.arrived(ctx, tx, to, m); err != nil {
 		return err
 	}
-	if r.Repeated && t.Status == transaction.StatusSuccess {
+	if t.SessionID != nil && r[0].Repeated && t.Status == transaction.StatusSuccess {
 		return tx.Transaction.UpdateOneID(t.ID).SetTxHash(m.TxHash.Hex()).Exec(ctx)
 	}
 	return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {

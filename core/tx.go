@@ -94,6 +94,28 @@ func (tx *Tx) move(ctx context.Context, moves ...ledger.Move) (ledger.Result, er
 	return r[0], nil
 }
 
+// moves is move for several moves that are judged one by one, each with a key of its own, but whose rows are locked
+// together and so in the one order. The first refusal gives the transaction up.
+func (tx *Tx) moves(ctx context.Context, moves ...ledger.Move) ([]ledger.Result, error) {
+	units := make([]ledger.Unit, len(moves))
+	for i, m := range moves {
+		units[i] = ledger.Unit{Moves: []ledger.Move{m}}
+	}
+	results, err := ledger.Apply(ctx, tx.raw, tx.Now, units)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range results {
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		if !r.Repeated {
+			tx.balances(r)
+		}
+	}
+	return results, nil
+}
+
 // commit puts moves and the rows that belong to them into the ledger's batch, and publishes the news after the
 // commit. also may be nil. A refusal is returned as an error; nothing has moved then.
 func (s *store) commit(ctx context.Context, moves []ledger.Move, also func(ctx context.Context, tx *Tx, r ledger.Result) error) error {

@@ -86,6 +86,9 @@ func parseTarget(text string) (target, error) {
 		return target{}, err
 	}
 	t := target{url: u, host: u.Host}
+	if len(t.endpoint()) > maxURLLength {
+		return target{}, E(InvalidRequest, "url is longer than %d characters", maxURLLength)
+	}
 	t.service = t.host
 	if _, err := netip.ParseAddr(u.Hostname()); err != nil {
 		if domain, err := publicsuffix.EffectiveTLDPlusOne(u.Hostname()); err == nil {
@@ -191,6 +194,11 @@ func (s *store) send(ctx context.Context, r *pay.Request) (*pay.Response, error)
 // sendOnce is send for a request that carries a proof. net/http repeats a request by itself when a reused
 // connection breaks and the body can be had again; this body cannot, so the proof leaves at most once.
 func (s *store) sendOnce(ctx context.Context, r *pay.Request) (*pay.Response, error) {
+	idempotent := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions ||
+		r.Header.Get("Idempotency-Key") != "" || r.Header.Get("X-Idempotency-Key") != ""
+	if len(r.Body) == 0 && !idempotent {
+		return s.roundTrip(ctx, r, http.NoBody) // not repeated either, and sent without chunks
+	}
 	return s.roundTrip(ctx, r, struct{ io.Reader }{bytes.NewReader(r.Body)})
 }
 
@@ -219,6 +227,10 @@ func (s *store) roundTrip(ctx context.Context, r *pay.Request, body io.Reader) (
 
 func upstreamError(err error) error {
 	var timeout net.Error
+	var where *url.Error
+	if errors.As(err, &where) {
+		err = where.Err // without the URL, whose query may hold a secret
+	}
 	switch {
 	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedPort), errors.Is(err, ssrf.ErrProhibitedNetwork):
 		return &Error{Code: InvalidRequest, Message: "url points at a private or reserved address", Err: err}

@@ -22,8 +22,7 @@ import (
 const blocksPerRead = 2000
 
 // ReadChain books every USDC movement of ours up to the confirmed head, in chain order: the only way by which
-// the chain reaches the ledger. The cursor moves in the same commit, from the value that was read, so of
-// several readers one books a range.
+// the chain reaches the ledger. The cursor moves after the last of a range is booked, from the value that was read.
 func (f *Funding) ReadChain(ctx context.Context) error {
 	head, err := f.chain.Head(ctx)
 	if err != nil {
@@ -113,22 +112,19 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 	if again, err := f.chain.BlockByNumber(ctx, to); err != nil || again.Hash != last.Hash {
 		return errors.Join(err, errors.New("core: the chain changed while it was read"))
 	}
-	return f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		n, err := tx.Cursor.Update().Where(cursor.ID(at.ID), cursor.Block(at.Block)).
-			SetBlock(int64(to)).SetHash(last.Hash.Hex()).SetTimeUnix(last.Time.Unix()).Save(ctx)
-		if err != nil {
-			return err
+	// Each movement commits by itself, so that locks are held for one at a time; a log posts once, so that reading a
+	// range again, after a crash or beside another process, books nothing twice. The cursor moves when all are booked.
+	for _, m := range moved {
+		if err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error { return f.apply(ctx, tx, m) }); err != nil {
+			return fmt.Errorf("core: book %s: %w", logKey(m), err)
 		}
-		if n == 0 {
-			return errMoved
-		}
-		for _, m := range moved {
-			if err := f.apply(ctx, tx, m); err != nil {
-				return fmt.Errorf("core: book %s: %w", logKey(m), err)
-			}
-		}
-		return nil
-	})
+	}
+	n, err := f.db.writeEnt.Cursor.Update().Where(cursor.ID(at.ID), cursor.Block(at.Block)).
+		SetBlock(int64(to)).SetHash(last.Hash.Hex()).SetTimeUnix(last.Time.Unix()).Save(ctx)
+	if err == nil && n == 0 {
+		return errMoved
+	}
+	return err
 }
 
 // apply books one movement: the end of an operation or a payment of ours, told by its authorization, or money
@@ -179,10 +175,19 @@ func (f *Funding) ordered(ctx context.Context, tx *Tx, m evm.Movement, nonce str
 
 // finishOperation posts an operation's hold and does what follows from it.
 func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation, m evm.Movement) error {
-	r, err := tx.move(ctx, ledger.Move{Verb: ledger.Post, HoldID: *op.HoldID, Amount: op.Amount, LogKey: logKey(m)})
-	if err != nil || r.Repeated {
+	to := side{account: f.platform.External}
+	var err error
+	if op.Kind == operation.KindDrain {
+		if to, err = f.sideOf(ctx, tx, m.To); err != nil {
+			return err
+		}
+	}
+	post := ledger.Move{Verb: ledger.Post, HoldID: *op.HoldID, Amount: op.Amount, LogKey: logKey(m)}
+	results, err := tx.moves(ctx, append([]ledger.Move{post}, f.arrival(to, m)...)...)
+	if err != nil || results[0].Repeated {
 		return err
 	}
+	r := results[0]
 	if err := finish(ctx, tx, op, m.TxHash.Hex()); err != nil {
 		return err
 	}
@@ -205,24 +210,27 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 		}
 		return tx.sessionChanged(ctx, v)
 	case operation.KindDrain:
-		return f.arrived(ctx, tx, m)
+		return f.arrived(ctx, tx, to, m)
 	case operation.KindGas:
 	}
 	return nil
 }
 
-// arrived credits money that left one of our accounts for an address that is also ours: another agent's wallet, or
+// arrival credits money that left one of our accounts for an address that is also ours: another agent's wallet, or
 // the platform. The ledger has it outside after the first half of the way.
-func (f *Funding) arrived(ctx context.Context, tx *Tx, m evm.Movement) error {
-	to, err := f.sideOf(ctx, tx, m.To)
-	if err != nil || to.account == f.platform.External {
-		return err
+func (f *Funding) arrival(to side, m evm.Movement) []ledger.Move {
+	if to.account == f.platform.External {
+		return nil
 	}
-	r, err := tx.move(ctx, ledger.Move{
+	return []ledger.Move{{
 		Verb: ledger.Transfer, Key: logKey(m) + ":in", Debit: f.platform.External, Credit: to.account, Amount: m.Amount, Code: "chain",
-	})
-	if err != nil || r.Repeated || to.agent == nil {
-		return err
+	}}
+}
+
+// arrived records an arrival in the receiving agent's history.
+func (f *Funding) arrived(ctx context.Context, tx *Tx, to side, m evm.Movement) error {
+	if to.agent == nil {
+		return nil
 	}
 	if err := f.record(ctx, tx, to.agent, transaction.KindFund, m); err != nil {
 		return err
@@ -291,13 +299,7 @@ func (f *Funding) foreign(ctx context.Context, tx *Tx, m evm.Movement) error {
 			return err
 		}
 	}
-	if to.agent == nil {
-		return nil
-	}
-	if err := f.record(ctx, tx, to.agent, transaction.KindFund, m); err != nil {
-		return err
-	}
-	return f.grantGas(ctx, tx, to.agent)
+	return f.arrived(ctx, tx, to, m)
 }
 
 func (f *Funding) record(ctx context.Context, tx *Tx, a *ent.Agent, kind transaction.Kind, m evm.Movement) error {
@@ -316,7 +318,7 @@ func (f *Funding) ExpireOperations(ctx context.Context) error {
 	dead, err := f.db.readEnt.Operation.Query().Where(
 		operation.StatusIn(operation.StatusAuthorized, operation.StatusSigned, operation.StatusSent, operation.StatusIncluded),
 		operation.KindNEQ(operation.KindGas), operation.ValidBeforeUnixLTE(at.TimeUnix),
-	).Limit(advanceBatch).All(ctx)
+	).Order(operation.ByID()).All(ctx)
 	if err != nil {
 		return err
 	}

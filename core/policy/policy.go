@@ -5,6 +5,7 @@ package policy
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -55,8 +56,10 @@ func (d *Denial) Forbidden() bool {
 }
 
 // CheckService asks the rules that need no price, before the network is touched. It returns nil or a *Denial.
-func (p Policy) CheckService(service string, inSession bool) error {
-	matches := func(rule string) bool { return Matches(rule, service) }
+// host may carry a port; domain is its registrable domain, or empty.
+func (p Policy) CheckService(host, domain string, inSession bool) error {
+	service := host
+	matches := func(rule string) bool { return Matches(rule, host, domain) }
 	switch {
 	case slices.ContainsFunc(p.Blocked, matches):
 		return &Denial{Rule: RuleBlocked, Message: fmt.Sprintf("Service %s is blocked by the agent's policy", service)}
@@ -68,17 +71,21 @@ func (p Policy) CheckService(service string, inSession bool) error {
 	return nil
 }
 
-// Matches reports whether a rule of a policy names the service: by the full host (with or without a port), by
-// its registrable domain or a parent of it, or by that domain's first label ("exa" for api.exa.ai).
-func Matches(rule, service string) bool {
-	rule, service = strings.ToLower(strings.TrimSpace(rule)), strings.ToLower(service)
+// Matches reports whether a rule of a policy names a service: by the full host (with or without its port), by a
+// parent domain of it, or by the first label of its registrable domain ("exa" for api.exa.ai).
+func Matches(rule, host, domain string) bool {
+	rule, host, domain = strings.ToLower(strings.TrimSpace(rule)), strings.ToLower(host), strings.ToLower(domain)
 	if rule == "" {
 		return false
 	}
-	host, _, _ := strings.Cut(service, ":")
-	if rule == service || rule == host || strings.HasSuffix(host, "."+rule) {
+	name := host
+	if n, _, err := net.SplitHostPort(host); err == nil {
+		name = n
+	}
+	name = strings.Trim(name, "[]")
+	if rule == host || rule == name || strings.HasSuffix(name, "."+rule) {
 		return true
 	}
-	labels := strings.Split(host, ".")
-	return len(labels) >= 2 && labels[len(labels)-2] == rule
+	label, _, found := strings.Cut(domain, ".")
+	return found && label == rule
 }

@@ -15,24 +15,26 @@ func usdc(v int64) *money.USDC { a := money.USDC(v); return &a }
 
 func TestMatches(t *testing.T) {
 	for _, c := range []struct {
-		rule, service string
-		want          bool
+		rule, host, domain string
+		want               bool
 	}{
-		{"exa", "api.exa.ai", true},
-		{"exa.ai", "api.exa.ai", true},
-		{"api.exa.ai", "api.exa.ai", true},
-		{"EXA", "api.exa.ai", true},
-		{"127.0.0.1:4021", "127.0.0.1:4021", true},
-		{"127.0.0.1", "127.0.0.1:4021", true},
-		{"localhost", "localhost:80", true},
-		{"", "api.exa.ai", false},
-		{"exa", "exa.evil.com", false},
-		{"exa.ai", "notexa.ai", false},
-		{"exa.ai", "exa.ai.evil.com", false},
-		{"ai", "api.exa.com", false},
+		{"exa", "api.exa.ai", "exa.ai", true},
+		{"exa.ai", "api.exa.ai", "exa.ai", true},
+		{"api.exa.ai", "api.exa.ai", "exa.ai", true},
+		{"EXA", "api.exa.ai", "exa.ai", true},
+		{"example", "shop.example.co.uk", "example.co.uk", true},
+		{"127.0.0.1:4021", "127.0.0.1:4021", "", true},
+		{"127.0.0.1", "127.0.0.1:4021", "", true},
+		{"::1", "[::1]:80", "", true},
+		{"localhost", "localhost:80", "", true},
+		{"", "api.exa.ai", "exa.ai", false},
+		{"exa", "exa.evil.com", "evil.com", false},
+		{"exa.ai", "notexa.ai", "notexa.ai", false},
+		{"exa.ai", "exa.ai.evil.com", "evil.com", false},
+		{"co", "shop.example.co.uk", "example.co.uk", false},
 	} {
-		if got := policy.Matches(c.rule, c.service); got != c.want {
-			t.Errorf("Matches(%q, %q) = %v", c.rule, c.service, got)
+		if got := policy.Matches(c.rule, c.host, c.domain); got != c.want {
+			t.Errorf("Matches(%q, %q, %q) = %v", c.rule, c.host, c.domain, got)
 		}
 	}
 }
@@ -51,7 +53,7 @@ func TestCheckService(t *testing.T) {
 		{"session missing", policy.Policy{RequireSession: true}, false, policy.RuleRequireSession},
 		{"session there", policy.Policy{RequireSession: true}, true, ""},
 	} {
-		err := c.p.CheckService("api.exa.ai", c.session)
+		err := c.p.CheckService("api.exa.ai", "exa.ai", c.session)
 		var d *policy.Denial
 		if errors.As(err, &d) != (c.want != "") || (d != nil && (d.Rule != c.want || !d.Forbidden())) {
 			t.Errorf("%s: %v", c.name, err)
