@@ -126,9 +126,11 @@ func (w *World) Agent(p core.Principal, name string, funds money.USDC) *core.Age
 	w.no(err)
 	if funds > 0 {
 		w.Net.Fund(common.HexToAddress(a.Address), funds)
-		w.Settle()
-		a, err = w.Core.Agents.Get(w.Ctx, p, a.ID)
-		w.no(err)
+		for a.Wallet.Posted != funds { // a receipt can be there a moment before the head that it is in
+			w.Settle()
+			a, err = w.Core.Agents.Get(w.Ctx, p, a.ID)
+			w.no(err)
+		}
 	}
 	return a
 }
@@ -136,6 +138,7 @@ func (w *World) Agent(p core.Principal, name string, funds money.USDC) *core.Age
 // Settle runs every job until nothing moves: operations are final and the chain is read to its head.
 func (w *World) Settle() {
 	w.T.Helper()
+	w.Net.Node.Commit() // what was mined before is now below the head
 	for range 3 {
 		w.no(w.Core.Operations.AdvanceDue(w.Ctx))
 		w.no(w.Core.Funding.ReadChain(w.Ctx))
