@@ -39,7 +39,7 @@ func openNetwork(ctx context.Context, cfg config.Config, log *slog.Logger) (*net
 			return nil, fmt.Errorf("--data: %w", err)
 		}
 		node, err := devnet.Start(devnet.Config{
-			DataDir: filepath.Join(cfg.Data, "chain"), ChainID: cfg.Network().ChainID, RPCAddr: cfg.DevRPC, Clock: time.Now, Log: log,
+			DataDir: filepath.Join(cfg.Data, "chain"), ChainID: cfg.Network().ChainID, RPCAddr: cfg.DevRPC, MaxAhead: cfg.DevMaxAhead, Clock: time.Now, Log: log,
 		})
 		if err != nil {
 			return nil, err

@@ -32,6 +32,8 @@ type Config struct {
 	PollInterval  time.Duration `default:"0s" env:"BURSAR_POLL_INTERVAL" help:"How often the chain is read. Default: 2s, and 250ms on the development chain."`
 	DevRPC        string        `default:"127.0.0.1:8545" env:"BURSAR_DEV_RPC" help:"Address of the development chain's own JSON-RPC, host:port on loopback."`
 
+	DevMaxAhead time.Duration `default:"2s" env:"BURSAR_DEV_MAX_AHEAD" help:"How far the development chain's clock may run ahead of the wall clock in a burst; a block takes a whole second of it. Raise it for load tests."`
+
 	MasterKey   string `env:"BURSAR_MASTER_KEY" placeholder:"hex" help:"32 bytes that seal the wallets' keys. Default: generated in the data folder; required with PostgreSQL or --rpc-url. Whoever has it and the database has the money."`
 	JWTSecret   string `env:"BURSAR_JWT_SECRET" placeholder:"hex" help:"At least 32 bytes that sign logins. Generated or required like the master key."`
 	PlatformKey string `env:"BURSAR_PLATFORM_KEY" placeholder:"hex" help:"Private key of the address that holds the sessions' deposits and pays for session calls. Generated or required like the master key."`

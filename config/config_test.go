@@ -1,0 +1,77 @@
+package config_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"bursar/config"
+	"bursar/evm"
+	"bursar/money"
+)
+
+func TestDefaults(t *testing.T) {
+	c, err := config.Load(nil, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Embedded() || !c.DemoOn() || !c.GraphiQLOn() || c.NeedsSecrets() || c.Network().ChainID != evm.DevID || c.Ceiling() != 100*money.One {
+		t.Errorf("%+v", c)
+	}
+}
+
+// A real chain or a shared database turns the demo off and makes secrets mandatory.
+func TestProduction(t *testing.T) {
+	c, err := config.Load([]string{"--rpc-url=https://a.example,https://b.example", "--chain-id=8453"}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Embedded() || c.DemoOn() || c.GraphiQLOn() || len(c.RPCURLs) != 2 || c.Network().Name != "base" || c.Network().Confirmations == 0 {
+		t.Errorf("%+v", c)
+	}
+	if _, err := c.Secrets(); err == nil || !strings.Contains(err.Error(), "BURSAR_MASTER_KEY") || !strings.Contains(err.Error(), "openssl rand") {
+		t.Errorf("a missing secret: %v", err)
+	}
+}
+
+func TestEveryFieldIsExplained(t *testing.T) {
+	var help bytes.Buffer
+	if _, err := config.Load([]string{"--help"}, &help); !errors.Is(err, config.ErrHelp) {
+		t.Fatal(err)
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[config.Config]()) {
+		if f.Tag.Get("kong") == "-" {
+			continue
+		}
+		env := f.Tag.Get("env")
+		if f.Tag.Get("help") == "" || !strings.HasPrefix(env, "BURSAR_") || !strings.Contains(help.String(), env) {
+			t.Errorf("%s: help %q, env %q", f.Name, f.Tag.Get("help"), env)
+		}
+	}
+}
+
+func TestSecretsAreKept(t *testing.T) {
+	c, err := config.Load([]string{"--data=" + filepath.Join(t.TempDir(), "data")}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := c.Secrets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := c.Secrets()
+	if err != nil || !bytes.Equal(first.MasterKey, second.MasterKey) || !first.PlatformKey.Equal(second.PlatformKey) || first.PlatformKey.Equal(first.RelayerKey) {
+		t.Errorf("secrets change: %v", err)
+	}
+	path := filepath.Join(c.Data, "secrets", "master-key")
+	if err := os.WriteFile(path, []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Secrets(); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("a damaged secret: %v", err)
+	}
+}
