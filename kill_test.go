@@ -22,11 +22,15 @@ func killRounds() int {
 // TestKill kills the program in the middle of calls, deposits and refunds, starts it again, and demands that the
 // books balance and everything comes to its end by itself.
 func TestKill(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) { killRun(t) })
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel() // most of it is waiting for proofs to die
+		killRun(t)
+	})
 	if testing.Short() {
 		return
 	}
 	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
 		killRun(t, append(secrets(), "--database-url="+coretest.Postgres(t))...)
 	})
 }
