@@ -147,7 +147,7 @@ func (a *Agents) Get(ctx context.Context, p Principal, id uuid.UUID) (*AgentView
 	}
 	found, err := of(p, a.db.readEnt).agent(id).WithPolicy().Only(ctx)
 	if err != nil {
-		return nil, missing(err, "Agent")
+		return nil, missing(err, "Agent wallet")
 	}
 	views, err := a.views(ctx, []*ent.Agent{found})
 	if err != nil {
@@ -212,7 +212,7 @@ func (a *Agents) Update(ctx context.Context, p Principal, id uuid.UUID, in Updat
 	err := a.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		t := of(p, tx.Client)
 		if _, err := t.agent(id).Only(ctx); err != nil {
-			return missing(err, "Agent")
+			return missing(err, "Agent wallet")
 		}
 		u := tx.Agent.UpdateOneID(id)
 		if err := applyAgentInput(ctx, t, u, in); err != nil {
@@ -281,7 +281,7 @@ func (a *Agents) ExportKey(ctx context.Context, p Principal, id uuid.UUID) (agen
 	err = a.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		found, err := of(p, tx.Client).agent(id).Only(ctx)
 		if err != nil {
-			return missing(err, "Agent")
+			return missing(err, "Agent wallet")
 		}
 		if key, err = a.keys.export(found); err != nil {
 			return err

@@ -78,7 +78,7 @@ func (b *Balances) Watch(ctx context.Context, p Principal, agentID uuid.UUID) (<
 		return nil, err
 	}
 	if _, err := of(p, b.db.readEnt).agent(agentID).OnlyID(ctx); err != nil {
-		return nil, missing(err, "Agent")
+		return nil, missing(err, "Agent wallet")
 	}
 	// Subscribed before the snapshot is read, so that no change falls in between.
 	news := b.bus.latest(ctx, func(n News) bool { return n.Kind == BalanceChanged && n.AgentID == agentID })

@@ -20,7 +20,7 @@ func (a *Agents) Deactivate(ctx context.Context, p Principal, id uuid.UUID) (*Dr
 	}
 	found, err := of(p, a.db.readEnt).visibleAgents().Where(agent.ID(id)).Only(ctx)
 	if err != nil {
-		return nil, missing(err, "Agent")
+		return nil, missing(err, "Agent wallet")
 	}
 	open, err := of(p, a.db.readEnt).sessions().Where(session.AgentID(id),
 		session.StatusIn(session.StatusOpening, session.StatusOpen, session.StatusExpired, session.StatusClosing)).IDs(ctx)

@@ -315,7 +315,7 @@ func sameID(a, b *uuid.UUID) bool { return a == b || (a != nil && b != nil && *a
 func (f *Payments) reload(ctx context.Context, c *call) error {
 	var err error
 	if c.agent, err = of(c.p, f.db.writeEnt).agent(c.agent.ID).WithPolicy().Only(ctx); err != nil {
-		return missing(err, "Agent")
+		return missing(err, "Agent wallet")
 	}
 	if !c.agent.Active {
 		return E(InvalidRequest, "Agent is deactivated")

@@ -49,7 +49,7 @@ func (f *Funding) Fund(ctx context.Context, p Principal, agentID uuid.UUID, txHa
 	}
 	a, err := of(p, f.db.readEnt).agent(agentID).Only(ctx)
 	if err != nil {
-		return nil, missing(err, "Agent")
+		return nil, missing(err, "Agent wallet")
 	}
 	m, err := f.announced(ctx, p, hash, common.HexToAddress(a.Address), amount)
 	if err != nil {
@@ -174,7 +174,7 @@ func (f *Funding) Drain(ctx context.Context, p Principal, agentID uuid.UUID, to 
 	}
 	a, err := of(p, f.db.readEnt).agent(agentID).Only(ctx)
 	if err != nil {
-		return nil, missing(err, "Agent")
+		return nil, missing(err, "Agent wallet")
 	}
 	r, err := f.drain(ctx, a, to)
 	if err == nil && !r.Drained {

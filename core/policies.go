@@ -58,7 +58,7 @@ func (s *Policies) Get(ctx context.Context, p Principal, agentID uuid.UUID) (*en
 	}
 	a, err := of(p, s.db.readEnt).agent(agentID).WithPolicy().Only(ctx)
 	if err != nil {
-		return nil, missing(err, "Agent")
+		return nil, missing(err, "Agent wallet")
 	}
 	return a.Edges.Policy, nil
 }
@@ -74,7 +74,7 @@ func (s *Policies) Update(ctx context.Context, p Principal, agentID uuid.UUID, i
 	}
 	err := s.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		if _, err := of(p, tx.Client).agent(agentID).Only(ctx); err != nil {
-			return missing(err, "Agent")
+			return missing(err, "Agent wallet")
 		}
 		return setPolicy(ctx, tx, agentID, in)
 	})

@@ -78,7 +78,7 @@ func (s *Sessions) Open(ctx context.Context, p Principal, in OpenSessionInput) (
 	}
 	a, err := of(p, s.db.readEnt).agent(in.AgentID).Only(ctx)
 	if err != nil {
-		return nil, missing(err, "Agent")
+		return nil, missing(err, "Agent wallet")
 	}
 	if !a.Active {
 		return nil, E(InvalidRequest, "Agent is deactivated")

@@ -81,7 +81,7 @@ func (s *Transactions) where(ctx context.Context, p Principal, f TransactionFilt
 	var where []predicate.Transaction
 	if f.AgentID != nil {
 		if _, err := of(p, s.db.readEnt).agent(*f.AgentID).OnlyID(ctx); err != nil {
-			return nil, missing(err, "Agent")
+			return nil, missing(err, "Agent wallet")
 		}
 		where = append(where, transaction.AgentID(*f.AgentID))
 	}
@@ -154,7 +154,7 @@ func (s *Transactions) Watch(ctx context.Context, p Principal, agentID *uuid.UUI
 	}
 	if agentID != nil {
 		if _, err := of(p, s.db.readEnt).agent(*agentID).OnlyID(ctx); err != nil {
-			return nil, missing(err, "Agent")
+			return nil, missing(err, "Agent wallet")
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)

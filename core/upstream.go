@@ -221,6 +221,9 @@ func (s *store) roundTrip(ctx context.Context, r *pay.Request, body io.Reader) (
 	if len(answer) > maxUpstreamBody {
 		return nil, E(ServiceFailed, "The service's answer is larger than %d bytes", maxUpstreamBody)
 	}
+	if resp.StatusCode < http.StatusOK { // no final answer that HTTP knows
+		return nil, E(ServiceFailed, "The service answered with status %03d", resp.StatusCode)
+	}
 	dropConnectionHeaders(resp.Header)
 	return &pay.Response{Status: resp.StatusCode, Header: resp.Header, Body: answer}, nil
 }

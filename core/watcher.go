@@ -29,10 +29,10 @@ func (f *Funding) ReadChain(ctx context.Context) error {
 		return err
 	}
 	depth := f.chain.Network().Confirmations
-	if head.Number < depth {
-		return nil
+	target := uint64(0) // on a chain younger than the depth: the books begin at its first block
+	if head.Number > depth {
+		target = head.Number - depth
 	}
-	target := head.Number - depth
 	for {
 		at, err := f.db.writeEnt.Cursor.Get(ctx, int(f.chainID()))
 		if ent.IsNotFound(err) {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"bursar/core"
@@ -29,8 +28,8 @@ func ReadBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return b, err
 }
 
-// CheckObject refuses what is not exactly one JSON object in UTF-8.
-func CheckObject(b []byte) error {
+// checkObject refuses what is not exactly one JSON object in UTF-8.
+func checkObject(b []byte) error {
 	b = bytes.TrimLeft(b, " \t\r\n")
 	switch {
 	case len(b) == 0:
@@ -43,46 +42,22 @@ func CheckObject(b []byte) error {
 	return nil
 }
 
-// JSONBody bounds and checks the body before a handler decodes it. An empty body is one without fields when
-// optional is set.
-func (d *Door) JSONBody(optional bool, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b, err := ReadBody(w, r)
-		if len(bytes.TrimSpace(b)) == 0 && err == nil && optional {
-			b = []byte("{}")
-		}
-		if err == nil {
-			err = CheckObject(b)
-		}
-		if err != nil {
-			d.Fail(w, r, err)
-			return
-		}
-		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
-		next.ServeHTTP(w, r)
-	})
-}
-
-// Decode reads a checked JSON object into v, which spells amounts as json.RawMessage. Unknown fields are
+// Decode reads a JSON object into v, which spells amounts as json.RawMessage. Unknown fields are
 // ignored, as the published documentation allows additions.
 func Decode(b []byte, v any) error {
-	if err := CheckObject(b); err != nil {
+	if err := checkObject(b); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return BadBody(err)
+		return badBody(err)
 	}
 	return nil
 }
 
-// BadBody turns an error of encoding/json into one for people, which names the field.
-func BadBody(err error) error {
-	var e *core.Error
+// badBody turns an error of encoding/json into one for people, which names the field.
+func badBody(err error) error {
 	var wrong *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &e):
-		return err
-	case errors.As(err, &wrong) && wrong.Field != "":
+	if errors.As(err, &wrong) && wrong.Field != "" {
 		return core.E(core.InvalidRequest, "%s must be %s", wrong.Field, kindName(wrong.Type))
 	}
 	return core.E(core.InvalidRequest, "The request body is not valid JSON")
@@ -92,18 +67,15 @@ func kindName(t reflect.Type) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	switch t.Kind() { //nolint:exhaustive // the kinds that JSON has
-	case reflect.String:
-		return "a string"
-	case reflect.Bool:
-		return "a boolean"
-	case reflect.Slice, reflect.Array:
-		return "a list"
-	case reflect.Map, reflect.Struct:
-		return "an object"
-	default:
-		return "a number"
+	if name, ok := kindNames[t.Kind()]; ok {
+		return name
 	}
+	return "a number"
+}
+
+var kindNames = map[reflect.Kind]string{
+	reflect.String: "a string", reflect.Bool: "a boolean", reflect.Slice: "a list", reflect.Array: "a list",
+	reflect.Map: "an object", reflect.Struct: "an object",
 }
 
 func absent(raw json.RawMessage) bool { return len(raw) == 0 }
@@ -215,17 +187,19 @@ func Text(field string, raw json.RawMessage) (core.Optional[string], error) {
 	return core.Set(text), nil
 }
 
-// WriteJSON answers with v. Encoding our own structs cannot fail; a client that has gone away is no error.
-func WriteJSON(w http.ResponseWriter, status int, v any) {
+// WriteJSON answers with v.
+func WriteJSON(w http.ResponseWriter, status int, v any) { WriteBody(w, status, Encode(v)) }
+
+// Encode is v as JSON, as it is: nothing is escaped for HTML. Only a programmer's error can make v unwritable, so
+// that is a panic, which Handler turns into an answer.
+func Encode(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		status = http.StatusInternalServerError
-		b.Reset()
-		fmt.Fprintf(&b, "{\"error\":%s}\n", strconv.Quote(strings.ToLower(serverErrorText)))
+		panic(fmt.Errorf("rest: encode answer: %w", err))
 	}
-	WriteBody(w, status, b.Bytes())
+	return b.Bytes()
 }
 
 // WriteBody answers with JSON that is written already.

@@ -1,6 +1,7 @@
 package agnic
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -13,11 +14,13 @@ import (
 	"bursar/rest"
 )
 
-// maxTokenLife bounds expiresIn, in seconds: ten years.
-const maxTokenLife = 10 * 365 * 24 * 3600
+const (
+	defaultLabel = "API token"
+	maxTokenLife = 10 * 365 * 24 * 3600 // seconds
+)
 
-// tokens is GET /api/tokens.
-func (a *api) tokens(w http.ResponseWriter, r *http.Request) {
+// ListTokens is GET /api/tokens.
+func (a *api) ListTokens(w http.ResponseWriter, r *http.Request) {
 	keys, err := a.app.APIKeys.List(r.Context(), rest.Principal(r.Context()), apikey.KindAgnicToken)
 	if err != nil {
 		a.door.Fail(w, r, err)
@@ -26,8 +29,8 @@ func (a *api) tokens(w http.ResponseWriter, r *http.Request) {
 	rest.WriteJSON(w, http.StatusOK, tokensBody(keys))
 }
 
-// generateToken is POST /api/generate-n8n-token: a token on the caller's default wallet, shown once.
-func (a *api) generateToken(w http.ResponseWriter, r *http.Request) {
+// GenerateToken is POST /api/generate-n8n-token: a token on the caller's default wallet, shown once.
+func (a *api) GenerateToken(w http.ResponseWriter, r *http.Request) {
 	in, err := tokenInput(w, r)
 	if err != nil {
 		a.door.Fail(w, r, err)
@@ -41,45 +44,32 @@ func (a *api) generateToken(w http.ResponseWriter, r *http.Request) {
 	rest.WriteJSON(w, http.StatusOK, issuedBody(k))
 }
 
-func tokenInput(w http.ResponseWriter, r *http.Request) (core.TokenInput, error) {
-	var in core.TokenInput
+func tokenInput(w http.ResponseWriter, r *http.Request) (in core.TokenInput, err error) {
 	body, err := rest.ReadBody(w, r)
 	if err != nil {
 		return in, err
 	}
-	if len(body) == 0 {
+	if len(bytes.TrimSpace(body)) == 0 { // every field is optional, so is the body
 		body = []byte("{}")
 	}
-	var raw struct {
-		Label             string          `json:"label"`
-		MaxPerTransaction json.RawMessage `json:"maxPerTransaction"`
-		DailyLimit        json.RawMessage `json:"dailyLimit"`
-		MonthlyLimit      json.RawMessage `json:"monthlyLimit"`
-		Networks          []string        `json:"networks"`
-		ExpiresIn         json.RawMessage `json:"expiresIn"`
-	}
+	var raw TokenRequest
 	if err := rest.Decode(body, &raw); err != nil {
 		return in, err
 	}
-	in.Label, in.Networks = raw.Label, raw.Networks
-	if in.Label == "" {
-		in.Label = "API token"
+	if in.Label = text(raw.Label); in.Label == "" {
+		in.Label = defaultLabel
 	}
-	for _, l := range []struct {
-		name string
-		raw  json.RawMessage
-		to   **money.USDC
-	}{
-		{"maxPerTransaction", raw.MaxPerTransaction, &in.MaxPerTransaction},
-		{"dailyLimit", raw.DailyLimit, &in.DailyLimit},
-		{"monthlyLimit", raw.MonthlyLimit, &in.MonthlyLimit},
-	} {
-		if string(l.raw) == "null" { // the documents: null means none
-			continue
-		}
-		if *l.to, err = rest.Dollars(l.name, l.raw); err != nil {
-			return in, err
-		}
+	if raw.Networks != nil {
+		in.Networks = *raw.Networks
+	}
+	if in.MaxPerTransaction, err = limit("maxPerTransaction", raw.MaxPerTransaction); err != nil {
+		return in, err
+	}
+	if in.DailyLimit, err = limit("dailyLimit", raw.DailyLimit); err != nil {
+		return in, err
+	}
+	if in.MonthlyLimit, err = limit("monthlyLimit", raw.MonthlyLimit); err != nil {
+		return in, err
 	}
 	seconds, err := rest.Integer("expiresIn", raw.ExpiresIn, 1, maxTokenLife)
 	if seconds != nil {
@@ -88,28 +78,42 @@ func tokenInput(w http.ResponseWriter, r *http.Request) (core.TokenInput, error)
 	return in, err
 }
 
-// revokeToken is POST /api/revoke-token. Again is the same answer.
-func (a *api) revokeToken(w http.ResponseWriter, r *http.Request) {
-	body, err := rest.ReadBody(w, r)
+// limit reads dollars; absent or null means none.
+func limit(field string, raw json.RawMessage) (*money.USDC, error) {
+	if string(raw) == "null" {
+		return nil, nil
+	}
+	return rest.Dollars(field, raw)
+}
+
+// RevokeToken is POST /api/revoke-token. Again is the same answer.
+func (a *api) RevokeToken(w http.ResponseWriter, r *http.Request) {
+	id, err := tokenID(w, r)
+	if err == nil {
+		err = a.app.APIKeys.Revoke(r.Context(), rest.Principal(r.Context()), apikey.KindAgnicToken, id)
+	}
 	if err != nil {
-		a.door.Fail(w, r, err)
-		return
-	}
-	var raw struct {
-		TokenID string `json:"tokenId"`
-	}
-	if err := rest.Decode(body, &raw); err != nil {
-		a.door.Fail(w, r, err)
-		return
-	}
-	id, err := uuid.Parse(raw.TokenID)
-	if err != nil {
-		a.door.Fail(w, r, core.E(core.NotFound, "Token not found"))
-		return
-	}
-	if err := a.app.APIKeys.Revoke(r.Context(), rest.Principal(r.Context()), apikey.KindAgnicToken, id); err != nil {
 		a.door.Fail(w, r, err)
 		return
 	}
 	rest.WriteJSON(w, http.StatusOK, map[string]bool{"success": true})
+}
+
+func tokenID(w http.ResponseWriter, r *http.Request) (uuid.UUID, error) {
+	body, err := rest.ReadBody(w, r)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	var raw RevokeTokenJSONBody
+	if err := rest.Decode(body, &raw); err != nil {
+		return uuid.Nil, err
+	}
+	if raw.TokenId == "" {
+		return uuid.Nil, core.E(core.InvalidRequest, "tokenId is required")
+	}
+	id, err := uuid.Parse(raw.TokenId)
+	if err != nil || len(raw.TokenId) != 36 { // what is no id names nothing
+		return uuid.Nil, core.E(core.NotFound, "Token not found")
+	}
+	return id, nil
 }

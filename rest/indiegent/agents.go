@@ -10,27 +10,18 @@ import (
 	"bursar/rest"
 )
 
-func (a *api) agents(w http.ResponseWriter, r *http.Request) {
+// ListAgents is GET /agents.
+func (a *api) ListAgents(w http.ResponseWriter, r *http.Request) {
 	a.serve(w, r, http.StatusOK, func() (any, error) {
 		views, err := a.app.Agents.List(r.Context(), caller(r))
 		if err != nil {
 			return nil, err
 		}
-		return map[string]any{"agents": each(views, agentBody)}, nil
+		return AgentList{Agents: each(views, agentBody)}, nil
 	})
 }
 
-// agentInput is the body of POST and PUT /agents.
-type agentInput struct {
-	Name         json.RawMessage `json:"name"`
-	SpendingCap  json.RawMessage `json:"spending_cap"`
-	Threshold    json.RawMessage `json:"auto_topup_threshold"`
-	Amount       json.RawMessage `json:"auto_topup_amount"`
-	Source       json.RawMessage `json:"auto_topup_source"`
-	DepartmentID json.RawMessage `json:"department_id"`
-}
-
-func (in agentInput) update() (u core.UpdateAgentInput, err error) {
+func agentUpdate(in AgentUpdate) (u core.UpdateAgentInput, err error) {
 	name, err := rest.Text("name", in.Name)
 	if err != nil {
 		return u, err
@@ -42,55 +33,57 @@ func (in agentInput) update() (u core.UpdateAgentInput, err error) {
 	if u.SpendingCap, err = rest.Atomic("spending_cap", in.SpendingCap); err != nil {
 		return u, err
 	}
-	if u.AutoTopupThreshold, err = rest.Atomic("auto_topup_threshold", in.Threshold); err != nil {
+	if u.AutoTopupThreshold, err = rest.Atomic("auto_topup_threshold", in.AutoTopupThreshold); err != nil {
 		return u, err
 	}
-	if u.AutoTopupAmount, err = rest.Atomic("auto_topup_amount", in.Amount); err != nil {
+	if u.AutoTopupAmount, err = rest.Atomic("auto_topup_amount", in.AutoTopupAmount); err != nil {
 		return u, err
 	}
-	if u.AutoTopupSource, err = rest.Text("auto_topup_source", in.Source); err != nil {
+	if u.AutoTopupSource, err = rest.Text("auto_topup_source", in.AutoTopupSource); err != nil {
 		return u, err
 	}
-	department, err := rest.Text("department_id", in.DepartmentID)
-	if err != nil {
-		return u, err
-	}
-	if u.DepartmentID.Set = department.Set; department.Value != nil {
-		id, err := parseID(*department.Value, "Department")
-		if err != nil {
-			return u, err
-		}
-		u.DepartmentID.Value = &id
-	}
-	return u, nil
+	u.DepartmentID, err = departmentID(in.DepartmentId)
+	return u, err
 }
 
-func (a *api) createAgent(w http.ResponseWriter, r *http.Request) {
+func departmentID(raw json.RawMessage) (o core.Optional[uuid.UUID], err error) {
+	text, err := rest.Text("department_id", raw)
+	if o.Set = text.Set; err != nil || text.Value == nil {
+		return o, err
+	}
+	id, err := parseID(*text.Value, "Department")
+	o.Value = &id
+	return o, err
+}
+
+// CreateAgent is POST /agents.
+func (a *api) CreateAgent(w http.ResponseWriter, r *http.Request) {
 	a.serve(w, r, http.StatusCreated, func() (any, error) {
-		var in agentInput
+		var in AgentCreate
 		if err := body(w, r, &in); err != nil {
 			return nil, err
 		}
-		u, err := in.update()
+		spendingCap, err := rest.Atomic("spending_cap", in.SpendingCap)
 		if err != nil {
 			return nil, err
 		}
-		create := core.CreateAgentInput{SpendingCap: u.SpendingCap.Value, DepartmentID: u.DepartmentID.Value}
-		if u.Name != nil {
-			create.Name = *u.Name
+		department, err := departmentID(in.DepartmentId)
+		if err != nil {
+			return nil, err
 		}
+		create := core.CreateAgentInput{Name: in.Name, SpendingCap: spendingCap.Value, DepartmentID: department.Value}
 		v, err := a.app.Agents.Create(r.Context(), caller(r), create)
 		if err != nil {
 			return nil, err
 		}
-		return map[string]string{"id": v.ID.String(), "name": v.Name, "wallet_address": v.Address}, nil
+		return AgentCreated{Id: v.ID, Name: v.Name, WalletAddress: v.Address}, nil
 	})
 }
 
 // withAgent reads the path's id for what f does with it.
-func (a *api) withAgent(w http.ResponseWriter, r *http.Request, f func(id uuid.UUID) (any, error)) {
+func (a *api) withAgent(w http.ResponseWriter, r *http.Request, path AgentID, f func(id uuid.UUID) (any, error)) {
 	a.serve(w, r, http.StatusOK, func() (any, error) {
-		id, err := pathID(r, "Agent")
+		id, err := parseID(path, "Agent wallet")
 		if err != nil {
 			return nil, err
 		}
@@ -98,23 +91,25 @@ func (a *api) withAgent(w http.ResponseWriter, r *http.Request, f func(id uuid.U
 	})
 }
 
-func (a *api) agent(w http.ResponseWriter, r *http.Request) {
-	a.withAgent(w, r, func(id uuid.UUID) (any, error) {
+// GetAgent is GET /agents/{id}.
+func (a *api) GetAgent(w http.ResponseWriter, r *http.Request, path AgentID) {
+	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
 		v, err := a.app.Agents.Get(r.Context(), caller(r), id)
 		if err != nil {
 			return nil, err
 		}
-		return wrapped(v), nil
+		return agentAnswer(v), nil
 	})
 }
 
-func (a *api) updateAgent(w http.ResponseWriter, r *http.Request) {
-	a.withAgent(w, r, func(id uuid.UUID) (any, error) {
-		var in agentInput
+// UpdateAgent is PUT /agents/{id}.
+func (a *api) UpdateAgent(w http.ResponseWriter, r *http.Request, path AgentID) {
+	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
+		var in AgentUpdate
 		if err := body(w, r, &in); err != nil {
 			return nil, err
 		}
-		u, err := in.update()
+		u, err := agentUpdate(in)
 		if err != nil {
 			return nil, err
 		}
@@ -122,22 +117,24 @@ func (a *api) updateAgent(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
-		return wrapped(v), nil
+		return agentAnswer(v), nil
 	})
 }
 
-func (a *api) deleteAgent(w http.ResponseWriter, r *http.Request) {
-	a.withAgent(w, r, func(id uuid.UUID) (any, error) {
+// DeleteAgent is DELETE /agents/{id}.
+func (a *api) DeleteAgent(w http.ResponseWriter, r *http.Request, path AgentID) {
+	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
 		d, err := a.app.Agents.Deactivate(r.Context(), caller(r), id)
 		if err != nil {
 			return nil, err
 		}
-		return map[string]any{"deleted": true, "drained": d.Drained, "amount": d.Amount.String(), "tx_hash": d.TxHash}, nil
+		return AgentDeleted{Deleted: true, Drained: d.Drained, Amount: d.Amount.String(), TxHash: d.TxHash}, nil
 	})
 }
 
-func (a *api) policy(w http.ResponseWriter, r *http.Request) {
-	a.withAgent(w, r, func(id uuid.UUID) (any, error) {
+// GetPolicy is GET /agents/{id}/policy.
+func (a *api) GetPolicy(w http.ResponseWriter, r *http.Request, path AgentID) {
+	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
 		p, err := a.app.Policies.Get(r.Context(), caller(r), id)
 		if err != nil {
 			return nil, err
@@ -146,8 +143,9 @@ func (a *api) policy(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (a *api) updatePolicy(w http.ResponseWriter, r *http.Request) {
-	a.withAgent(w, r, func(id uuid.UUID) (any, error) {
+// UpdatePolicy is PUT /agents/{id}/policy.
+func (a *api) UpdatePolicy(w http.ResponseWriter, r *http.Request, path AgentID) {
+	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
 		in, err := policyInput(w, r)
 		if err != nil {
 			return nil, err
@@ -161,55 +159,55 @@ func (a *api) updatePolicy(w http.ResponseWriter, r *http.Request) {
 }
 
 func policyInput(w http.ResponseWriter, r *http.Request) (in core.PolicyInput, err error) {
-	var raw struct {
-		Cap     json.RawMessage `json:"spending_cap"`
-		Daily   json.RawMessage `json:"daily_limit"`
-		Monthly json.RawMessage `json:"monthly_limit"`
-		PerCall json.RawMessage `json:"per_call_max"`
-		Allowed *[]string       `json:"allowed_services"`
-		Blocked *[]string       `json:"blocked_services"`
-		Session *bool           `json:"require_session"`
-	}
+	var raw PolicyUpdate
 	if err := body(w, r, &raw); err != nil {
 		return in, err
 	}
-	in.AllowedServices, in.BlockedServices, in.RequireSession = raw.Allowed, raw.Blocked, raw.Session
-	if in.SpendingCap, err = rest.Atomic("spending_cap", raw.Cap); err != nil {
+	in.AllowedServices, in.BlockedServices, in.RequireSession = raw.AllowedServices, raw.BlockedServices, raw.RequireSession
+	if in.SpendingCap, err = rest.Atomic("spending_cap", raw.SpendingCap); err != nil {
 		return in, err
 	}
-	if in.DailyLimit, err = rest.Atomic("daily_limit", raw.Daily); err != nil {
+	if in.DailyLimit, err = rest.Atomic("daily_limit", raw.DailyLimit); err != nil {
 		return in, err
 	}
-	if in.MonthlyLimit, err = rest.Atomic("monthly_limit", raw.Monthly); err != nil {
+	if in.MonthlyLimit, err = rest.Atomic("monthly_limit", raw.MonthlyLimit); err != nil {
 		return in, err
 	}
-	in.PerCallMax, err = rest.Atomic("per_call_max", raw.PerCall)
+	in.PerCallMax, err = rest.Atomic("per_call_max", raw.PerCallMax)
 	return in, err
 }
 
-func (a *api) agentKey(w http.ResponseWriter, r *http.Request) {
-	a.withAgent(w, r, func(id uuid.UUID) (any, error) {
+// ExportKey is POST /agents/{id}/key.
+func (a *api) ExportKey(w http.ResponseWriter, r *http.Request, path AgentID) {
+	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
 		_, key, err := a.app.Agents.ExportKey(r.Context(), caller(r), id)
-		return map[string]string{"private_key": key}, err
+		return KeyExport{PrivateKey: key}, err
 	})
 }
 
-func (a *api) agentEnv(w http.ResponseWriter, r *http.Request) {
-	a.withAgent(w, r, func(id uuid.UUID) (any, error) {
+// GetEnv is GET /agents/{id}/env.
+func (a *api) GetEnv(w http.ResponseWriter, r *http.Request, path AgentID, params GetEnvParams) {
+	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
 		v, key, err := a.app.Agents.ExportKey(r.Context(), caller(r), id)
 		if err != nil {
 			return nil, err
 		}
-		return map[string]string{"INDIEGENT_AGENT_KEY": key, "INDIEGENT_AGENT_ADDRESS": v.Address, "INDIEGENT_AGENT": v.Name}, nil
+		env := Env{AgentKey: key, AgentAddress: v.Address, Agent: v.Name}
+		if params.Include != nil && *params.Include == "api_key" { // making a key is a side effect, so only who asks gets one
+			issued, err := a.app.APIKeys.Create(r.Context(), caller(r), "env "+v.ID.String())
+			if err != nil {
+				return nil, err
+			}
+			env.APIKey = issued.Secret
+		}
+		return env, nil
 	})
 }
 
-func (a *api) fund(w http.ResponseWriter, r *http.Request) {
-	a.withAgent(w, r, func(id uuid.UUID) (any, error) {
-		var in struct {
-			TxHash string          `json:"tx_hash"`
-			Amount json.RawMessage `json:"amount"`
-		}
+// FundAgent is POST /agents/{id}/fund.
+func (a *api) FundAgent(w http.ResponseWriter, r *http.Request, path AgentID) {
+	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
+		var in FundRequest
 		if err := body(w, r, &in); err != nil {
 			return nil, err
 		}
@@ -221,56 +219,55 @@ func (a *api) fund(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
-		return map[string]any{"funded": f.Funded, "gas_sponsored": f.GasSponsored, "gas_tx_hash": f.GasTxHash}, nil
+		return Funded{Funded: f.Funded, GasSponsored: f.GasSponsored, GasTxHash: f.GasTxHash}, nil
 	})
 }
 
-func (a *api) drain(w http.ResponseWriter, r *http.Request) {
-	a.withAgent(w, r, func(id uuid.UUID) (any, error) {
-		var in struct {
-			To string `json:"to_address"`
-		}
+// DrainAgent is POST /agents/{id}/drain.
+func (a *api) DrainAgent(w http.ResponseWriter, r *http.Request, path AgentID) {
+	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
+		var in DrainRequest
 		if err := body(w, r, &in); err != nil {
 			return nil, err
 		}
-		d, err := a.app.Funding.Drain(r.Context(), caller(r), id, in.To)
+		d, err := a.app.Funding.Drain(r.Context(), caller(r), id, in.ToAddress)
 		if err != nil {
 			return nil, err
 		}
-		return map[string]any{"drained": d.Drained, "amount": d.Amount.String(), "tx_hash": d.TxHash}, nil
+		return Drained{Drained: d.Drained, Amount: d.Amount.String(), TxHash: d.TxHash}, nil
 	})
 }
 
-func (a *api) balance(w http.ResponseWriter, r *http.Request) {
+// GetBalance is GET /balance.
+func (a *api) GetBalance(w http.ResponseWriter, r *http.Request) {
 	a.serve(w, r, http.StatusOK, func() (any, error) {
 		o, err := a.app.Balances.Overview(r.Context(), caller(r))
 		if err != nil {
 			return nil, err
 		}
-		return overviewBody(o), nil
+		return balanceBody(o), nil
 	})
 }
 
-func (a *api) departments(w http.ResponseWriter, r *http.Request) {
+// ListDepartments is GET /departments.
+func (a *api) ListDepartments(w http.ResponseWriter, r *http.Request) {
 	a.serve(w, r, http.StatusOK, func() (any, error) {
 		list, err := a.app.Departments.List(r.Context(), caller(r))
 		if err != nil {
 			return nil, err
 		}
-		return map[string]any{"departments": each(list, departmentBody)}, nil
+		return DepartmentList{Departments: each(list, departmentBody)}, nil
 	})
 }
 
-func (a *api) createDepartment(w http.ResponseWriter, r *http.Request) {
+// CreateDepartment is POST /departments.
+func (a *api) CreateDepartment(w http.ResponseWriter, r *http.Request) {
 	a.serve(w, r, http.StatusCreated, func() (any, error) {
-		var in struct {
-			Name   string          `json:"name"`
-			Budget json.RawMessage `json:"budget_limit"`
-		}
+		var in DepartmentRequest
 		if err := body(w, r, &in); err != nil {
 			return nil, err
 		}
-		budget, err := rest.Atomic("budget_limit", in.Budget)
+		budget, err := rest.Atomic("budget_limit", in.BudgetLimit)
 		if err != nil {
 			return nil, err
 		}
@@ -278,6 +275,6 @@ func (a *api) createDepartment(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
-		return map[string]any{"department": departmentBody(d)}, nil
+		return DepartmentAnswer{Department: departmentBody(d)}, nil
 	})
 }

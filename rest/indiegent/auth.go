@@ -8,20 +8,19 @@ import (
 	"bursar/ent/apikey"
 )
 
-func (a *api) register(w http.ResponseWriter, r *http.Request) {
+// Register is POST /auth/register.
+func (a *api) Register(w http.ResponseWriter, r *http.Request) {
 	a.signIn(w, r, http.StatusCreated, a.app.Auth.Register)
 }
 
-func (a *api) login(w http.ResponseWriter, r *http.Request) {
+// Login is POST /auth/login.
+func (a *api) Login(w http.ResponseWriter, r *http.Request) {
 	a.signIn(w, r, http.StatusOK, a.app.Auth.Login)
 }
 
 func (a *api) signIn(w http.ResponseWriter, r *http.Request, status int, f func(context.Context, core.PasswordInput) (*core.Login, error)) {
 	a.serve(w, r, status, func() (any, error) {
-		var in struct {
-			Email    string `json:"email"`
-			Password string `json:"password"`
-		}
+		var in PasswordRequest
 		if err := body(w, r, &in); err != nil {
 			return nil, err
 		}
@@ -29,25 +28,22 @@ func (a *api) signIn(w http.ResponseWriter, r *http.Request, status int, f func(
 		if err != nil {
 			return nil, err
 		}
-		return loginWire{Token: l.Token, User: userWire{ID: l.User.ID.String(), Email: l.User.Email, WalletAddress: l.User.WalletAddress}}, nil
+		return Login{Token: l.Token, User: User{Id: l.User.ID, Email: l.User.Email, WalletAddress: l.User.WalletAddress}}, nil
 	})
 }
 
-func (a *api) keys(w http.ResponseWriter, r *http.Request) {
+// ListAPIKeys is GET /api-keys.
+func (a *api) ListAPIKeys(w http.ResponseWriter, r *http.Request) {
 	a.serve(w, r, http.StatusOK, func() (any, error) {
 		keys, err := a.app.APIKeys.List(r.Context(), caller(r), apikey.KindAPIKey)
-		if err != nil {
-			return nil, err
-		}
-		return map[string]any{"api_keys": each(keys, keyBody)}, nil
+		return KeyList{ApiKeys: each(keys, keyBody)}, err
 	})
 }
 
-func (a *api) createKey(w http.ResponseWriter, r *http.Request) {
+// CreateAPIKey is POST /api-keys.
+func (a *api) CreateAPIKey(w http.ResponseWriter, r *http.Request) {
 	a.serve(w, r, http.StatusCreated, func() (any, error) {
-		var in struct {
-			Name string `json:"name"`
-		}
+		var in KeyRequest
 		if err := body(w, r, &in); err != nil {
 			return nil, err
 		}
@@ -55,16 +51,17 @@ func (a *api) createKey(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
-		return map[string]any{"id": k.ID.String(), "name": k.Name, "key": k.Secret}, nil
+		return KeyCreated{Id: k.ID, Name: k.Name, Key: k.Secret}, nil
 	})
 }
 
-func (a *api) revokeKey(w http.ResponseWriter, r *http.Request) {
+// RevokeAPIKey is DELETE /api-keys/{id}.
+func (a *api) RevokeAPIKey(w http.ResponseWriter, r *http.Request, id string) {
 	a.serve(w, r, http.StatusOK, func() (any, error) {
-		id, err := pathID(r, "API key")
+		key, err := parseID(id, "API key")
 		if err != nil {
 			return nil, err
 		}
-		return map[string]bool{"revoked": true}, a.app.APIKeys.Revoke(r.Context(), caller(r), apikey.KindAPIKey, id)
+		return KeyRevoked{Revoked: true}, a.app.APIKeys.Revoke(r.Context(), caller(r), apikey.KindAPIKey, key)
 	})
 }

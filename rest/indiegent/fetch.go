@@ -1,8 +1,10 @@
 package indiegent
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"mime"
 	"net/http"
 	"slices"
@@ -15,46 +17,44 @@ import (
 
 // fetch is POST /external/fetch: the envelope around the service's answer.
 func (a *api) fetch(w http.ResponseWriter, r *http.Request) {
-	a.serve(w, r, http.StatusOK, func() (any, error) {
-		in, err := fetchInput(w, r)
-		if err != nil {
-			return nil, err
-		}
-		res, err := a.app.Payments.Fetch(r.Context(), caller(r), in)
-		if err != nil {
-			return nil, err
-		}
-		if res.Payment != nil {
-			rest.Note(r.Context(), res.Payment.ID.String())
-		}
-		return fetchBody(res), nil
-	})
+	in, err := fetchInput(w, r)
+	if err != nil {
+		a.door.Fail(w, r, err)
+		return
+	}
+	res, err := a.app.Payments.Fetch(r.Context(), caller(r), in)
+	if err != nil {
+		a.door.Fail(w, r, err)
+		return
+	}
+	if res.Payment != nil {
+		rest.Note(r.Context(), res.Payment.ID.String())
+	}
+	rest.WriteBody(w, http.StatusOK, fetchBody(res))
 }
 
 func fetchInput(w http.ResponseWriter, r *http.Request) (core.FetchInput, error) {
 	in := core.FetchInput{Agent: r.Header.Get("X-Agent-Wallet"), SessionID: r.Header.Get("X-Session-Id"), Header: http.Header{}}
-	var raw struct {
-		URL     string            `json:"url"`
-		Method  string            `json:"method"`
-		Headers map[string]string `json:"headers"`
-		Body    json.RawMessage   `json:"body"`
-		MaxCost json.RawMessage   `json:"max_cost"`
-	}
+	var raw FetchRequest
 	if err := body(w, r, &raw); err != nil {
 		return in, err
 	}
-	in.URL, in.Method = raw.URL, strings.ToUpper(raw.Method)
+	in.URL, in.Method = raw.Url, strings.ToUpper(raw.Method)
 	if in.Method == "" {
 		in.Method = http.MethodGet
 	}
 	if !slices.Contains([]string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}, in.Method) {
 		return in, core.E(core.InvalidRequest, "method must be GET, POST, PUT or DELETE")
 	}
-	for name, value := range raw.Headers {
-		if !plainHeader(name, value) {
+	for name, text := range raw.Headers {
+		var value *string // nil for null
+		if json.Unmarshal(text, &value) != nil || value == nil {
+			return in, core.E(core.InvalidRequest, "headers: the value of %q must be a string", name)
+		}
+		if !plainHeader(name, *value) {
 			return in, core.E(core.InvalidRequest, "headers: %q cannot be sent", name)
 		}
-		in.Header.Set(name, value)
+		in.Header.Set(name, *value)
 	}
 	var err error
 	if in.MaxCost, err = rest.Dollars("max_cost", raw.MaxCost); err != nil {
@@ -87,51 +87,41 @@ func plainHeader(name, value string) bool {
 	return token && strings.IndexFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) < 0
 }
 
-type fetchWire struct {
-	Status    int               `json:"status"`
-	Headers   map[string]string `json:"headers"`
-	Body      any               `json:"body"`
-	Encoding  string            `json:"encoding,omitempty"`
-	IndieGent paidWire          `json:"_indiegent"`
-}
-
-type paidWire struct {
-	Cost             string `json:"cost"`
-	PaymentMethod    string `json:"payment_method"`
-	SessionRemaining string `json:"session_remaining,omitempty"`
-	Service          string `json:"service"`
-	Agent            string `json:"agent"`
-	PaymentStatus    string `json:"payment_status,omitempty"`
-	TransactionID    string `json:"transaction_id,omitempty"`
-	Unpayable        string `json:"unpayable,omitempty"`
-}
-
-func fetchBody(res *core.FetchResult) fetchWire {
-	f := fetchWire{Status: res.Status, Headers: make(map[string]string, len(res.Header))}
+// fetchBody writes the envelope. The service's JSON stands in it byte for byte, which encoding/json would not
+// do, so the envelope is put together here.
+func fetchBody(res *core.FetchResult) []byte {
+	headers := make(map[string]string, len(res.Header))
 	for name, values := range res.Header {
-		f.Headers[name] = strings.Join(values, ", ")
+		headers[name] = strings.Join(values, ", ")
 	}
-	f.Body, f.Encoding = embedded(res.Header.Get("Content-Type"), res.Body)
-	f.IndieGent = paidWire{
+	paid := Receipt{
 		Cost: res.Cost.CostUSD(), PaymentMethod: res.Method, Service: res.Service, Agent: res.Agent.Slug, Unpayable: res.Unpayable,
 	}
 	if res.SessionRemaining != nil {
-		f.IndieGent.SessionRemaining = res.SessionRemaining.RemainingUSD()
+		paid.SessionRemaining = res.SessionRemaining.RemainingUSD()
 	}
 	if res.Payment != nil {
-		f.IndieGent.PaymentStatus, f.IndieGent.TransactionID = res.Payment.Status.String(), res.Payment.ID.String()
+		paid.PaymentStatus, paid.TransactionId = res.Payment.Status.String(), &res.Payment.ID
 	}
-	return f
+	answer, encoding := embedded(res.Header.Get("Content-Type"), res.Body)
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `{"status":%d,"headers":%s,"body":%s`, res.Status, bytes.TrimSpace(rest.Encode(headers)), answer)
+	if encoding != "" {
+		fmt.Fprintf(&b, `,"encoding":%q`, encoding)
+	}
+	fmt.Fprintf(&b, `,"_indiegent":%s}`, rest.Encode(paid))
+	return b.Bytes()
 }
 
-// embedded is an answer inside the envelope: JSON byte for byte, text as a string, anything else as base64.
-func embedded(contentType string, b []byte) (value any, encoding string) {
+// embedded is an answer inside the envelope: JSON as it came, text as a string, anything else as base64.
+func embedded(contentType string, b []byte) (value []byte, encoding string) {
 	kind, _, err := mime.ParseMediaType(contentType)
-	if err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json")) && json.Valid(b) {
-		return json.RawMessage(b), ""
+	isJSON := err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
+	switch {
+	case !utf8.Valid(b):
+		return bytes.TrimSpace(rest.Encode(base64.StdEncoding.EncodeToString(b))), "base64"
+	case isJSON && json.Valid(b):
+		return b, ""
 	}
-	if utf8.Valid(b) {
-		return string(b), ""
-	}
-	return base64.StdEncoding.EncodeToString(b), "base64"
+	return bytes.TrimSpace(rest.Encode(string(b))), ""
 }

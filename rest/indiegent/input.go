@@ -1,6 +1,7 @@
 package indiegent
 
 import (
+	"bytes"
 	"net/http"
 
 	"github.com/google/uuid"
@@ -15,17 +16,13 @@ func body(w http.ResponseWriter, r *http.Request, v any) error {
 	if err != nil {
 		return err
 	}
-	if len(b) == 0 {
+	if len(bytes.TrimSpace(b)) == 0 {
 		b = []byte("{}")
 	}
 	return rest.Decode(b, v)
 }
 
-// pathID reads the {id} of a path. What is no id names nothing.
-func pathID(r *http.Request, what string) (uuid.UUID, error) {
-	return parseID(r.PathValue("id"), what)
-}
-
+// parseID reads an id. What is no id names nothing.
 func parseID(text, what string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
 	if err != nil || len(text) != 36 {

@@ -3,13 +3,16 @@ package indiegent
 
 import (
 	_ "embed"
+	"errors"
 	"net/http"
 
 	"bursar/core"
 	"bursar/rest"
 )
 
-// Spec is the contract.
+//go:generate go tool oapi-codegen -config oapi.yaml openapi.yaml
+
+// Spec is the contract; the tests hold every answer to it.
 //
 //go:embed openapi.yaml
 var Spec []byte
@@ -19,38 +22,42 @@ type api struct {
 	app  *core.Core
 }
 
+var _ ServerInterface = (*api)(nil)
+
 // Mount serves the dialect. It owns every path that nobody else has registered, so that what no route takes is
 // answered in its shape.
 func Mount(mux *http.ServeMux, app *core.Core, o rest.Options) {
 	a := &api{door: rest.NewDoor(rest.IndieGent, app, o), app: app}
-	routes := http.NewServeMux()
-	open := func(pattern string, h http.HandlerFunc) { routes.Handle(pattern, a.door.SignIn(h)) }
-	with := func(pattern string, h http.HandlerFunc) { routes.Handle(pattern, a.door.Authenticated(h)) }
-	open("POST /auth/register", a.register)
-	open("POST /auth/login", a.login)
-	with("GET /agents", a.agents)
-	with("POST /agents", a.createAgent)
-	with("GET /agents/{id}", a.agent)
-	with("PUT /agents/{id}", a.updateAgent)
-	with("DELETE /agents/{id}", a.deleteAgent)
-	with("GET /agents/{id}/policy", a.policy)
-	with("PUT /agents/{id}/policy", a.updatePolicy)
-	with("POST /agents/{id}/key", a.agentKey)
-	with("GET /agents/{id}/env", a.agentEnv)
-	with("POST /agents/{id}/fund", a.fund)
-	with("POST /agents/{id}/drain", a.drain)
-	with("GET /agents/{id}/transactions", a.agentTransactions)
-	with("GET /transactions", a.transactions)
-	with("GET /balance", a.balance)
-	with("GET /sessions", a.sessions)
-	with("POST /sessions", a.openSession)
-	with("GET /sessions/{id}", a.session)
-	with("POST /sessions/{id}/close", a.closeSession)
-	with("GET /api-keys", a.keys)
-	with("POST /api-keys", a.createKey)
-	with("DELETE /api-keys/{id}", a.revokeKey)
-	with("GET /departments", a.departments)
-	with("POST /departments", a.createDepartment)
-	with("POST /external/fetch", a.fetch)
-	mux.Handle("/", a.door.Handler(routes))
+	routes := guarded{http.NewServeMux(), a.door}
+	HandlerWithOptions(a, StdHTTPServerOptions{BaseRouter: routes, ErrorHandlerFunc: a.badParameter})
+	routes.HandleFunc("POST /external/fetch", a.fetch)
+	mux.Handle("/", a.door.Handler(routes.ServeMux))
+}
+
+// open are the routes that make a credential, and so need none.
+var open = map[string]bool{"POST /auth/register": true, "POST /auth/login": true}
+
+// guarded puts the credential in front of every other route, and so before its parameters are read.
+type guarded struct {
+	*http.ServeMux
+	door *rest.Door
+}
+
+// HandleFunc registers a route.
+func (m guarded) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	if open[pattern] {
+		m.Handle(pattern, m.door.SignIn(http.HandlerFunc(h)))
+		return
+	}
+	m.Handle(pattern, m.door.Authenticated(http.HandlerFunc(h)))
+}
+
+// badParameter answers a query parameter that is not what the contract says; the numbers among them all count
+// from zero.
+func (a *api) badParameter(w http.ResponseWriter, r *http.Request, err error) {
+	var wrong *InvalidParamFormatError
+	if errors.As(err, &wrong) {
+		err = &core.Error{Code: core.InvalidRequest, Message: wrong.ParamName + " must be a whole number from 0", Err: err}
+	}
+	a.door.Fail(w, r, err)
 }
