@@ -216,7 +216,11 @@ func TestRelayerWithoutEther(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Net.Ether(crypto.PubkeyToAddress(poor.PublicKey), big.NewInt(1e18))
-	_ = c.Operations.Rebroadcast(w.Ctx)
+	w.Net.Node.Commit()
+	for err := c.Operations.Rebroadcast(w.Ctx); err != nil; err = c.Operations.Rebroadcast(w.Ctx) { // as the job does
+		t.Log(err)
+		time.Sleep(10 * time.Millisecond)
+	}
 	v, err := c.Sessions.Open(w.Ctx, p, core.OpenSessionInput{AgentID: a.ID, Deposit: money.One})
 	if err != nil || v.Status != "open" {
 		t.Errorf("%+v %v", v, err)
