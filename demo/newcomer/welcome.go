@@ -16,7 +16,7 @@ Bursar is ready.
 
   API         {{.API}}            IndieGent at /, AgnicPay at /api, GraphQL at /graphql
 {{- if .GraphiQL}}
-  GraphiQL    {{.API}}/graphiql   header: {"Authorization": "Bearer {{.APIKey}}"}
+  GraphiQL    {{.API}}/graphiql   paste the API key into its key field
 {{- end}}
   Demo shop   {{.Demo}}            sells weather and jokes by x402
   Chain RPC   {{.RPC}}            a development chain; any Ethereum tool connects
