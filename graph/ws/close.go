@@ -110,10 +110,16 @@ func (c *conn) release() {
 	c.watchdog.Stop()
 }
 
-// drain closes with 1001, after the answers that are owed.
+// beginNothing refuses operations from now on.
+func (c *conn) beginNothing() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+}
+
+// drain closes with 1001, after the answers that are owed. It follows beginNothing.
 func (c *conn) drain() {
 	c.mu.Lock()
-	c.draining = true
 	idle := c.awaited == 0
 	c.mu.Unlock()
 	if idle {

@@ -137,11 +137,15 @@ func (t *Transport) Shutdown(ctx context.Context) error {
 }
 
 // stop closes the door and ends every connection, not in turn: one that does not read would hold up the others.
-// Each is counted as running while it is listed, so the goroutines join a wait that cannot be over.
+// No connection begins anything new once the first client can hear of the end. Each is counted as running while it
+// is listed, so the goroutines join a wait that cannot be over.
 func (t *Transport) stop(end func(*conn)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stopping = true
+	for c := range t.conns {
+		c.beginNothing()
+	}
 	for c := range t.conns {
 		t.running.Go(func() { end(c) })
 	}
@@ -171,6 +175,7 @@ func (t *Transport) join(c *conn) {
 	}
 	t.conns[c] = struct{}{}
 	if t.stopping {
+		c.beginNothing()
 		t.running.Go(c.drain)
 	}
 }
