@@ -44,8 +44,14 @@ type Agent struct {
 	AutoTopupThreshold *money.USDC `json:"auto_topup_threshold,omitempty"`
 	// AutoTopupAmount holds the value of the "auto_topup_amount" field.
 	AutoTopupAmount *money.USDC `json:"auto_topup_amount,omitempty"`
+	// AutoTopupDailyLimit holds the value of the "auto_topup_daily_limit" field.
+	AutoTopupDailyLimit *money.USDC `json:"auto_topup_daily_limit,omitempty"`
 	// AutoTopupSource holds the value of the "auto_topup_source" field.
 	AutoTopupSource *string `json:"auto_topup_source,omitempty"`
+	// AutoTopupError holds the value of the "auto_topup_error" field.
+	AutoTopupError string `json:"auto_topup_error,omitempty"`
+	// AutoTopupFailedAt holds the value of the "auto_topup_failed_at" field.
+	AutoTopupFailedAt *time.Time `json:"auto_topup_failed_at,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
 	// The values are being populated by the AgentQuery when eager-loading is set.
 	Edges        AgentEdges `json:"edges"`
@@ -83,11 +89,11 @@ func (*Agent) scanValues(columns []string) ([]any, error) {
 			values[i] = new([]byte)
 		case agent.FieldActive, agent.FieldIsDefault:
 			values[i] = new(sql.NullBool)
-		case agent.FieldAutoTopupThreshold, agent.FieldAutoTopupAmount:
+		case agent.FieldAutoTopupThreshold, agent.FieldAutoTopupAmount, agent.FieldAutoTopupDailyLimit:
 			values[i] = new(sql.NullInt64)
-		case agent.FieldName, agent.FieldSlug, agent.FieldAddress, agent.FieldAutoTopupSource:
+		case agent.FieldName, agent.FieldSlug, agent.FieldAddress, agent.FieldAutoTopupSource, agent.FieldAutoTopupError:
 			values[i] = new(sql.NullString)
-		case agent.FieldCreatedAt:
+		case agent.FieldCreatedAt, agent.FieldAutoTopupFailedAt:
 			values[i] = new(sql.NullTime)
 		case agent.FieldID, agent.FieldOrgID, agent.FieldOwnerID:
 			values[i] = new(uuid.UUID)
@@ -187,12 +193,32 @@ func (_m *Agent) assignValues(columns []string, values []any) error {
 				_m.AutoTopupAmount = new(money.USDC)
 				*_m.AutoTopupAmount = money.USDC(value.Int64)
 			}
+		case agent.FieldAutoTopupDailyLimit:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field auto_topup_daily_limit", values[i])
+			} else if value.Valid {
+				_m.AutoTopupDailyLimit = new(money.USDC)
+				*_m.AutoTopupDailyLimit = money.USDC(value.Int64)
+			}
 		case agent.FieldAutoTopupSource:
 			if value, ok := values[i].(*sql.NullString); !ok {
 				return fmt.Errorf("unexpected type %T for field auto_topup_source", values[i])
 			} else if value.Valid {
 				_m.AutoTopupSource = new(string)
 				*_m.AutoTopupSource = value.String
+			}
+		case agent.FieldAutoTopupError:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field auto_topup_error", values[i])
+			} else if value.Valid {
+				_m.AutoTopupError = value.String
+			}
+		case agent.FieldAutoTopupFailedAt:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field auto_topup_failed_at", values[i])
+			} else if value.Valid {
+				_m.AutoTopupFailedAt = new(time.Time)
+				*_m.AutoTopupFailedAt = value.Time
 			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
@@ -276,9 +302,22 @@ func (_m *Agent) String() string {
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteString(", ")
+	if v := _m.AutoTopupDailyLimit; v != nil {
+		builder.WriteString("auto_topup_daily_limit=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
 	if v := _m.AutoTopupSource; v != nil {
 		builder.WriteString("auto_topup_source=")
 		builder.WriteString(*v)
+	}
+	builder.WriteString(", ")
+	builder.WriteString("auto_topup_error=")
+	builder.WriteString(_m.AutoTopupError)
+	builder.WriteString(", ")
+	if v := _m.AutoTopupFailedAt; v != nil {
+		builder.WriteString("auto_topup_failed_at=")
+		builder.WriteString(v.Format(time.ANSIC))
 	}
 	builder.WriteByte(')')
 	return builder.String()

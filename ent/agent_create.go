@@ -138,6 +138,20 @@ func (_c *AgentCreate) SetNillableAutoTopupAmount(v *money.USDC) *AgentCreate {
 	return _c
 }
 
+// SetAutoTopupDailyLimit sets the "auto_topup_daily_limit" field.
+func (_c *AgentCreate) SetAutoTopupDailyLimit(v money.USDC) *AgentCreate {
+	_c.mutation.SetAutoTopupDailyLimit(v)
+	return _c
+}
+
+// SetNillableAutoTopupDailyLimit sets the "auto_topup_daily_limit" field if the given value is not nil.
+func (_c *AgentCreate) SetNillableAutoTopupDailyLimit(v *money.USDC) *AgentCreate {
+	if v != nil {
+		_c.SetAutoTopupDailyLimit(*v)
+	}
+	return _c
+}
+
 // SetAutoTopupSource sets the "auto_topup_source" field.
 func (_c *AgentCreate) SetAutoTopupSource(v string) *AgentCreate {
 	_c.mutation.SetAutoTopupSource(v)
@@ -148,6 +162,34 @@ func (_c *AgentCreate) SetAutoTopupSource(v string) *AgentCreate {
 func (_c *AgentCreate) SetNillableAutoTopupSource(v *string) *AgentCreate {
 	if v != nil {
 		_c.SetAutoTopupSource(*v)
+	}
+	return _c
+}
+
+// SetAutoTopupError sets the "auto_topup_error" field.
+func (_c *AgentCreate) SetAutoTopupError(v string) *AgentCreate {
+	_c.mutation.SetAutoTopupError(v)
+	return _c
+}
+
+// SetNillableAutoTopupError sets the "auto_topup_error" field if the given value is not nil.
+func (_c *AgentCreate) SetNillableAutoTopupError(v *string) *AgentCreate {
+	if v != nil {
+		_c.SetAutoTopupError(*v)
+	}
+	return _c
+}
+
+// SetAutoTopupFailedAt sets the "auto_topup_failed_at" field.
+func (_c *AgentCreate) SetAutoTopupFailedAt(v time.Time) *AgentCreate {
+	_c.mutation.SetAutoTopupFailedAt(v)
+	return _c
+}
+
+// SetNillableAutoTopupFailedAt sets the "auto_topup_failed_at" field if the given value is not nil.
+func (_c *AgentCreate) SetNillableAutoTopupFailedAt(v *time.Time) *AgentCreate {
+	if v != nil {
+		_c.SetAutoTopupFailedAt(*v)
 	}
 	return _c
 }
@@ -283,6 +325,11 @@ func (_c *AgentCreate) check() error {
 			return &ValidationError{Name: "auto_topup_source", err: fmt.Errorf(`ent: validator failed for field "Agent.auto_topup_source": %w`, err)}
 		}
 	}
+	if v, ok := _c.mutation.AutoTopupError(); ok {
+		if err := agent.AutoTopupErrorValidator(v); err != nil {
+			return &ValidationError{Name: "auto_topup_error", err: fmt.Errorf(`ent: validator failed for field "Agent.auto_topup_error": %w`, err)}
+		}
+	}
 	return nil
 }
 
@@ -367,9 +414,21 @@ func (_c *AgentCreate) createSpec() (*Agent, *sqlgraph.CreateSpec) {
 		_spec.SetField(agent.FieldAutoTopupAmount, field.TypeInt64, value)
 		_node.AutoTopupAmount = &value
 	}
+	if value, ok := _c.mutation.AutoTopupDailyLimit(); ok {
+		_spec.SetField(agent.FieldAutoTopupDailyLimit, field.TypeInt64, value)
+		_node.AutoTopupDailyLimit = &value
+	}
 	if value, ok := _c.mutation.AutoTopupSource(); ok {
 		_spec.SetField(agent.FieldAutoTopupSource, field.TypeString, value)
 		_node.AutoTopupSource = &value
+	}
+	if value, ok := _c.mutation.AutoTopupError(); ok {
+		_spec.SetField(agent.FieldAutoTopupError, field.TypeString, value)
+		_node.AutoTopupError = value
+	}
+	if value, ok := _c.mutation.AutoTopupFailedAt(); ok {
+		_spec.SetField(agent.FieldAutoTopupFailedAt, field.TypeTime, value)
+		_node.AutoTopupFailedAt = &value
 	}
 	if nodes := _c.mutation.PolicyIDs(); len(nodes) > 0 {
 		edge := &sqlgraph.EdgeSpec{
@@ -541,6 +600,30 @@ func (u *AgentUpsert) ClearAutoTopupAmount() *AgentUpsert {
 	return u
 }
 
+// SetAutoTopupDailyLimit sets the "auto_topup_daily_limit" field.
+func (u *AgentUpsert) SetAutoTopupDailyLimit(v money.USDC) *AgentUpsert {
+	u.Set(agent.FieldAutoTopupDailyLimit, v)
+	return u
+}
+
+// UpdateAutoTopupDailyLimit sets the "auto_topup_daily_limit" field to the value that was provided on create.
+func (u *AgentUpsert) UpdateAutoTopupDailyLimit() *AgentUpsert {
+	u.SetExcluded(agent.FieldAutoTopupDailyLimit)
+	return u
+}
+
+// AddAutoTopupDailyLimit adds v to the "auto_topup_daily_limit" field.
+func (u *AgentUpsert) AddAutoTopupDailyLimit(v money.USDC) *AgentUpsert {
+	u.Add(agent.FieldAutoTopupDailyLimit, v)
+	return u
+}
+
+// ClearAutoTopupDailyLimit clears the value of the "auto_topup_daily_limit" field.
+func (u *AgentUpsert) ClearAutoTopupDailyLimit() *AgentUpsert {
+	u.SetNull(agent.FieldAutoTopupDailyLimit)
+	return u
+}
+
 // SetAutoTopupSource sets the "auto_topup_source" field.
 func (u *AgentUpsert) SetAutoTopupSource(v string) *AgentUpsert {
 	u.Set(agent.FieldAutoTopupSource, v)
@@ -556,6 +639,42 @@ func (u *AgentUpsert) UpdateAutoTopupSource() *AgentUpsert {
 // ClearAutoTopupSource clears the value of the "auto_topup_source" field.
 func (u *AgentUpsert) ClearAutoTopupSource() *AgentUpsert {
 	u.SetNull(agent.FieldAutoTopupSource)
+	return u
+}
+
+// SetAutoTopupError sets the "auto_topup_error" field.
+func (u *AgentUpsert) SetAutoTopupError(v string) *AgentUpsert {
+	u.Set(agent.FieldAutoTopupError, v)
+	return u
+}
+
+// UpdateAutoTopupError sets the "auto_topup_error" field to the value that was provided on create.
+func (u *AgentUpsert) UpdateAutoTopupError() *AgentUpsert {
+	u.SetExcluded(agent.FieldAutoTopupError)
+	return u
+}
+
+// ClearAutoTopupError clears the value of the "auto_topup_error" field.
+func (u *AgentUpsert) ClearAutoTopupError() *AgentUpsert {
+	u.SetNull(agent.FieldAutoTopupError)
+	return u
+}
+
+// SetAutoTopupFailedAt sets the "auto_topup_failed_at" field.
+func (u *AgentUpsert) SetAutoTopupFailedAt(v time.Time) *AgentUpsert {
+	u.Set(agent.FieldAutoTopupFailedAt, v)
+	return u
+}
+
+// UpdateAutoTopupFailedAt sets the "auto_topup_failed_at" field to the value that was provided on create.
+func (u *AgentUpsert) UpdateAutoTopupFailedAt() *AgentUpsert {
+	u.SetExcluded(agent.FieldAutoTopupFailedAt)
+	return u
+}
+
+// ClearAutoTopupFailedAt clears the value of the "auto_topup_failed_at" field.
+func (u *AgentUpsert) ClearAutoTopupFailedAt() *AgentUpsert {
+	u.SetNull(agent.FieldAutoTopupFailedAt)
 	return u
 }
 
@@ -744,6 +863,34 @@ func (u *AgentUpsertOne) ClearAutoTopupAmount() *AgentUpsertOne {
 	})
 }
 
+// SetAutoTopupDailyLimit sets the "auto_topup_daily_limit" field.
+func (u *AgentUpsertOne) SetAutoTopupDailyLimit(v money.USDC) *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupDailyLimit(v)
+	})
+}
+
+// AddAutoTopupDailyLimit adds v to the "auto_topup_daily_limit" field.
+func (u *AgentUpsertOne) AddAutoTopupDailyLimit(v money.USDC) *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.AddAutoTopupDailyLimit(v)
+	})
+}
+
+// UpdateAutoTopupDailyLimit sets the "auto_topup_daily_limit" field to the value that was provided on create.
+func (u *AgentUpsertOne) UpdateAutoTopupDailyLimit() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupDailyLimit()
+	})
+}
+
+// ClearAutoTopupDailyLimit clears the value of the "auto_topup_daily_limit" field.
+func (u *AgentUpsertOne) ClearAutoTopupDailyLimit() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.ClearAutoTopupDailyLimit()
+	})
+}
+
 // SetAutoTopupSource sets the "auto_topup_source" field.
 func (u *AgentUpsertOne) SetAutoTopupSource(v string) *AgentUpsertOne {
 	return u.Update(func(s *AgentUpsert) {
@@ -762,6 +909,48 @@ func (u *AgentUpsertOne) UpdateAutoTopupSource() *AgentUpsertOne {
 func (u *AgentUpsertOne) ClearAutoTopupSource() *AgentUpsertOne {
 	return u.Update(func(s *AgentUpsert) {
 		s.ClearAutoTopupSource()
+	})
+}
+
+// SetAutoTopupError sets the "auto_topup_error" field.
+func (u *AgentUpsertOne) SetAutoTopupError(v string) *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupError(v)
+	})
+}
+
+// UpdateAutoTopupError sets the "auto_topup_error" field to the value that was provided on create.
+func (u *AgentUpsertOne) UpdateAutoTopupError() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupError()
+	})
+}
+
+// ClearAutoTopupError clears the value of the "auto_topup_error" field.
+func (u *AgentUpsertOne) ClearAutoTopupError() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.ClearAutoTopupError()
+	})
+}
+
+// SetAutoTopupFailedAt sets the "auto_topup_failed_at" field.
+func (u *AgentUpsertOne) SetAutoTopupFailedAt(v time.Time) *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupFailedAt(v)
+	})
+}
+
+// UpdateAutoTopupFailedAt sets the "auto_topup_failed_at" field to the value that was provided on create.
+func (u *AgentUpsertOne) UpdateAutoTopupFailedAt() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupFailedAt()
+	})
+}
+
+// ClearAutoTopupFailedAt clears the value of the "auto_topup_failed_at" field.
+func (u *AgentUpsertOne) ClearAutoTopupFailedAt() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.ClearAutoTopupFailedAt()
 	})
 }
 
@@ -1117,6 +1306,34 @@ func (u *AgentUpsertBulk) ClearAutoTopupAmount() *AgentUpsertBulk {
 	})
 }
 
+// SetAutoTopupDailyLimit sets the "auto_topup_daily_limit" field.
+func (u *AgentUpsertBulk) SetAutoTopupDailyLimit(v money.USDC) *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupDailyLimit(v)
+	})
+}
+
+// AddAutoTopupDailyLimit adds v to the "auto_topup_daily_limit" field.
+func (u *AgentUpsertBulk) AddAutoTopupDailyLimit(v money.USDC) *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.AddAutoTopupDailyLimit(v)
+	})
+}
+
+// UpdateAutoTopupDailyLimit sets the "auto_topup_daily_limit" field to the value that was provided on create.
+func (u *AgentUpsertBulk) UpdateAutoTopupDailyLimit() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupDailyLimit()
+	})
+}
+
+// ClearAutoTopupDailyLimit clears the value of the "auto_topup_daily_limit" field.
+func (u *AgentUpsertBulk) ClearAutoTopupDailyLimit() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.ClearAutoTopupDailyLimit()
+	})
+}
+
 // SetAutoTopupSource sets the "auto_topup_source" field.
 func (u *AgentUpsertBulk) SetAutoTopupSource(v string) *AgentUpsertBulk {
 	return u.Update(func(s *AgentUpsert) {
@@ -1135,6 +1352,48 @@ func (u *AgentUpsertBulk) UpdateAutoTopupSource() *AgentUpsertBulk {
 func (u *AgentUpsertBulk) ClearAutoTopupSource() *AgentUpsertBulk {
 	return u.Update(func(s *AgentUpsert) {
 		s.ClearAutoTopupSource()
+	})
+}
+
+// SetAutoTopupError sets the "auto_topup_error" field.
+func (u *AgentUpsertBulk) SetAutoTopupError(v string) *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupError(v)
+	})
+}
+
+// UpdateAutoTopupError sets the "auto_topup_error" field to the value that was provided on create.
+func (u *AgentUpsertBulk) UpdateAutoTopupError() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupError()
+	})
+}
+
+// ClearAutoTopupError clears the value of the "auto_topup_error" field.
+func (u *AgentUpsertBulk) ClearAutoTopupError() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.ClearAutoTopupError()
+	})
+}
+
+// SetAutoTopupFailedAt sets the "auto_topup_failed_at" field.
+func (u *AgentUpsertBulk) SetAutoTopupFailedAt(v time.Time) *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupFailedAt(v)
+	})
+}
+
+// UpdateAutoTopupFailedAt sets the "auto_topup_failed_at" field to the value that was provided on create.
+func (u *AgentUpsertBulk) UpdateAutoTopupFailedAt() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupFailedAt()
+	})
+}
+
+// ClearAutoTopupFailedAt clears the value of the "auto_topup_failed_at" field.
+func (u *AgentUpsertBulk) ClearAutoTopupFailedAt() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.ClearAutoTopupFailedAt()
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
@@ -146,6 +147,33 @@ func (_u *AgentUpdate) ClearAutoTopupAmount() *AgentUpdate {
 	return _u
 }
 
+// SetAutoTopupDailyLimit sets the "auto_topup_daily_limit" field.
+func (_u *AgentUpdate) SetAutoTopupDailyLimit(v money.USDC) *AgentUpdate {
+	_u.mutation.ResetAutoTopupDailyLimit()
+	_u.mutation.SetAutoTopupDailyLimit(v)
+	return _u
+}
+
+// SetNillableAutoTopupDailyLimit sets the "auto_topup_daily_limit" field if the given value is not nil.
+func (_u *AgentUpdate) SetNillableAutoTopupDailyLimit(v *money.USDC) *AgentUpdate {
+	if v != nil {
+		_u.SetAutoTopupDailyLimit(*v)
+	}
+	return _u
+}
+
+// AddAutoTopupDailyLimit adds value to the "auto_topup_daily_limit" field.
+func (_u *AgentUpdate) AddAutoTopupDailyLimit(v money.USDC) *AgentUpdate {
+	_u.mutation.AddAutoTopupDailyLimit(v)
+	return _u
+}
+
+// ClearAutoTopupDailyLimit clears the value of the "auto_topup_daily_limit" field.
+func (_u *AgentUpdate) ClearAutoTopupDailyLimit() *AgentUpdate {
+	_u.mutation.ClearAutoTopupDailyLimit()
+	return _u
+}
+
 // SetAutoTopupSource sets the "auto_topup_source" field.
 func (_u *AgentUpdate) SetAutoTopupSource(v string) *AgentUpdate {
 	_u.mutation.SetAutoTopupSource(v)
@@ -163,6 +191,46 @@ func (_u *AgentUpdate) SetNillableAutoTopupSource(v *string) *AgentUpdate {
 // ClearAutoTopupSource clears the value of the "auto_topup_source" field.
 func (_u *AgentUpdate) ClearAutoTopupSource() *AgentUpdate {
 	_u.mutation.ClearAutoTopupSource()
+	return _u
+}
+
+// SetAutoTopupError sets the "auto_topup_error" field.
+func (_u *AgentUpdate) SetAutoTopupError(v string) *AgentUpdate {
+	_u.mutation.SetAutoTopupError(v)
+	return _u
+}
+
+// SetNillableAutoTopupError sets the "auto_topup_error" field if the given value is not nil.
+func (_u *AgentUpdate) SetNillableAutoTopupError(v *string) *AgentUpdate {
+	if v != nil {
+		_u.SetAutoTopupError(*v)
+	}
+	return _u
+}
+
+// ClearAutoTopupError clears the value of the "auto_topup_error" field.
+func (_u *AgentUpdate) ClearAutoTopupError() *AgentUpdate {
+	_u.mutation.ClearAutoTopupError()
+	return _u
+}
+
+// SetAutoTopupFailedAt sets the "auto_topup_failed_at" field.
+func (_u *AgentUpdate) SetAutoTopupFailedAt(v time.Time) *AgentUpdate {
+	_u.mutation.SetAutoTopupFailedAt(v)
+	return _u
+}
+
+// SetNillableAutoTopupFailedAt sets the "auto_topup_failed_at" field if the given value is not nil.
+func (_u *AgentUpdate) SetNillableAutoTopupFailedAt(v *time.Time) *AgentUpdate {
+	if v != nil {
+		_u.SetAutoTopupFailedAt(*v)
+	}
+	return _u
+}
+
+// ClearAutoTopupFailedAt clears the value of the "auto_topup_failed_at" field.
+func (_u *AgentUpdate) ClearAutoTopupFailedAt() *AgentUpdate {
+	_u.mutation.ClearAutoTopupFailedAt()
 	return _u
 }
 
@@ -240,6 +308,11 @@ func (_u *AgentUpdate) check() error {
 			return &ValidationError{Name: "auto_topup_source", err: fmt.Errorf(`ent: validator failed for field "Agent.auto_topup_source": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.AutoTopupError(); ok {
+		if err := agent.AutoTopupErrorValidator(v); err != nil {
+			return &ValidationError{Name: "auto_topup_error", err: fmt.Errorf(`ent: validator failed for field "Agent.auto_topup_error": %w`, err)}
+		}
+	}
 	return nil
 }
 
@@ -288,11 +361,32 @@ func (_u *AgentUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if _u.mutation.AutoTopupAmountCleared() {
 		_spec.ClearField(agent.FieldAutoTopupAmount, field.TypeInt64)
 	}
+	if value, ok := _u.mutation.AutoTopupDailyLimit(); ok {
+		_spec.SetField(agent.FieldAutoTopupDailyLimit, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedAutoTopupDailyLimit(); ok {
+		_spec.AddField(agent.FieldAutoTopupDailyLimit, field.TypeInt64, value)
+	}
+	if _u.mutation.AutoTopupDailyLimitCleared() {
+		_spec.ClearField(agent.FieldAutoTopupDailyLimit, field.TypeInt64)
+	}
 	if value, ok := _u.mutation.AutoTopupSource(); ok {
 		_spec.SetField(agent.FieldAutoTopupSource, field.TypeString, value)
 	}
 	if _u.mutation.AutoTopupSourceCleared() {
 		_spec.ClearField(agent.FieldAutoTopupSource, field.TypeString)
+	}
+	if value, ok := _u.mutation.AutoTopupError(); ok {
+		_spec.SetField(agent.FieldAutoTopupError, field.TypeString, value)
+	}
+	if _u.mutation.AutoTopupErrorCleared() {
+		_spec.ClearField(agent.FieldAutoTopupError, field.TypeString)
+	}
+	if value, ok := _u.mutation.AutoTopupFailedAt(); ok {
+		_spec.SetField(agent.FieldAutoTopupFailedAt, field.TypeTime, value)
+	}
+	if _u.mutation.AutoTopupFailedAtCleared() {
+		_spec.ClearField(agent.FieldAutoTopupFailedAt, field.TypeTime)
 	}
 	if _u.mutation.PolicyCleared() {
 		edge := &sqlgraph.EdgeSpec{
@@ -459,6 +553,33 @@ func (_u *AgentUpdateOne) ClearAutoTopupAmount() *AgentUpdateOne {
 	return _u
 }
 
+// SetAutoTopupDailyLimit sets the "auto_topup_daily_limit" field.
+func (_u *AgentUpdateOne) SetAutoTopupDailyLimit(v money.USDC) *AgentUpdateOne {
+	_u.mutation.ResetAutoTopupDailyLimit()
+	_u.mutation.SetAutoTopupDailyLimit(v)
+	return _u
+}
+
+// SetNillableAutoTopupDailyLimit sets the "auto_topup_daily_limit" field if the given value is not nil.
+func (_u *AgentUpdateOne) SetNillableAutoTopupDailyLimit(v *money.USDC) *AgentUpdateOne {
+	if v != nil {
+		_u.SetAutoTopupDailyLimit(*v)
+	}
+	return _u
+}
+
+// AddAutoTopupDailyLimit adds value to the "auto_topup_daily_limit" field.
+func (_u *AgentUpdateOne) AddAutoTopupDailyLimit(v money.USDC) *AgentUpdateOne {
+	_u.mutation.AddAutoTopupDailyLimit(v)
+	return _u
+}
+
+// ClearAutoTopupDailyLimit clears the value of the "auto_topup_daily_limit" field.
+func (_u *AgentUpdateOne) ClearAutoTopupDailyLimit() *AgentUpdateOne {
+	_u.mutation.ClearAutoTopupDailyLimit()
+	return _u
+}
+
 // SetAutoTopupSource sets the "auto_topup_source" field.
 func (_u *AgentUpdateOne) SetAutoTopupSource(v string) *AgentUpdateOne {
 	_u.mutation.SetAutoTopupSource(v)
@@ -476,6 +597,46 @@ func (_u *AgentUpdateOne) SetNillableAutoTopupSource(v *string) *AgentUpdateOne 
 // ClearAutoTopupSource clears the value of the "auto_topup_source" field.
 func (_u *AgentUpdateOne) ClearAutoTopupSource() *AgentUpdateOne {
 	_u.mutation.ClearAutoTopupSource()
+	return _u
+}
+
+// SetAutoTopupError sets the "auto_topup_error" field.
+func (_u *AgentUpdateOne) SetAutoTopupError(v string) *AgentUpdateOne {
+	_u.mutation.SetAutoTopupError(v)
+	return _u
+}
+
+// SetNillableAutoTopupError sets the "auto_topup_error" field if the given value is not nil.
+func (_u *AgentUpdateOne) SetNillableAutoTopupError(v *string) *AgentUpdateOne {
+	if v != nil {
+		_u.SetAutoTopupError(*v)
+	}
+	return _u
+}
+
+// ClearAutoTopupError clears the value of the "auto_topup_error" field.
+func (_u *AgentUpdateOne) ClearAutoTopupError() *AgentUpdateOne {
+	_u.mutation.ClearAutoTopupError()
+	return _u
+}
+
+// SetAutoTopupFailedAt sets the "auto_topup_failed_at" field.
+func (_u *AgentUpdateOne) SetAutoTopupFailedAt(v time.Time) *AgentUpdateOne {
+	_u.mutation.SetAutoTopupFailedAt(v)
+	return _u
+}
+
+// SetNillableAutoTopupFailedAt sets the "auto_topup_failed_at" field if the given value is not nil.
+func (_u *AgentUpdateOne) SetNillableAutoTopupFailedAt(v *time.Time) *AgentUpdateOne {
+	if v != nil {
+		_u.SetAutoTopupFailedAt(*v)
+	}
+	return _u
+}
+
+// ClearAutoTopupFailedAt clears the value of the "auto_topup_failed_at" field.
+func (_u *AgentUpdateOne) ClearAutoTopupFailedAt() *AgentUpdateOne {
+	_u.mutation.ClearAutoTopupFailedAt()
 	return _u
 }
 
@@ -566,6 +727,11 @@ func (_u *AgentUpdateOne) check() error {
 			return &ValidationError{Name: "auto_topup_source", err: fmt.Errorf(`ent: validator failed for field "Agent.auto_topup_source": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.AutoTopupError(); ok {
+		if err := agent.AutoTopupErrorValidator(v); err != nil {
+			return &ValidationError{Name: "auto_topup_error", err: fmt.Errorf(`ent: validator failed for field "Agent.auto_topup_error": %w`, err)}
+		}
+	}
 	return nil
 }
 
@@ -631,11 +797,32 @@ func (_u *AgentUpdateOne) sqlSave(ctx context.Context) (_node *Agent, err error)
 	if _u.mutation.AutoTopupAmountCleared() {
 		_spec.ClearField(agent.FieldAutoTopupAmount, field.TypeInt64)
 	}
+	if value, ok := _u.mutation.AutoTopupDailyLimit(); ok {
+		_spec.SetField(agent.FieldAutoTopupDailyLimit, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedAutoTopupDailyLimit(); ok {
+		_spec.AddField(agent.FieldAutoTopupDailyLimit, field.TypeInt64, value)
+	}
+	if _u.mutation.AutoTopupDailyLimitCleared() {
+		_spec.ClearField(agent.FieldAutoTopupDailyLimit, field.TypeInt64)
+	}
 	if value, ok := _u.mutation.AutoTopupSource(); ok {
 		_spec.SetField(agent.FieldAutoTopupSource, field.TypeString, value)
 	}
 	if _u.mutation.AutoTopupSourceCleared() {
 		_spec.ClearField(agent.FieldAutoTopupSource, field.TypeString)
+	}
+	if value, ok := _u.mutation.AutoTopupError(); ok {
+		_spec.SetField(agent.FieldAutoTopupError, field.TypeString, value)
+	}
+	if _u.mutation.AutoTopupErrorCleared() {
+		_spec.ClearField(agent.FieldAutoTopupError, field.TypeString)
+	}
+	if value, ok := _u.mutation.AutoTopupFailedAt(); ok {
+		_spec.SetField(agent.FieldAutoTopupFailedAt, field.TypeTime, value)
+	}
+	if _u.mutation.AutoTopupFailedAtCleared() {
+		_spec.ClearField(agent.FieldAutoTopupFailedAt, field.TypeTime)
 	}
 	if _u.mutation.PolicyCleared() {
 		edge := &sqlgraph.EdgeSpec{

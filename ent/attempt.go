@@ -29,7 +29,9 @@ type Attempt struct {
 	// TipWei holds the value of the "tip_wei" field.
 	TipWei int64 `json:"tip_wei,omitempty"`
 	// CapWei holds the value of the "cap_wei" field.
-	CapWei       int64 `json:"cap_wei,omitempty"`
+	CapWei int64 `json:"cap_wei,omitempty"`
+	// AtBlock holds the value of the "at_block" field.
+	AtBlock      int64 `json:"at_block,omitempty"`
 	selectValues sql.SelectValues
 }
 
@@ -40,7 +42,7 @@ func (*Attempt) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case attempt.FieldRaw:
 			values[i] = new([]byte)
-		case attempt.FieldTipWei, attempt.FieldCapWei:
+		case attempt.FieldTipWei, attempt.FieldCapWei, attempt.FieldAtBlock:
 			values[i] = new(sql.NullInt64)
 		case attempt.FieldHash:
 			values[i] = new(sql.NullString)
@@ -105,6 +107,12 @@ func (_m *Attempt) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.CapWei = value.Int64
 			}
+		case attempt.FieldAtBlock:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field at_block", values[i])
+			} else if value.Valid {
+				_m.AtBlock = value.Int64
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -158,6 +166,9 @@ func (_m *Attempt) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("cap_wei=")
 	builder.WriteString(fmt.Sprintf("%v", _m.CapWei))
+	builder.WriteString(", ")
+	builder.WriteString("at_block=")
+	builder.WriteString(fmt.Sprintf("%v", _m.AtBlock))
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -60,6 +60,20 @@ func (_c *AttemptCreate) SetCapWei(v int64) *AttemptCreate {
 	return _c
 }
 
+// SetAtBlock sets the "at_block" field.
+func (_c *AttemptCreate) SetAtBlock(v int64) *AttemptCreate {
+	_c.mutation.SetAtBlock(v)
+	return _c
+}
+
+// SetNillableAtBlock sets the "at_block" field if the given value is not nil.
+func (_c *AttemptCreate) SetNillableAtBlock(v *int64) *AttemptCreate {
+	if v != nil {
+		_c.SetAtBlock(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *AttemptCreate) SetID(v uuid.UUID) *AttemptCreate {
 	_c.mutation.SetID(v)
@@ -109,6 +123,10 @@ func (_c *AttemptCreate) ExecX(ctx context.Context) {
 
 // defaults sets the default values of the builder before save.
 func (_c *AttemptCreate) defaults() {
+	if _, ok := _c.mutation.AtBlock(); !ok {
+		v := attempt.DefaultAtBlock
+		_c.mutation.SetAtBlock(v)
+	}
 	if _, ok := _c.mutation.ID(); !ok {
 		v := attempt.DefaultID()
 		_c.mutation.SetID(v)
@@ -139,6 +157,9 @@ func (_c *AttemptCreate) check() error {
 	}
 	if _, ok := _c.mutation.CapWei(); !ok {
 		return &ValidationError{Name: "cap_wei", err: errors.New(`ent: missing required field "Attempt.cap_wei"`)}
+	}
+	if _, ok := _c.mutation.AtBlock(); !ok {
+		return &ValidationError{Name: "at_block", err: errors.New(`ent: missing required field "Attempt.at_block"`)}
 	}
 	return nil
 }
@@ -199,6 +220,10 @@ func (_c *AttemptCreate) createSpec() (*Attempt, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.CapWei(); ok {
 		_spec.SetField(attempt.FieldCapWei, field.TypeInt64, value)
 		_node.CapWei = value
+	}
+	if value, ok := _c.mutation.AtBlock(); ok {
+		_spec.SetField(attempt.FieldAtBlock, field.TypeInt64, value)
+		_node.AtBlock = value
 	}
 	return _node, _spec
 }
@@ -286,6 +311,9 @@ func (u *AttemptUpsertOne) UpdateNewValues() *AttemptUpsertOne {
 		}
 		if _, exists := u.create.mutation.CapWei(); exists {
 			s.SetIgnore(attempt.FieldCapWei)
+		}
+		if _, exists := u.create.mutation.AtBlock(); exists {
+			s.SetIgnore(attempt.FieldAtBlock)
 		}
 	}))
 	return u
@@ -518,6 +546,9 @@ func (u *AttemptUpsertBulk) UpdateNewValues() *AttemptUpsertBulk {
 			}
 			if _, exists := b.mutation.CapWei(); exists {
 				s.SetIgnore(attempt.FieldCapWei)
+			}
+			if _, exists := b.mutation.AtBlock(); exists {
+				s.SetIgnore(attempt.FieldAtBlock)
 			}
 		}
 	}))

@@ -25,7 +25,9 @@ type ChainTx struct {
 	// Sender holds the value of the "sender" field.
 	Sender string `json:"sender,omitempty"`
 	// Nonce holds the value of the "nonce" field.
-	Nonce        int64 `json:"nonce,omitempty"`
+	Nonce int64 `json:"nonce,omitempty"`
+	// FeeWei holds the value of the "fee_wei" field.
+	FeeWei       string `json:"fee_wei,omitempty"`
 	selectValues sql.SelectValues
 }
 
@@ -36,7 +38,7 @@ func (*ChainTx) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case chaintx.FieldChainID, chaintx.FieldNonce:
 			values[i] = new(sql.NullInt64)
-		case chaintx.FieldSender:
+		case chaintx.FieldSender, chaintx.FieldFeeWei:
 			values[i] = new(sql.NullString)
 		case chaintx.FieldCreatedAt:
 			values[i] = new(sql.NullTime)
@@ -87,6 +89,12 @@ func (_m *ChainTx) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.Nonce = value.Int64
 			}
+		case chaintx.FieldFeeWei:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field fee_wei", values[i])
+			} else if value.Valid {
+				_m.FeeWei = value.String
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -134,6 +142,9 @@ func (_m *ChainTx) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("nonce=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Nonce))
+	builder.WriteString(", ")
+	builder.WriteString("fee_wei=")
+	builder.WriteString(_m.FeeWei)
 	builder.WriteByte(')')
 	return builder.String()
 }

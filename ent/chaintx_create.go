@@ -48,6 +48,20 @@ func (_c *ChainTxCreate) SetNonce(v int64) *ChainTxCreate {
 	return _c
 }
 
+// SetFeeWei sets the "fee_wei" field.
+func (_c *ChainTxCreate) SetFeeWei(v string) *ChainTxCreate {
+	_c.mutation.SetFeeWei(v)
+	return _c
+}
+
+// SetNillableFeeWei sets the "fee_wei" field if the given value is not nil.
+func (_c *ChainTxCreate) SetNillableFeeWei(v *string) *ChainTxCreate {
+	if v != nil {
+		_c.SetFeeWei(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *ChainTxCreate) SetID(v uuid.UUID) *ChainTxCreate {
 	_c.mutation.SetID(v)
@@ -122,6 +136,11 @@ func (_c *ChainTxCreate) check() error {
 	if _, ok := _c.mutation.Nonce(); !ok {
 		return &ValidationError{Name: "nonce", err: errors.New(`ent: missing required field "ChainTx.nonce"`)}
 	}
+	if v, ok := _c.mutation.FeeWei(); ok {
+		if err := chaintx.FeeWeiValidator(v); err != nil {
+			return &ValidationError{Name: "fee_wei", err: fmt.Errorf(`ent: validator failed for field "ChainTx.fee_wei": %w`, err)}
+		}
+	}
 	return nil
 }
 
@@ -174,6 +193,10 @@ func (_c *ChainTxCreate) createSpec() (*ChainTx, *sqlgraph.CreateSpec) {
 		_spec.SetField(chaintx.FieldNonce, field.TypeInt64, value)
 		_node.Nonce = value
 	}
+	if value, ok := _c.mutation.FeeWei(); ok {
+		_spec.SetField(chaintx.FieldFeeWei, field.TypeString, value)
+		_node.FeeWei = value
+	}
 	return _node, _spec
 }
 
@@ -225,6 +248,24 @@ type (
 		*sql.UpdateSet
 	}
 )
+
+// SetFeeWei sets the "fee_wei" field.
+func (u *ChainTxUpsert) SetFeeWei(v string) *ChainTxUpsert {
+	u.Set(chaintx.FieldFeeWei, v)
+	return u
+}
+
+// UpdateFeeWei sets the "fee_wei" field to the value that was provided on create.
+func (u *ChainTxUpsert) UpdateFeeWei() *ChainTxUpsert {
+	u.SetExcluded(chaintx.FieldFeeWei)
+	return u
+}
+
+// ClearFeeWei clears the value of the "fee_wei" field.
+func (u *ChainTxUpsert) ClearFeeWei() *ChainTxUpsert {
+	u.SetNull(chaintx.FieldFeeWei)
+	return u
+}
 
 // UpdateNewValues updates the mutable fields using the new values that were set on create except the ID field.
 // Using this option is equivalent to using:
@@ -284,6 +325,27 @@ func (u *ChainTxUpsertOne) Update(set func(*ChainTxUpsert)) *ChainTxUpsertOne {
 		set(&ChainTxUpsert{UpdateSet: update})
 	}))
 	return u
+}
+
+// SetFeeWei sets the "fee_wei" field.
+func (u *ChainTxUpsertOne) SetFeeWei(v string) *ChainTxUpsertOne {
+	return u.Update(func(s *ChainTxUpsert) {
+		s.SetFeeWei(v)
+	})
+}
+
+// UpdateFeeWei sets the "fee_wei" field to the value that was provided on create.
+func (u *ChainTxUpsertOne) UpdateFeeWei() *ChainTxUpsertOne {
+	return u.Update(func(s *ChainTxUpsert) {
+		s.UpdateFeeWei()
+	})
+}
+
+// ClearFeeWei clears the value of the "fee_wei" field.
+func (u *ChainTxUpsertOne) ClearFeeWei() *ChainTxUpsertOne {
+	return u.Update(func(s *ChainTxUpsert) {
+		s.ClearFeeWei()
+	})
 }
 
 // Exec executes the query.
@@ -511,6 +573,27 @@ func (u *ChainTxUpsertBulk) Update(set func(*ChainTxUpsert)) *ChainTxUpsertBulk 
 		set(&ChainTxUpsert{UpdateSet: update})
 	}))
 	return u
+}
+
+// SetFeeWei sets the "fee_wei" field.
+func (u *ChainTxUpsertBulk) SetFeeWei(v string) *ChainTxUpsertBulk {
+	return u.Update(func(s *ChainTxUpsert) {
+		s.SetFeeWei(v)
+	})
+}
+
+// UpdateFeeWei sets the "fee_wei" field to the value that was provided on create.
+func (u *ChainTxUpsertBulk) UpdateFeeWei() *ChainTxUpsertBulk {
+	return u.Update(func(s *ChainTxUpsert) {
+		s.UpdateFeeWei()
+	})
+}
+
+// ClearFeeWei clears the value of the "fee_wei" field.
+func (u *ChainTxUpsertBulk) ClearFeeWei() *ChainTxUpsertBulk {
+	return u.Update(func(s *ChainTxUpsert) {
+		s.ClearFeeWei()
+	})
 }
 
 // Exec executes the query.

@@ -27,6 +27,26 @@ func (_u *ChainTxUpdate) Where(ps ...predicate.ChainTx) *ChainTxUpdate {
 	return _u
 }
 
+// SetFeeWei sets the "fee_wei" field.
+func (_u *ChainTxUpdate) SetFeeWei(v string) *ChainTxUpdate {
+	_u.mutation.SetFeeWei(v)
+	return _u
+}
+
+// SetNillableFeeWei sets the "fee_wei" field if the given value is not nil.
+func (_u *ChainTxUpdate) SetNillableFeeWei(v *string) *ChainTxUpdate {
+	if v != nil {
+		_u.SetFeeWei(*v)
+	}
+	return _u
+}
+
+// ClearFeeWei clears the value of the "fee_wei" field.
+func (_u *ChainTxUpdate) ClearFeeWei() *ChainTxUpdate {
+	_u.mutation.ClearFeeWei()
+	return _u
+}
+
 // Mutation returns the ChainTxMutation object of the builder.
 func (_u *ChainTxUpdate) Mutation() *ChainTxMutation {
 	return _u.mutation
@@ -59,7 +79,20 @@ func (_u *ChainTxUpdate) ExecX(ctx context.Context) {
 	}
 }
 
+// check runs all checks and user-defined validators on the builder.
+func (_u *ChainTxUpdate) check() error {
+	if v, ok := _u.mutation.FeeWei(); ok {
+		if err := chaintx.FeeWeiValidator(v); err != nil {
+			return &ValidationError{Name: "fee_wei", err: fmt.Errorf(`ent: validator failed for field "ChainTx.fee_wei": %w`, err)}
+		}
+	}
+	return nil
+}
+
 func (_u *ChainTxUpdate) sqlSave(ctx context.Context) (_node int, err error) {
+	if err := _u.check(); err != nil {
+		return _node, err
+	}
 	_spec := sqlgraph.NewUpdateSpec(chaintx.Table, chaintx.Columns, sqlgraph.NewFieldSpec(chaintx.FieldID, field.TypeUUID))
 	if ps := _u.mutation.predicates; len(ps) > 0 {
 		_spec.Predicate = func(selector *sql.Selector) {
@@ -67,6 +100,12 @@ func (_u *ChainTxUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 				ps[i](selector)
 			}
 		}
+	}
+	if value, ok := _u.mutation.FeeWei(); ok {
+		_spec.SetField(chaintx.FieldFeeWei, field.TypeString, value)
+	}
+	if _u.mutation.FeeWeiCleared() {
+		_spec.ClearField(chaintx.FieldFeeWei, field.TypeString)
 	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
@@ -86,6 +125,26 @@ type ChainTxUpdateOne struct {
 	fields   []string
 	hooks    []Hook
 	mutation *ChainTxMutation
+}
+
+// SetFeeWei sets the "fee_wei" field.
+func (_u *ChainTxUpdateOne) SetFeeWei(v string) *ChainTxUpdateOne {
+	_u.mutation.SetFeeWei(v)
+	return _u
+}
+
+// SetNillableFeeWei sets the "fee_wei" field if the given value is not nil.
+func (_u *ChainTxUpdateOne) SetNillableFeeWei(v *string) *ChainTxUpdateOne {
+	if v != nil {
+		_u.SetFeeWei(*v)
+	}
+	return _u
+}
+
+// ClearFeeWei clears the value of the "fee_wei" field.
+func (_u *ChainTxUpdateOne) ClearFeeWei() *ChainTxUpdateOne {
+	_u.mutation.ClearFeeWei()
+	return _u
 }
 
 // Mutation returns the ChainTxMutation object of the builder.
@@ -133,7 +192,20 @@ func (_u *ChainTxUpdateOne) ExecX(ctx context.Context) {
 	}
 }
 
+// check runs all checks and user-defined validators on the builder.
+func (_u *ChainTxUpdateOne) check() error {
+	if v, ok := _u.mutation.FeeWei(); ok {
+		if err := chaintx.FeeWeiValidator(v); err != nil {
+			return &ValidationError{Name: "fee_wei", err: fmt.Errorf(`ent: validator failed for field "ChainTx.fee_wei": %w`, err)}
+		}
+	}
+	return nil
+}
+
 func (_u *ChainTxUpdateOne) sqlSave(ctx context.Context) (_node *ChainTx, err error) {
+	if err := _u.check(); err != nil {
+		return _node, err
+	}
 	_spec := sqlgraph.NewUpdateSpec(chaintx.Table, chaintx.Columns, sqlgraph.NewFieldSpec(chaintx.FieldID, field.TypeUUID))
 	id, ok := _u.mutation.ID()
 	if !ok {
@@ -158,6 +230,12 @@ func (_u *ChainTxUpdateOne) sqlSave(ctx context.Context) (_node *ChainTx, err er
 				ps[i](selector)
 			}
 		}
+	}
+	if value, ok := _u.mutation.FeeWei(); ok {
+		_spec.SetField(chaintx.FieldFeeWei, field.TypeString, value)
+	}
+	if _u.mutation.FeeWeiCleared() {
+		_spec.ClearField(chaintx.FieldFeeWei, field.TypeString)
 	}
 	_node = &ChainTx{config: _u.config}
 	_spec.Assign = _node.assignValues

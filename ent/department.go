@@ -26,7 +26,9 @@ type Department struct {
 	// Name holds the value of the "name" field.
 	Name string `json:"name,omitempty"`
 	// BudgetLimit holds the value of the "budget_limit" field.
-	BudgetLimit  *money.USDC `json:"budget_limit,omitempty"`
+	BudgetLimit *money.USDC `json:"budget_limit,omitempty"`
+	// Version holds the value of the "version" field.
+	Version      int `json:"version,omitempty"`
 	selectValues sql.SelectValues
 }
 
@@ -35,7 +37,7 @@ func (*Department) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case department.FieldBudgetLimit:
+		case department.FieldBudgetLimit, department.FieldVersion:
 			values[i] = new(sql.NullInt64)
 		case department.FieldName:
 			values[i] = new(sql.NullString)
@@ -89,6 +91,12 @@ func (_m *Department) assignValues(columns []string, values []any) error {
 				_m.BudgetLimit = new(money.USDC)
 				*_m.BudgetLimit = money.USDC(value.Int64)
 			}
+		case department.FieldVersion:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field version", values[i])
+			} else if value.Valid {
+				_m.Version = int(value.Int64)
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -138,6 +146,9 @@ func (_m *Department) String() string {
 		builder.WriteString("budget_limit=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
+	builder.WriteString(", ")
+	builder.WriteString("version=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Version))
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -57,6 +57,20 @@ func (_c *DepartmentCreate) SetNillableBudgetLimit(v *money.USDC) *DepartmentCre
 	return _c
 }
 
+// SetVersion sets the "version" field.
+func (_c *DepartmentCreate) SetVersion(v int) *DepartmentCreate {
+	_c.mutation.SetVersion(v)
+	return _c
+}
+
+// SetNillableVersion sets the "version" field if the given value is not nil.
+func (_c *DepartmentCreate) SetNillableVersion(v *int) *DepartmentCreate {
+	if v != nil {
+		_c.SetVersion(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *DepartmentCreate) SetID(v uuid.UUID) *DepartmentCreate {
 	_c.mutation.SetID(v)
@@ -106,6 +120,10 @@ func (_c *DepartmentCreate) ExecX(ctx context.Context) {
 
 // defaults sets the default values of the builder before save.
 func (_c *DepartmentCreate) defaults() {
+	if _, ok := _c.mutation.Version(); !ok {
+		v := department.DefaultVersion
+		_c.mutation.SetVersion(v)
+	}
 	if _, ok := _c.mutation.ID(); !ok {
 		v := department.DefaultID()
 		_c.mutation.SetID(v)
@@ -127,6 +145,9 @@ func (_c *DepartmentCreate) check() error {
 		if err := department.NameValidator(v); err != nil {
 			return &ValidationError{Name: "name", err: fmt.Errorf(`ent: validator failed for field "Department.name": %w`, err)}
 		}
+	}
+	if _, ok := _c.mutation.Version(); !ok {
+		return &ValidationError{Name: "version", err: errors.New(`ent: missing required field "Department.version"`)}
 	}
 	return nil
 }
@@ -179,6 +200,10 @@ func (_c *DepartmentCreate) createSpec() (*Department, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.BudgetLimit(); ok {
 		_spec.SetField(department.FieldBudgetLimit, field.TypeInt64, value)
 		_node.BudgetLimit = &value
+	}
+	if value, ok := _c.mutation.Version(); ok {
+		_spec.SetField(department.FieldVersion, field.TypeInt, value)
+		_node.Version = value
 	}
 	return _node, _spec
 }
@@ -277,6 +302,24 @@ func (u *DepartmentUpsert) AddBudgetLimit(v money.USDC) *DepartmentUpsert {
 // ClearBudgetLimit clears the value of the "budget_limit" field.
 func (u *DepartmentUpsert) ClearBudgetLimit() *DepartmentUpsert {
 	u.SetNull(department.FieldBudgetLimit)
+	return u
+}
+
+// SetVersion sets the "version" field.
+func (u *DepartmentUpsert) SetVersion(v int) *DepartmentUpsert {
+	u.Set(department.FieldVersion, v)
+	return u
+}
+
+// UpdateVersion sets the "version" field to the value that was provided on create.
+func (u *DepartmentUpsert) UpdateVersion() *DepartmentUpsert {
+	u.SetExcluded(department.FieldVersion)
+	return u
+}
+
+// AddVersion adds v to the "version" field.
+func (u *DepartmentUpsert) AddVersion(v int) *DepartmentUpsert {
+	u.Add(department.FieldVersion, v)
 	return u
 }
 
@@ -384,6 +427,27 @@ func (u *DepartmentUpsertOne) UpdateBudgetLimit() *DepartmentUpsertOne {
 func (u *DepartmentUpsertOne) ClearBudgetLimit() *DepartmentUpsertOne {
 	return u.Update(func(s *DepartmentUpsert) {
 		s.ClearBudgetLimit()
+	})
+}
+
+// SetVersion sets the "version" field.
+func (u *DepartmentUpsertOne) SetVersion(v int) *DepartmentUpsertOne {
+	return u.Update(func(s *DepartmentUpsert) {
+		s.SetVersion(v)
+	})
+}
+
+// AddVersion adds v to the "version" field.
+func (u *DepartmentUpsertOne) AddVersion(v int) *DepartmentUpsertOne {
+	return u.Update(func(s *DepartmentUpsert) {
+		s.AddVersion(v)
+	})
+}
+
+// UpdateVersion sets the "version" field to the value that was provided on create.
+func (u *DepartmentUpsertOne) UpdateVersion() *DepartmentUpsertOne {
+	return u.Update(func(s *DepartmentUpsert) {
+		s.UpdateVersion()
 	})
 }
 
@@ -658,6 +722,27 @@ func (u *DepartmentUpsertBulk) UpdateBudgetLimit() *DepartmentUpsertBulk {
 func (u *DepartmentUpsertBulk) ClearBudgetLimit() *DepartmentUpsertBulk {
 	return u.Update(func(s *DepartmentUpsert) {
 		s.ClearBudgetLimit()
+	})
+}
+
+// SetVersion sets the "version" field.
+func (u *DepartmentUpsertBulk) SetVersion(v int) *DepartmentUpsertBulk {
+	return u.Update(func(s *DepartmentUpsert) {
+		s.SetVersion(v)
+	})
+}
+
+// AddVersion adds v to the "version" field.
+func (u *DepartmentUpsertBulk) AddVersion(v int) *DepartmentUpsertBulk {
+	return u.Update(func(s *DepartmentUpsert) {
+		s.AddVersion(v)
+	})
+}
+
+// UpdateVersion sets the "version" field to the value that was provided on create.
+func (u *DepartmentUpsertBulk) UpdateVersion() *DepartmentUpsertBulk {
+	return u.Update(func(s *DepartmentUpsert) {
+		s.UpdateVersion()
 	})
 }
 

@@ -84,6 +84,27 @@ func (_u *DepartmentUpdate) ClearBudgetLimit() *DepartmentUpdate {
 	return _u
 }
 
+// SetVersion sets the "version" field.
+func (_u *DepartmentUpdate) SetVersion(v int) *DepartmentUpdate {
+	_u.mutation.ResetVersion()
+	_u.mutation.SetVersion(v)
+	return _u
+}
+
+// SetNillableVersion sets the "version" field if the given value is not nil.
+func (_u *DepartmentUpdate) SetNillableVersion(v *int) *DepartmentUpdate {
+	if v != nil {
+		_u.SetVersion(*v)
+	}
+	return _u
+}
+
+// AddVersion adds value to the "version" field.
+func (_u *DepartmentUpdate) AddVersion(v int) *DepartmentUpdate {
+	_u.mutation.AddVersion(v)
+	return _u
+}
+
 // Mutation returns the DepartmentMutation object of the builder.
 func (_u *DepartmentUpdate) Mutation() *DepartmentMutation {
 	return _u.mutation
@@ -152,6 +173,12 @@ func (_u *DepartmentUpdate) sqlSave(ctx context.Context) (_node int, err error) 
 	}
 	if _u.mutation.BudgetLimitCleared() {
 		_spec.ClearField(department.FieldBudgetLimit, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.Version(); ok {
+		_spec.SetField(department.FieldVersion, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedVersion(); ok {
+		_spec.AddField(department.FieldVersion, field.TypeInt, value)
 	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
@@ -225,6 +252,27 @@ func (_u *DepartmentUpdateOne) AddBudgetLimit(v money.USDC) *DepartmentUpdateOne
 // ClearBudgetLimit clears the value of the "budget_limit" field.
 func (_u *DepartmentUpdateOne) ClearBudgetLimit() *DepartmentUpdateOne {
 	_u.mutation.ClearBudgetLimit()
+	return _u
+}
+
+// SetVersion sets the "version" field.
+func (_u *DepartmentUpdateOne) SetVersion(v int) *DepartmentUpdateOne {
+	_u.mutation.ResetVersion()
+	_u.mutation.SetVersion(v)
+	return _u
+}
+
+// SetNillableVersion sets the "version" field if the given value is not nil.
+func (_u *DepartmentUpdateOne) SetNillableVersion(v *int) *DepartmentUpdateOne {
+	if v != nil {
+		_u.SetVersion(*v)
+	}
+	return _u
+}
+
+// AddVersion adds value to the "version" field.
+func (_u *DepartmentUpdateOne) AddVersion(v int) *DepartmentUpdateOne {
+	_u.mutation.AddVersion(v)
 	return _u
 }
 
@@ -326,6 +374,12 @@ func (_u *DepartmentUpdateOne) sqlSave(ctx context.Context) (_node *Department, 
 	}
 	if _u.mutation.BudgetLimitCleared() {
 		_spec.ClearField(department.FieldBudgetLimit, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.Version(); ok {
+		_spec.SetField(department.FieldVersion, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedVersion(); ok {
+		_spec.AddField(department.FieldVersion, field.TypeInt, value)
 	}
 	_node = &Department{config: _u.config}
 	_spec.Assign = _node.assignValues

@@ -8,10 +8,12 @@ import (
 	"bursar/ent/apikey"
 	"bursar/ent/attempt"
 	"bursar/ent/auditlog"
+	"bursar/ent/block"
 	"bursar/ent/chaintx"
 	"bursar/ent/cursor"
 	"bursar/ent/department"
 	"bursar/ent/event"
+	"bursar/ent/idempotencykey"
 	"bursar/ent/keyset"
 	"bursar/ent/membership"
 	"bursar/ent/operation"
@@ -97,10 +99,12 @@ func checkColumn(t, c string) error {
 			agent.Table:          agent.ValidColumn,
 			attempt.Table:        attempt.ValidColumn,
 			auditlog.Table:       auditlog.ValidColumn,
+			block.Table:          block.ValidColumn,
 			chaintx.Table:        chaintx.ValidColumn,
 			cursor.Table:         cursor.ValidColumn,
 			department.Table:     department.ValidColumn,
 			event.Table:          event.ValidColumn,
+			idempotencykey.Table: idempotencykey.ValidColumn,
 			keyset.Table:         keyset.ValidColumn,
 			membership.Table:     membership.ValidColumn,
 			operation.Table:      operation.ValidColumn,

@@ -8,10 +8,12 @@ import (
 	"bursar/ent/apikey"
 	"bursar/ent/attempt"
 	"bursar/ent/auditlog"
+	"bursar/ent/block"
 	"bursar/ent/chaintx"
 	"bursar/ent/cursor"
 	"bursar/ent/department"
 	"bursar/ent/event"
+	"bursar/ent/idempotencykey"
 	"bursar/ent/keyset"
 	"bursar/ent/membership"
 	"bursar/ent/operation"
@@ -50,10 +52,12 @@ const (
 	TypeAgent          = "Agent"
 	TypeAttempt        = "Attempt"
 	TypeAuditLog       = "AuditLog"
+	TypeBlock          = "Block"
 	TypeChainTx        = "ChainTx"
 	TypeCursor         = "Cursor"
 	TypeDepartment     = "Department"
 	TypeEvent          = "Event"
+	TypeIdempotencyKey = "IdempotencyKey"
 	TypeKeyset         = "Keyset"
 	TypeMembership     = "Membership"
 	TypeOperation      = "Operation"
@@ -2530,30 +2534,34 @@ func (m *AccountMutation) ResetEdge(name string) error {
 // AgentMutation represents an operation that mutates the Agent nodes in the graph.
 type AgentMutation struct {
 	config
-	op                      Op
-	typ                     string
-	id                      *uuid.UUID
-	created_at              *time.Time
-	org_id                  *uuid.UUID
-	owner_id                *uuid.UUID
-	department_id           *uuid.UUID
-	name                    *string
-	slug                    *string
-	address                 *string
-	sealed_key              *[]byte
-	active                  *bool
-	is_default              *bool
-	auto_topup_threshold    *money.USDC
-	addauto_topup_threshold *money.USDC
-	auto_topup_amount       *money.USDC
-	addauto_topup_amount    *money.USDC
-	auto_topup_source       *string
-	clearedFields           map[string]struct{}
-	policy                  *uuid.UUID
-	clearedpolicy           bool
-	done                    bool
-	oldValue                func(context.Context) (*Agent, error)
-	predicates              []predicate.Agent
+	op                        Op
+	typ                       string
+	id                        *uuid.UUID
+	created_at                *time.Time
+	org_id                    *uuid.UUID
+	owner_id                  *uuid.UUID
+	department_id             *uuid.UUID
+	name                      *string
+	slug                      *string
+	address                   *string
+	sealed_key                *[]byte
+	active                    *bool
+	is_default                *bool
+	auto_topup_threshold      *money.USDC
+	addauto_topup_threshold   *money.USDC
+	auto_topup_amount         *money.USDC
+	addauto_topup_amount      *money.USDC
+	auto_topup_daily_limit    *money.USDC
+	addauto_topup_daily_limit *money.USDC
+	auto_topup_source         *string
+	auto_topup_error          *string
+	auto_topup_failed_at      *time.Time
+	clearedFields             map[string]struct{}
+	policy                    *uuid.UUID
+	clearedpolicy             bool
+	done                      bool
+	oldValue                  func(context.Context) (*Agent, error)
+	predicates                []predicate.Agent
 }
 
 var _ ent.Mutation = (*AgentMutation)(nil)
@@ -3173,6 +3181,76 @@ func (m *AgentMutation) ResetAutoTopupAmount() {
 	delete(m.clearedFields, agent.FieldAutoTopupAmount)
 }
 
+// SetAutoTopupDailyLimit sets the "auto_topup_daily_limit" field.
+func (m *AgentMutation) SetAutoTopupDailyLimit(value money.USDC) {
+	m.auto_topup_daily_limit = &value
+	m.addauto_topup_daily_limit = nil
+}
+
+// AutoTopupDailyLimit returns the value of the "auto_topup_daily_limit" field in the mutation.
+func (m *AgentMutation) AutoTopupDailyLimit() (r money.USDC, exists bool) {
+	v := m.auto_topup_daily_limit
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAutoTopupDailyLimit returns the old "auto_topup_daily_limit" field's value of the Agent entity.
+// If the Agent object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AgentMutation) OldAutoTopupDailyLimit(ctx context.Context) (v *money.USDC, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAutoTopupDailyLimit is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAutoTopupDailyLimit requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAutoTopupDailyLimit: %w", err)
+	}
+	return oldValue.AutoTopupDailyLimit, nil
+}
+
+// AddAutoTopupDailyLimit adds value to the "auto_topup_daily_limit" field.
+func (m *AgentMutation) AddAutoTopupDailyLimit(value money.USDC) {
+	if m.addauto_topup_daily_limit != nil {
+		*m.addauto_topup_daily_limit = m.addauto_topup_daily_limit.Add(value)
+	} else {
+		m.addauto_topup_daily_limit = &value
+	}
+}
+
+// AddedAutoTopupDailyLimit returns the value that was added to the "auto_topup_daily_limit" field in this mutation.
+func (m *AgentMutation) AddedAutoTopupDailyLimit() (r money.USDC, exists bool) {
+	v := m.addauto_topup_daily_limit
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearAutoTopupDailyLimit clears the value of the "auto_topup_daily_limit" field.
+func (m *AgentMutation) ClearAutoTopupDailyLimit() {
+	m.auto_topup_daily_limit = nil
+	m.addauto_topup_daily_limit = nil
+	m.clearedFields[agent.FieldAutoTopupDailyLimit] = struct{}{}
+}
+
+// AutoTopupDailyLimitCleared returns if the "auto_topup_daily_limit" field was cleared in this mutation.
+func (m *AgentMutation) AutoTopupDailyLimitCleared() bool {
+	_, ok := m.clearedFields[agent.FieldAutoTopupDailyLimit]
+	return ok
+}
+
+// ResetAutoTopupDailyLimit resets all changes to the "auto_topup_daily_limit" field.
+func (m *AgentMutation) ResetAutoTopupDailyLimit() {
+	m.auto_topup_daily_limit = nil
+	m.addauto_topup_daily_limit = nil
+	delete(m.clearedFields, agent.FieldAutoTopupDailyLimit)
+}
+
 // SetAutoTopupSource sets the "auto_topup_source" field.
 func (m *AgentMutation) SetAutoTopupSource(s string) {
 	m.auto_topup_source = &s
@@ -3220,6 +3298,104 @@ func (m *AgentMutation) AutoTopupSourceCleared() bool {
 func (m *AgentMutation) ResetAutoTopupSource() {
 	m.auto_topup_source = nil
 	delete(m.clearedFields, agent.FieldAutoTopupSource)
+}
+
+// SetAutoTopupError sets the "auto_topup_error" field.
+func (m *AgentMutation) SetAutoTopupError(s string) {
+	m.auto_topup_error = &s
+}
+
+// AutoTopupError returns the value of the "auto_topup_error" field in the mutation.
+func (m *AgentMutation) AutoTopupError() (r string, exists bool) {
+	v := m.auto_topup_error
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAutoTopupError returns the old "auto_topup_error" field's value of the Agent entity.
+// If the Agent object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AgentMutation) OldAutoTopupError(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAutoTopupError is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAutoTopupError requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAutoTopupError: %w", err)
+	}
+	return oldValue.AutoTopupError, nil
+}
+
+// ClearAutoTopupError clears the value of the "auto_topup_error" field.
+func (m *AgentMutation) ClearAutoTopupError() {
+	m.auto_topup_error = nil
+	m.clearedFields[agent.FieldAutoTopupError] = struct{}{}
+}
+
+// AutoTopupErrorCleared returns if the "auto_topup_error" field was cleared in this mutation.
+func (m *AgentMutation) AutoTopupErrorCleared() bool {
+	_, ok := m.clearedFields[agent.FieldAutoTopupError]
+	return ok
+}
+
+// ResetAutoTopupError resets all changes to the "auto_topup_error" field.
+func (m *AgentMutation) ResetAutoTopupError() {
+	m.auto_topup_error = nil
+	delete(m.clearedFields, agent.FieldAutoTopupError)
+}
+
+// SetAutoTopupFailedAt sets the "auto_topup_failed_at" field.
+func (m *AgentMutation) SetAutoTopupFailedAt(t time.Time) {
+	m.auto_topup_failed_at = &t
+}
+
+// AutoTopupFailedAt returns the value of the "auto_topup_failed_at" field in the mutation.
+func (m *AgentMutation) AutoTopupFailedAt() (r time.Time, exists bool) {
+	v := m.auto_topup_failed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAutoTopupFailedAt returns the old "auto_topup_failed_at" field's value of the Agent entity.
+// If the Agent object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AgentMutation) OldAutoTopupFailedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAutoTopupFailedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAutoTopupFailedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAutoTopupFailedAt: %w", err)
+	}
+	return oldValue.AutoTopupFailedAt, nil
+}
+
+// ClearAutoTopupFailedAt clears the value of the "auto_topup_failed_at" field.
+func (m *AgentMutation) ClearAutoTopupFailedAt() {
+	m.auto_topup_failed_at = nil
+	m.clearedFields[agent.FieldAutoTopupFailedAt] = struct{}{}
+}
+
+// AutoTopupFailedAtCleared returns if the "auto_topup_failed_at" field was cleared in this mutation.
+func (m *AgentMutation) AutoTopupFailedAtCleared() bool {
+	_, ok := m.clearedFields[agent.FieldAutoTopupFailedAt]
+	return ok
+}
+
+// ResetAutoTopupFailedAt resets all changes to the "auto_topup_failed_at" field.
+func (m *AgentMutation) ResetAutoTopupFailedAt() {
+	m.auto_topup_failed_at = nil
+	delete(m.clearedFields, agent.FieldAutoTopupFailedAt)
 }
 
 // SetPolicyID sets the "policy" edge to the SpendingPolicy entity by id.
@@ -3295,7 +3471,7 @@ func (m *AgentMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *AgentMutation) Fields() []string {
-	fields := make([]string, 0, 13)
+	fields := make([]string, 0, 16)
 	if m.created_at != nil {
 		fields = append(fields, agent.FieldCreatedAt)
 	}
@@ -3332,8 +3508,17 @@ func (m *AgentMutation) Fields() []string {
 	if m.auto_topup_amount != nil {
 		fields = append(fields, agent.FieldAutoTopupAmount)
 	}
+	if m.auto_topup_daily_limit != nil {
+		fields = append(fields, agent.FieldAutoTopupDailyLimit)
+	}
 	if m.auto_topup_source != nil {
 		fields = append(fields, agent.FieldAutoTopupSource)
+	}
+	if m.auto_topup_error != nil {
+		fields = append(fields, agent.FieldAutoTopupError)
+	}
+	if m.auto_topup_failed_at != nil {
+		fields = append(fields, agent.FieldAutoTopupFailedAt)
 	}
 	return fields
 }
@@ -3367,8 +3552,14 @@ func (m *AgentMutation) Field(name string) (ent.Value, bool) {
 		return m.AutoTopupThreshold()
 	case agent.FieldAutoTopupAmount:
 		return m.AutoTopupAmount()
+	case agent.FieldAutoTopupDailyLimit:
+		return m.AutoTopupDailyLimit()
 	case agent.FieldAutoTopupSource:
 		return m.AutoTopupSource()
+	case agent.FieldAutoTopupError:
+		return m.AutoTopupError()
+	case agent.FieldAutoTopupFailedAt:
+		return m.AutoTopupFailedAt()
 	}
 	return nil, false
 }
@@ -3402,8 +3593,14 @@ func (m *AgentMutation) OldField(ctx context.Context, name string) (ent.Value, e
 		return m.OldAutoTopupThreshold(ctx)
 	case agent.FieldAutoTopupAmount:
 		return m.OldAutoTopupAmount(ctx)
+	case agent.FieldAutoTopupDailyLimit:
+		return m.OldAutoTopupDailyLimit(ctx)
 	case agent.FieldAutoTopupSource:
 		return m.OldAutoTopupSource(ctx)
+	case agent.FieldAutoTopupError:
+		return m.OldAutoTopupError(ctx)
+	case agent.FieldAutoTopupFailedAt:
+		return m.OldAutoTopupFailedAt(ctx)
 	}
 	return nil, fmt.Errorf("unknown Agent field %s", name)
 }
@@ -3497,12 +3694,33 @@ func (m *AgentMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetAutoTopupAmount(v)
 		return nil
+	case agent.FieldAutoTopupDailyLimit:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAutoTopupDailyLimit(v)
+		return nil
 	case agent.FieldAutoTopupSource:
 		v, ok := value.(string)
 		if !ok {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetAutoTopupSource(v)
+		return nil
+	case agent.FieldAutoTopupError:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAutoTopupError(v)
+		return nil
+	case agent.FieldAutoTopupFailedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAutoTopupFailedAt(v)
 		return nil
 	}
 	return fmt.Errorf("unknown Agent field %s", name)
@@ -3518,6 +3736,9 @@ func (m *AgentMutation) AddedFields() []string {
 	if m.addauto_topup_amount != nil {
 		fields = append(fields, agent.FieldAutoTopupAmount)
 	}
+	if m.addauto_topup_daily_limit != nil {
+		fields = append(fields, agent.FieldAutoTopupDailyLimit)
+	}
 	return fields
 }
 
@@ -3530,6 +3751,8 @@ func (m *AgentMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedAutoTopupThreshold()
 	case agent.FieldAutoTopupAmount:
 		return m.AddedAutoTopupAmount()
+	case agent.FieldAutoTopupDailyLimit:
+		return m.AddedAutoTopupDailyLimit()
 	}
 	return nil, false
 }
@@ -3553,6 +3776,13 @@ func (m *AgentMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddAutoTopupAmount(v)
 		return nil
+	case agent.FieldAutoTopupDailyLimit:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAutoTopupDailyLimit(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Agent numeric field %s", name)
 }
@@ -3570,8 +3800,17 @@ func (m *AgentMutation) ClearedFields() []string {
 	if m.FieldCleared(agent.FieldAutoTopupAmount) {
 		fields = append(fields, agent.FieldAutoTopupAmount)
 	}
+	if m.FieldCleared(agent.FieldAutoTopupDailyLimit) {
+		fields = append(fields, agent.FieldAutoTopupDailyLimit)
+	}
 	if m.FieldCleared(agent.FieldAutoTopupSource) {
 		fields = append(fields, agent.FieldAutoTopupSource)
+	}
+	if m.FieldCleared(agent.FieldAutoTopupError) {
+		fields = append(fields, agent.FieldAutoTopupError)
+	}
+	if m.FieldCleared(agent.FieldAutoTopupFailedAt) {
+		fields = append(fields, agent.FieldAutoTopupFailedAt)
 	}
 	return fields
 }
@@ -3596,8 +3835,17 @@ func (m *AgentMutation) ClearField(name string) error {
 	case agent.FieldAutoTopupAmount:
 		m.ClearAutoTopupAmount()
 		return nil
+	case agent.FieldAutoTopupDailyLimit:
+		m.ClearAutoTopupDailyLimit()
+		return nil
 	case agent.FieldAutoTopupSource:
 		m.ClearAutoTopupSource()
+		return nil
+	case agent.FieldAutoTopupError:
+		m.ClearAutoTopupError()
+		return nil
+	case agent.FieldAutoTopupFailedAt:
+		m.ClearAutoTopupFailedAt()
 		return nil
 	}
 	return fmt.Errorf("unknown Agent nullable field %s", name)
@@ -3643,8 +3891,17 @@ func (m *AgentMutation) ResetField(name string) error {
 	case agent.FieldAutoTopupAmount:
 		m.ResetAutoTopupAmount()
 		return nil
+	case agent.FieldAutoTopupDailyLimit:
+		m.ResetAutoTopupDailyLimit()
+		return nil
 	case agent.FieldAutoTopupSource:
 		m.ResetAutoTopupSource()
+		return nil
+	case agent.FieldAutoTopupError:
+		m.ResetAutoTopupError()
+		return nil
+	case agent.FieldAutoTopupFailedAt:
+		m.ResetAutoTopupFailedAt()
 		return nil
 	}
 	return fmt.Errorf("unknown Agent field %s", name)
@@ -3738,6 +3995,8 @@ type AttemptMutation struct {
 	addtip_wei    *int64
 	cap_wei       *int64
 	addcap_wei    *int64
+	at_block      *int64
+	addat_block   *int64
 	clearedFields map[string]struct{}
 	done          bool
 	oldValue      func(context.Context) (*Attempt, error)
@@ -4104,6 +4363,62 @@ func (m *AttemptMutation) ResetCapWei() {
 	m.addcap_wei = nil
 }
 
+// SetAtBlock sets the "at_block" field.
+func (m *AttemptMutation) SetAtBlock(i int64) {
+	m.at_block = &i
+	m.addat_block = nil
+}
+
+// AtBlock returns the value of the "at_block" field in the mutation.
+func (m *AttemptMutation) AtBlock() (r int64, exists bool) {
+	v := m.at_block
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAtBlock returns the old "at_block" field's value of the Attempt entity.
+// If the Attempt object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttemptMutation) OldAtBlock(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAtBlock is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAtBlock requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAtBlock: %w", err)
+	}
+	return oldValue.AtBlock, nil
+}
+
+// AddAtBlock adds i to the "at_block" field.
+func (m *AttemptMutation) AddAtBlock(i int64) {
+	if m.addat_block != nil {
+		*m.addat_block += i
+	} else {
+		m.addat_block = &i
+	}
+}
+
+// AddedAtBlock returns the value that was added to the "at_block" field in this mutation.
+func (m *AttemptMutation) AddedAtBlock() (r int64, exists bool) {
+	v := m.addat_block
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAtBlock resets all changes to the "at_block" field.
+func (m *AttemptMutation) ResetAtBlock() {
+	m.at_block = nil
+	m.addat_block = nil
+}
+
 // Where appends a list predicates to the AttemptMutation builder.
 func (m *AttemptMutation) Where(ps ...predicate.Attempt) {
 	m.predicates = append(m.predicates, ps...)
@@ -4138,7 +4453,7 @@ func (m *AttemptMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *AttemptMutation) Fields() []string {
-	fields := make([]string, 0, 6)
+	fields := make([]string, 0, 7)
 	if m.created_at != nil {
 		fields = append(fields, attempt.FieldCreatedAt)
 	}
@@ -4156,6 +4471,9 @@ func (m *AttemptMutation) Fields() []string {
 	}
 	if m.cap_wei != nil {
 		fields = append(fields, attempt.FieldCapWei)
+	}
+	if m.at_block != nil {
+		fields = append(fields, attempt.FieldAtBlock)
 	}
 	return fields
 }
@@ -4177,6 +4495,8 @@ func (m *AttemptMutation) Field(name string) (ent.Value, bool) {
 		return m.TipWei()
 	case attempt.FieldCapWei:
 		return m.CapWei()
+	case attempt.FieldAtBlock:
+		return m.AtBlock()
 	}
 	return nil, false
 }
@@ -4198,6 +4518,8 @@ func (m *AttemptMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldTipWei(ctx)
 	case attempt.FieldCapWei:
 		return m.OldCapWei(ctx)
+	case attempt.FieldAtBlock:
+		return m.OldAtBlock(ctx)
 	}
 	return nil, fmt.Errorf("unknown Attempt field %s", name)
 }
@@ -4249,6 +4571,13 @@ func (m *AttemptMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetCapWei(v)
 		return nil
+	case attempt.FieldAtBlock:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAtBlock(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Attempt field %s", name)
 }
@@ -4263,6 +4592,9 @@ func (m *AttemptMutation) AddedFields() []string {
 	if m.addcap_wei != nil {
 		fields = append(fields, attempt.FieldCapWei)
 	}
+	if m.addat_block != nil {
+		fields = append(fields, attempt.FieldAtBlock)
+	}
 	return fields
 }
 
@@ -4275,6 +4607,8 @@ func (m *AttemptMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedTipWei()
 	case attempt.FieldCapWei:
 		return m.AddedCapWei()
+	case attempt.FieldAtBlock:
+		return m.AddedAtBlock()
 	}
 	return nil, false
 }
@@ -4297,6 +4631,13 @@ func (m *AttemptMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddCapWei(v)
+		return nil
+	case attempt.FieldAtBlock:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAtBlock(v)
 		return nil
 	}
 	return fmt.Errorf("unknown Attempt numeric field %s", name)
@@ -4342,6 +4683,9 @@ func (m *AttemptMutation) ResetField(name string) error {
 		return nil
 	case attempt.FieldCapWei:
 		m.ResetCapWei()
+		return nil
+	case attempt.FieldAtBlock:
+		m.ResetAtBlock()
 		return nil
 	}
 	return fmt.Errorf("unknown Attempt field %s", name)
@@ -4943,6 +5287,596 @@ func (m *AuditLogMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown AuditLog edge %s", name)
 }
 
+// BlockMutation represents an operation that mutates the Block nodes in the graph.
+type BlockMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *int
+	chain_id      *int64
+	addchain_id   *int64
+	number        *int64
+	addnumber     *int64
+	hash          *string
+	time_unix     *int64
+	addtime_unix  *int64
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*Block, error)
+	predicates    []predicate.Block
+}
+
+var _ ent.Mutation = (*BlockMutation)(nil)
+
+// blockOption allows management of the mutation configuration using functional options.
+type blockOption func(*BlockMutation)
+
+// newBlockMutation creates new mutation for the Block entity.
+func newBlockMutation(c config, op Op, opts ...blockOption) *BlockMutation {
+	m := &BlockMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeBlock,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withBlockID sets the ID field of the mutation.
+func withBlockID(id int) blockOption {
+	return func(m *BlockMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Block
+		)
+		m.oldValue = func(ctx context.Context) (*Block, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Block.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withBlock sets the old Block of the mutation.
+func withBlock(node *Block) blockOption {
+	return func(m *BlockMutation) {
+		m.oldValue = func(context.Context) (*Block, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m BlockMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m BlockMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *BlockMutation) ID() (id int, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *BlockMutation) IDs(ctx context.Context) ([]int, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Block.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetChainID sets the "chain_id" field.
+func (m *BlockMutation) SetChainID(i int64) {
+	m.chain_id = &i
+	m.addchain_id = nil
+}
+
+// ChainID returns the value of the "chain_id" field in the mutation.
+func (m *BlockMutation) ChainID() (r int64, exists bool) {
+	v := m.chain_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldChainID returns the old "chain_id" field's value of the Block entity.
+// If the Block object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *BlockMutation) OldChainID(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldChainID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldChainID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldChainID: %w", err)
+	}
+	return oldValue.ChainID, nil
+}
+
+// AddChainID adds i to the "chain_id" field.
+func (m *BlockMutation) AddChainID(i int64) {
+	if m.addchain_id != nil {
+		*m.addchain_id += i
+	} else {
+		m.addchain_id = &i
+	}
+}
+
+// AddedChainID returns the value that was added to the "chain_id" field in this mutation.
+func (m *BlockMutation) AddedChainID() (r int64, exists bool) {
+	v := m.addchain_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetChainID resets all changes to the "chain_id" field.
+func (m *BlockMutation) ResetChainID() {
+	m.chain_id = nil
+	m.addchain_id = nil
+}
+
+// SetNumber sets the "number" field.
+func (m *BlockMutation) SetNumber(i int64) {
+	m.number = &i
+	m.addnumber = nil
+}
+
+// Number returns the value of the "number" field in the mutation.
+func (m *BlockMutation) Number() (r int64, exists bool) {
+	v := m.number
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNumber returns the old "number" field's value of the Block entity.
+// If the Block object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *BlockMutation) OldNumber(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNumber is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNumber requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNumber: %w", err)
+	}
+	return oldValue.Number, nil
+}
+
+// AddNumber adds i to the "number" field.
+func (m *BlockMutation) AddNumber(i int64) {
+	if m.addnumber != nil {
+		*m.addnumber += i
+	} else {
+		m.addnumber = &i
+	}
+}
+
+// AddedNumber returns the value that was added to the "number" field in this mutation.
+func (m *BlockMutation) AddedNumber() (r int64, exists bool) {
+	v := m.addnumber
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetNumber resets all changes to the "number" field.
+func (m *BlockMutation) ResetNumber() {
+	m.number = nil
+	m.addnumber = nil
+}
+
+// SetHash sets the "hash" field.
+func (m *BlockMutation) SetHash(s string) {
+	m.hash = &s
+}
+
+// Hash returns the value of the "hash" field in the mutation.
+func (m *BlockMutation) Hash() (r string, exists bool) {
+	v := m.hash
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHash returns the old "hash" field's value of the Block entity.
+// If the Block object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *BlockMutation) OldHash(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHash is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHash requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHash: %w", err)
+	}
+	return oldValue.Hash, nil
+}
+
+// ResetHash resets all changes to the "hash" field.
+func (m *BlockMutation) ResetHash() {
+	m.hash = nil
+}
+
+// SetTimeUnix sets the "time_unix" field.
+func (m *BlockMutation) SetTimeUnix(i int64) {
+	m.time_unix = &i
+	m.addtime_unix = nil
+}
+
+// TimeUnix returns the value of the "time_unix" field in the mutation.
+func (m *BlockMutation) TimeUnix() (r int64, exists bool) {
+	v := m.time_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTimeUnix returns the old "time_unix" field's value of the Block entity.
+// If the Block object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *BlockMutation) OldTimeUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTimeUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTimeUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTimeUnix: %w", err)
+	}
+	return oldValue.TimeUnix, nil
+}
+
+// AddTimeUnix adds i to the "time_unix" field.
+func (m *BlockMutation) AddTimeUnix(i int64) {
+	if m.addtime_unix != nil {
+		*m.addtime_unix += i
+	} else {
+		m.addtime_unix = &i
+	}
+}
+
+// AddedTimeUnix returns the value that was added to the "time_unix" field in this mutation.
+func (m *BlockMutation) AddedTimeUnix() (r int64, exists bool) {
+	v := m.addtime_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetTimeUnix resets all changes to the "time_unix" field.
+func (m *BlockMutation) ResetTimeUnix() {
+	m.time_unix = nil
+	m.addtime_unix = nil
+}
+
+// Where appends a list predicates to the BlockMutation builder.
+func (m *BlockMutation) Where(ps ...predicate.Block) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the BlockMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *BlockMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Block, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *BlockMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *BlockMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Block).
+func (m *BlockMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *BlockMutation) Fields() []string {
+	fields := make([]string, 0, 4)
+	if m.chain_id != nil {
+		fields = append(fields, block.FieldChainID)
+	}
+	if m.number != nil {
+		fields = append(fields, block.FieldNumber)
+	}
+	if m.hash != nil {
+		fields = append(fields, block.FieldHash)
+	}
+	if m.time_unix != nil {
+		fields = append(fields, block.FieldTimeUnix)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *BlockMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case block.FieldChainID:
+		return m.ChainID()
+	case block.FieldNumber:
+		return m.Number()
+	case block.FieldHash:
+		return m.Hash()
+	case block.FieldTimeUnix:
+		return m.TimeUnix()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *BlockMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case block.FieldChainID:
+		return m.OldChainID(ctx)
+	case block.FieldNumber:
+		return m.OldNumber(ctx)
+	case block.FieldHash:
+		return m.OldHash(ctx)
+	case block.FieldTimeUnix:
+		return m.OldTimeUnix(ctx)
+	}
+	return nil, fmt.Errorf("unknown Block field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *BlockMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case block.FieldChainID:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetChainID(v)
+		return nil
+	case block.FieldNumber:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNumber(v)
+		return nil
+	case block.FieldHash:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHash(v)
+		return nil
+	case block.FieldTimeUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTimeUnix(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Block field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *BlockMutation) AddedFields() []string {
+	var fields []string
+	if m.addchain_id != nil {
+		fields = append(fields, block.FieldChainID)
+	}
+	if m.addnumber != nil {
+		fields = append(fields, block.FieldNumber)
+	}
+	if m.addtime_unix != nil {
+		fields = append(fields, block.FieldTimeUnix)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *BlockMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case block.FieldChainID:
+		return m.AddedChainID()
+	case block.FieldNumber:
+		return m.AddedNumber()
+	case block.FieldTimeUnix:
+		return m.AddedTimeUnix()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *BlockMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case block.FieldChainID:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddChainID(v)
+		return nil
+	case block.FieldNumber:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddNumber(v)
+		return nil
+	case block.FieldTimeUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddTimeUnix(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Block numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *BlockMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *BlockMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *BlockMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown Block nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *BlockMutation) ResetField(name string) error {
+	switch name {
+	case block.FieldChainID:
+		m.ResetChainID()
+		return nil
+	case block.FieldNumber:
+		m.ResetNumber()
+		return nil
+	case block.FieldHash:
+		m.ResetHash()
+		return nil
+	case block.FieldTimeUnix:
+		m.ResetTimeUnix()
+		return nil
+	}
+	return fmt.Errorf("unknown Block field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *BlockMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *BlockMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *BlockMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *BlockMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *BlockMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *BlockMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *BlockMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown Block unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *BlockMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown Block edge %s", name)
+}
+
 // ChainTxMutation represents an operation that mutates the ChainTx nodes in the graph.
 type ChainTxMutation struct {
 	config
@@ -4955,6 +5889,7 @@ type ChainTxMutation struct {
 	sender        *string
 	nonce         *int64
 	addnonce      *int64
+	fee_wei       *string
 	clearedFields map[string]struct{}
 	done          bool
 	oldValue      func(context.Context) (*ChainTx, error)
@@ -5249,6 +6184,55 @@ func (m *ChainTxMutation) ResetNonce() {
 	m.addnonce = nil
 }
 
+// SetFeeWei sets the "fee_wei" field.
+func (m *ChainTxMutation) SetFeeWei(s string) {
+	m.fee_wei = &s
+}
+
+// FeeWei returns the value of the "fee_wei" field in the mutation.
+func (m *ChainTxMutation) FeeWei() (r string, exists bool) {
+	v := m.fee_wei
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFeeWei returns the old "fee_wei" field's value of the ChainTx entity.
+// If the ChainTx object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ChainTxMutation) OldFeeWei(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFeeWei is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFeeWei requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFeeWei: %w", err)
+	}
+	return oldValue.FeeWei, nil
+}
+
+// ClearFeeWei clears the value of the "fee_wei" field.
+func (m *ChainTxMutation) ClearFeeWei() {
+	m.fee_wei = nil
+	m.clearedFields[chaintx.FieldFeeWei] = struct{}{}
+}
+
+// FeeWeiCleared returns if the "fee_wei" field was cleared in this mutation.
+func (m *ChainTxMutation) FeeWeiCleared() bool {
+	_, ok := m.clearedFields[chaintx.FieldFeeWei]
+	return ok
+}
+
+// ResetFeeWei resets all changes to the "fee_wei" field.
+func (m *ChainTxMutation) ResetFeeWei() {
+	m.fee_wei = nil
+	delete(m.clearedFields, chaintx.FieldFeeWei)
+}
+
 // Where appends a list predicates to the ChainTxMutation builder.
 func (m *ChainTxMutation) Where(ps ...predicate.ChainTx) {
 	m.predicates = append(m.predicates, ps...)
@@ -5283,7 +6267,7 @@ func (m *ChainTxMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ChainTxMutation) Fields() []string {
-	fields := make([]string, 0, 4)
+	fields := make([]string, 0, 5)
 	if m.created_at != nil {
 		fields = append(fields, chaintx.FieldCreatedAt)
 	}
@@ -5295,6 +6279,9 @@ func (m *ChainTxMutation) Fields() []string {
 	}
 	if m.nonce != nil {
 		fields = append(fields, chaintx.FieldNonce)
+	}
+	if m.fee_wei != nil {
+		fields = append(fields, chaintx.FieldFeeWei)
 	}
 	return fields
 }
@@ -5312,6 +6299,8 @@ func (m *ChainTxMutation) Field(name string) (ent.Value, bool) {
 		return m.Sender()
 	case chaintx.FieldNonce:
 		return m.Nonce()
+	case chaintx.FieldFeeWei:
+		return m.FeeWei()
 	}
 	return nil, false
 }
@@ -5329,6 +6318,8 @@ func (m *ChainTxMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldSender(ctx)
 	case chaintx.FieldNonce:
 		return m.OldNonce(ctx)
+	case chaintx.FieldFeeWei:
+		return m.OldFeeWei(ctx)
 	}
 	return nil, fmt.Errorf("unknown ChainTx field %s", name)
 }
@@ -5365,6 +6356,13 @@ func (m *ChainTxMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetNonce(v)
+		return nil
+	case chaintx.FieldFeeWei:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFeeWei(v)
 		return nil
 	}
 	return fmt.Errorf("unknown ChainTx field %s", name)
@@ -5422,7 +6420,11 @@ func (m *ChainTxMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *ChainTxMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(chaintx.FieldFeeWei) {
+		fields = append(fields, chaintx.FieldFeeWei)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -5435,6 +6437,11 @@ func (m *ChainTxMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *ChainTxMutation) ClearField(name string) error {
+	switch name {
+	case chaintx.FieldFeeWei:
+		m.ClearFeeWei()
+		return nil
+	}
 	return fmt.Errorf("unknown ChainTx nullable field %s", name)
 }
 
@@ -5453,6 +6460,9 @@ func (m *ChainTxMutation) ResetField(name string) error {
 		return nil
 	case chaintx.FieldNonce:
 		m.ResetNonce()
+		return nil
+	case chaintx.FieldFeeWei:
+		m.ResetFeeWei()
 		return nil
 	}
 	return fmt.Errorf("unknown ChainTx field %s", name)
@@ -6026,6 +7036,8 @@ type DepartmentMutation struct {
 	name            *string
 	budget_limit    *money.USDC
 	addbudget_limit *money.USDC
+	version         *int
+	addversion      *int
 	clearedFields   map[string]struct{}
 	done            bool
 	oldValue        func(context.Context) (*Department, error)
@@ -6314,6 +7326,62 @@ func (m *DepartmentMutation) ResetBudgetLimit() {
 	delete(m.clearedFields, department.FieldBudgetLimit)
 }
 
+// SetVersion sets the "version" field.
+func (m *DepartmentMutation) SetVersion(i int) {
+	m.version = &i
+	m.addversion = nil
+}
+
+// Version returns the value of the "version" field in the mutation.
+func (m *DepartmentMutation) Version() (r int, exists bool) {
+	v := m.version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVersion returns the old "version" field's value of the Department entity.
+// If the Department object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DepartmentMutation) OldVersion(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVersion: %w", err)
+	}
+	return oldValue.Version, nil
+}
+
+// AddVersion adds i to the "version" field.
+func (m *DepartmentMutation) AddVersion(i int) {
+	if m.addversion != nil {
+		*m.addversion += i
+	} else {
+		m.addversion = &i
+	}
+}
+
+// AddedVersion returns the value that was added to the "version" field in this mutation.
+func (m *DepartmentMutation) AddedVersion() (r int, exists bool) {
+	v := m.addversion
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetVersion resets all changes to the "version" field.
+func (m *DepartmentMutation) ResetVersion() {
+	m.version = nil
+	m.addversion = nil
+}
+
 // Where appends a list predicates to the DepartmentMutation builder.
 func (m *DepartmentMutation) Where(ps ...predicate.Department) {
 	m.predicates = append(m.predicates, ps...)
@@ -6348,7 +7416,7 @@ func (m *DepartmentMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *DepartmentMutation) Fields() []string {
-	fields := make([]string, 0, 4)
+	fields := make([]string, 0, 5)
 	if m.created_at != nil {
 		fields = append(fields, department.FieldCreatedAt)
 	}
@@ -6360,6 +7428,9 @@ func (m *DepartmentMutation) Fields() []string {
 	}
 	if m.budget_limit != nil {
 		fields = append(fields, department.FieldBudgetLimit)
+	}
+	if m.version != nil {
+		fields = append(fields, department.FieldVersion)
 	}
 	return fields
 }
@@ -6377,6 +7448,8 @@ func (m *DepartmentMutation) Field(name string) (ent.Value, bool) {
 		return m.Name()
 	case department.FieldBudgetLimit:
 		return m.BudgetLimit()
+	case department.FieldVersion:
+		return m.Version()
 	}
 	return nil, false
 }
@@ -6394,6 +7467,8 @@ func (m *DepartmentMutation) OldField(ctx context.Context, name string) (ent.Val
 		return m.OldName(ctx)
 	case department.FieldBudgetLimit:
 		return m.OldBudgetLimit(ctx)
+	case department.FieldVersion:
+		return m.OldVersion(ctx)
 	}
 	return nil, fmt.Errorf("unknown Department field %s", name)
 }
@@ -6431,6 +7506,13 @@ func (m *DepartmentMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetBudgetLimit(v)
 		return nil
+	case department.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVersion(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Department field %s", name)
 }
@@ -6442,6 +7524,9 @@ func (m *DepartmentMutation) AddedFields() []string {
 	if m.addbudget_limit != nil {
 		fields = append(fields, department.FieldBudgetLimit)
 	}
+	if m.addversion != nil {
+		fields = append(fields, department.FieldVersion)
+	}
 	return fields
 }
 
@@ -6452,6 +7537,8 @@ func (m *DepartmentMutation) AddedField(name string) (ent.Value, bool) {
 	switch name {
 	case department.FieldBudgetLimit:
 		return m.AddedBudgetLimit()
+	case department.FieldVersion:
+		return m.AddedVersion()
 	}
 	return nil, false
 }
@@ -6467,6 +7554,13 @@ func (m *DepartmentMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddBudgetLimit(v)
+		return nil
+	case department.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddVersion(v)
 		return nil
 	}
 	return fmt.Errorf("unknown Department numeric field %s", name)
@@ -6515,6 +7609,9 @@ func (m *DepartmentMutation) ResetField(name string) error {
 		return nil
 	case department.FieldBudgetLimit:
 		m.ResetBudgetLimit()
+		return nil
+	case department.FieldVersion:
+		m.ResetVersion()
 		return nil
 	}
 	return fmt.Errorf("unknown Department field %s", name)
@@ -7114,6 +8211,934 @@ func (m *EventMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *EventMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown Event edge %s", name)
+}
+
+// IdempotencyKeyMutation represents an operation that mutates the IdempotencyKey nodes in the graph.
+type IdempotencyKeyMutation struct {
+	config
+	op                  Op
+	typ                 string
+	id                  *uuid.UUID
+	created_at          *time.Time
+	user_id             *uuid.UUID
+	key                 *string
+	input_hash          *[]byte
+	status              *idempotencykey.Status
+	owner               *uuid.UUID
+	lease_until_unix    *int64
+	addlease_until_unix *int64
+	subject_id          *uuid.UUID
+	answer              *[]byte
+	expires_unix        *int64
+	addexpires_unix     *int64
+	clearedFields       map[string]struct{}
+	done                bool
+	oldValue            func(context.Context) (*IdempotencyKey, error)
+	predicates          []predicate.IdempotencyKey
+}
+
+var _ ent.Mutation = (*IdempotencyKeyMutation)(nil)
+
+// idempotencykeyOption allows management of the mutation configuration using functional options.
+type idempotencykeyOption func(*IdempotencyKeyMutation)
+
+// newIdempotencyKeyMutation creates new mutation for the IdempotencyKey entity.
+func newIdempotencyKeyMutation(c config, op Op, opts ...idempotencykeyOption) *IdempotencyKeyMutation {
+	m := &IdempotencyKeyMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeIdempotencyKey,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withIdempotencyKeyID sets the ID field of the mutation.
+func withIdempotencyKeyID(id uuid.UUID) idempotencykeyOption {
+	return func(m *IdempotencyKeyMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *IdempotencyKey
+		)
+		m.oldValue = func(ctx context.Context) (*IdempotencyKey, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().IdempotencyKey.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withIdempotencyKey sets the old IdempotencyKey of the mutation.
+func withIdempotencyKey(node *IdempotencyKey) idempotencykeyOption {
+	return func(m *IdempotencyKeyMutation) {
+		m.oldValue = func(context.Context) (*IdempotencyKey, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m IdempotencyKeyMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m IdempotencyKeyMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of IdempotencyKey entities.
+func (m *IdempotencyKeyMutation) SetID(id uuid.UUID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *IdempotencyKeyMutation) ID() (id uuid.UUID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *IdempotencyKeyMutation) IDs(ctx context.Context) ([]uuid.UUID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []uuid.UUID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().IdempotencyKey.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *IdempotencyKeyMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *IdempotencyKeyMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *IdempotencyKeyMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUserID sets the "user_id" field.
+func (m *IdempotencyKeyMutation) SetUserID(u uuid.UUID) {
+	m.user_id = &u
+}
+
+// UserID returns the value of the "user_id" field in the mutation.
+func (m *IdempotencyKeyMutation) UserID() (r uuid.UUID, exists bool) {
+	v := m.user_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUserID returns the old "user_id" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldUserID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUserID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUserID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUserID: %w", err)
+	}
+	return oldValue.UserID, nil
+}
+
+// ResetUserID resets all changes to the "user_id" field.
+func (m *IdempotencyKeyMutation) ResetUserID() {
+	m.user_id = nil
+}
+
+// SetKey sets the "key" field.
+func (m *IdempotencyKeyMutation) SetKey(s string) {
+	m.key = &s
+}
+
+// Key returns the value of the "key" field in the mutation.
+func (m *IdempotencyKeyMutation) Key() (r string, exists bool) {
+	v := m.key
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKey returns the old "key" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldKey(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKey is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKey requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKey: %w", err)
+	}
+	return oldValue.Key, nil
+}
+
+// ResetKey resets all changes to the "key" field.
+func (m *IdempotencyKeyMutation) ResetKey() {
+	m.key = nil
+}
+
+// SetInputHash sets the "input_hash" field.
+func (m *IdempotencyKeyMutation) SetInputHash(b []byte) {
+	m.input_hash = &b
+}
+
+// InputHash returns the value of the "input_hash" field in the mutation.
+func (m *IdempotencyKeyMutation) InputHash() (r []byte, exists bool) {
+	v := m.input_hash
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldInputHash returns the old "input_hash" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldInputHash(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldInputHash is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldInputHash requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldInputHash: %w", err)
+	}
+	return oldValue.InputHash, nil
+}
+
+// ResetInputHash resets all changes to the "input_hash" field.
+func (m *IdempotencyKeyMutation) ResetInputHash() {
+	m.input_hash = nil
+}
+
+// SetStatus sets the "status" field.
+func (m *IdempotencyKeyMutation) SetStatus(i idempotencykey.Status) {
+	m.status = &i
+}
+
+// Status returns the value of the "status" field in the mutation.
+func (m *IdempotencyKeyMutation) Status() (r idempotencykey.Status, exists bool) {
+	v := m.status
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStatus returns the old "status" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldStatus(ctx context.Context) (v idempotencykey.Status, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStatus is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStatus requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStatus: %w", err)
+	}
+	return oldValue.Status, nil
+}
+
+// ResetStatus resets all changes to the "status" field.
+func (m *IdempotencyKeyMutation) ResetStatus() {
+	m.status = nil
+}
+
+// SetOwner sets the "owner" field.
+func (m *IdempotencyKeyMutation) SetOwner(u uuid.UUID) {
+	m.owner = &u
+}
+
+// Owner returns the value of the "owner" field in the mutation.
+func (m *IdempotencyKeyMutation) Owner() (r uuid.UUID, exists bool) {
+	v := m.owner
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOwner returns the old "owner" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldOwner(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOwner is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOwner requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOwner: %w", err)
+	}
+	return oldValue.Owner, nil
+}
+
+// ResetOwner resets all changes to the "owner" field.
+func (m *IdempotencyKeyMutation) ResetOwner() {
+	m.owner = nil
+}
+
+// SetLeaseUntilUnix sets the "lease_until_unix" field.
+func (m *IdempotencyKeyMutation) SetLeaseUntilUnix(i int64) {
+	m.lease_until_unix = &i
+	m.addlease_until_unix = nil
+}
+
+// LeaseUntilUnix returns the value of the "lease_until_unix" field in the mutation.
+func (m *IdempotencyKeyMutation) LeaseUntilUnix() (r int64, exists bool) {
+	v := m.lease_until_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLeaseUntilUnix returns the old "lease_until_unix" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldLeaseUntilUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLeaseUntilUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLeaseUntilUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLeaseUntilUnix: %w", err)
+	}
+	return oldValue.LeaseUntilUnix, nil
+}
+
+// AddLeaseUntilUnix adds i to the "lease_until_unix" field.
+func (m *IdempotencyKeyMutation) AddLeaseUntilUnix(i int64) {
+	if m.addlease_until_unix != nil {
+		*m.addlease_until_unix += i
+	} else {
+		m.addlease_until_unix = &i
+	}
+}
+
+// AddedLeaseUntilUnix returns the value that was added to the "lease_until_unix" field in this mutation.
+func (m *IdempotencyKeyMutation) AddedLeaseUntilUnix() (r int64, exists bool) {
+	v := m.addlease_until_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetLeaseUntilUnix resets all changes to the "lease_until_unix" field.
+func (m *IdempotencyKeyMutation) ResetLeaseUntilUnix() {
+	m.lease_until_unix = nil
+	m.addlease_until_unix = nil
+}
+
+// SetSubjectID sets the "subject_id" field.
+func (m *IdempotencyKeyMutation) SetSubjectID(u uuid.UUID) {
+	m.subject_id = &u
+}
+
+// SubjectID returns the value of the "subject_id" field in the mutation.
+func (m *IdempotencyKeyMutation) SubjectID() (r uuid.UUID, exists bool) {
+	v := m.subject_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSubjectID returns the old "subject_id" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldSubjectID(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSubjectID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSubjectID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSubjectID: %w", err)
+	}
+	return oldValue.SubjectID, nil
+}
+
+// ClearSubjectID clears the value of the "subject_id" field.
+func (m *IdempotencyKeyMutation) ClearSubjectID() {
+	m.subject_id = nil
+	m.clearedFields[idempotencykey.FieldSubjectID] = struct{}{}
+}
+
+// SubjectIDCleared returns if the "subject_id" field was cleared in this mutation.
+func (m *IdempotencyKeyMutation) SubjectIDCleared() bool {
+	_, ok := m.clearedFields[idempotencykey.FieldSubjectID]
+	return ok
+}
+
+// ResetSubjectID resets all changes to the "subject_id" field.
+func (m *IdempotencyKeyMutation) ResetSubjectID() {
+	m.subject_id = nil
+	delete(m.clearedFields, idempotencykey.FieldSubjectID)
+}
+
+// SetAnswer sets the "answer" field.
+func (m *IdempotencyKeyMutation) SetAnswer(b []byte) {
+	m.answer = &b
+}
+
+// Answer returns the value of the "answer" field in the mutation.
+func (m *IdempotencyKeyMutation) Answer() (r []byte, exists bool) {
+	v := m.answer
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAnswer returns the old "answer" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldAnswer(ctx context.Context) (v *[]byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAnswer is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAnswer requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAnswer: %w", err)
+	}
+	return oldValue.Answer, nil
+}
+
+// ClearAnswer clears the value of the "answer" field.
+func (m *IdempotencyKeyMutation) ClearAnswer() {
+	m.answer = nil
+	m.clearedFields[idempotencykey.FieldAnswer] = struct{}{}
+}
+
+// AnswerCleared returns if the "answer" field was cleared in this mutation.
+func (m *IdempotencyKeyMutation) AnswerCleared() bool {
+	_, ok := m.clearedFields[idempotencykey.FieldAnswer]
+	return ok
+}
+
+// ResetAnswer resets all changes to the "answer" field.
+func (m *IdempotencyKeyMutation) ResetAnswer() {
+	m.answer = nil
+	delete(m.clearedFields, idempotencykey.FieldAnswer)
+}
+
+// SetExpiresUnix sets the "expires_unix" field.
+func (m *IdempotencyKeyMutation) SetExpiresUnix(i int64) {
+	m.expires_unix = &i
+	m.addexpires_unix = nil
+}
+
+// ExpiresUnix returns the value of the "expires_unix" field in the mutation.
+func (m *IdempotencyKeyMutation) ExpiresUnix() (r int64, exists bool) {
+	v := m.expires_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExpiresUnix returns the old "expires_unix" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldExpiresUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExpiresUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExpiresUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExpiresUnix: %w", err)
+	}
+	return oldValue.ExpiresUnix, nil
+}
+
+// AddExpiresUnix adds i to the "expires_unix" field.
+func (m *IdempotencyKeyMutation) AddExpiresUnix(i int64) {
+	if m.addexpires_unix != nil {
+		*m.addexpires_unix += i
+	} else {
+		m.addexpires_unix = &i
+	}
+}
+
+// AddedExpiresUnix returns the value that was added to the "expires_unix" field in this mutation.
+func (m *IdempotencyKeyMutation) AddedExpiresUnix() (r int64, exists bool) {
+	v := m.addexpires_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetExpiresUnix resets all changes to the "expires_unix" field.
+func (m *IdempotencyKeyMutation) ResetExpiresUnix() {
+	m.expires_unix = nil
+	m.addexpires_unix = nil
+}
+
+// Where appends a list predicates to the IdempotencyKeyMutation builder.
+func (m *IdempotencyKeyMutation) Where(ps ...predicate.IdempotencyKey) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the IdempotencyKeyMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *IdempotencyKeyMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.IdempotencyKey, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *IdempotencyKeyMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *IdempotencyKeyMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (IdempotencyKey).
+func (m *IdempotencyKeyMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *IdempotencyKeyMutation) Fields() []string {
+	fields := make([]string, 0, 10)
+	if m.created_at != nil {
+		fields = append(fields, idempotencykey.FieldCreatedAt)
+	}
+	if m.user_id != nil {
+		fields = append(fields, idempotencykey.FieldUserID)
+	}
+	if m.key != nil {
+		fields = append(fields, idempotencykey.FieldKey)
+	}
+	if m.input_hash != nil {
+		fields = append(fields, idempotencykey.FieldInputHash)
+	}
+	if m.status != nil {
+		fields = append(fields, idempotencykey.FieldStatus)
+	}
+	if m.owner != nil {
+		fields = append(fields, idempotencykey.FieldOwner)
+	}
+	if m.lease_until_unix != nil {
+		fields = append(fields, idempotencykey.FieldLeaseUntilUnix)
+	}
+	if m.subject_id != nil {
+		fields = append(fields, idempotencykey.FieldSubjectID)
+	}
+	if m.answer != nil {
+		fields = append(fields, idempotencykey.FieldAnswer)
+	}
+	if m.expires_unix != nil {
+		fields = append(fields, idempotencykey.FieldExpiresUnix)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *IdempotencyKeyMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case idempotencykey.FieldCreatedAt:
+		return m.CreatedAt()
+	case idempotencykey.FieldUserID:
+		return m.UserID()
+	case idempotencykey.FieldKey:
+		return m.Key()
+	case idempotencykey.FieldInputHash:
+		return m.InputHash()
+	case idempotencykey.FieldStatus:
+		return m.Status()
+	case idempotencykey.FieldOwner:
+		return m.Owner()
+	case idempotencykey.FieldLeaseUntilUnix:
+		return m.LeaseUntilUnix()
+	case idempotencykey.FieldSubjectID:
+		return m.SubjectID()
+	case idempotencykey.FieldAnswer:
+		return m.Answer()
+	case idempotencykey.FieldExpiresUnix:
+		return m.ExpiresUnix()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *IdempotencyKeyMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case idempotencykey.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case idempotencykey.FieldUserID:
+		return m.OldUserID(ctx)
+	case idempotencykey.FieldKey:
+		return m.OldKey(ctx)
+	case idempotencykey.FieldInputHash:
+		return m.OldInputHash(ctx)
+	case idempotencykey.FieldStatus:
+		return m.OldStatus(ctx)
+	case idempotencykey.FieldOwner:
+		return m.OldOwner(ctx)
+	case idempotencykey.FieldLeaseUntilUnix:
+		return m.OldLeaseUntilUnix(ctx)
+	case idempotencykey.FieldSubjectID:
+		return m.OldSubjectID(ctx)
+	case idempotencykey.FieldAnswer:
+		return m.OldAnswer(ctx)
+	case idempotencykey.FieldExpiresUnix:
+		return m.OldExpiresUnix(ctx)
+	}
+	return nil, fmt.Errorf("unknown IdempotencyKey field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *IdempotencyKeyMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case idempotencykey.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case idempotencykey.FieldUserID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUserID(v)
+		return nil
+	case idempotencykey.FieldKey:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKey(v)
+		return nil
+	case idempotencykey.FieldInputHash:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetInputHash(v)
+		return nil
+	case idempotencykey.FieldStatus:
+		v, ok := value.(idempotencykey.Status)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStatus(v)
+		return nil
+	case idempotencykey.FieldOwner:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOwner(v)
+		return nil
+	case idempotencykey.FieldLeaseUntilUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLeaseUntilUnix(v)
+		return nil
+	case idempotencykey.FieldSubjectID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSubjectID(v)
+		return nil
+	case idempotencykey.FieldAnswer:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAnswer(v)
+		return nil
+	case idempotencykey.FieldExpiresUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExpiresUnix(v)
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyKey field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *IdempotencyKeyMutation) AddedFields() []string {
+	var fields []string
+	if m.addlease_until_unix != nil {
+		fields = append(fields, idempotencykey.FieldLeaseUntilUnix)
+	}
+	if m.addexpires_unix != nil {
+		fields = append(fields, idempotencykey.FieldExpiresUnix)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *IdempotencyKeyMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case idempotencykey.FieldLeaseUntilUnix:
+		return m.AddedLeaseUntilUnix()
+	case idempotencykey.FieldExpiresUnix:
+		return m.AddedExpiresUnix()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *IdempotencyKeyMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case idempotencykey.FieldLeaseUntilUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddLeaseUntilUnix(v)
+		return nil
+	case idempotencykey.FieldExpiresUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddExpiresUnix(v)
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyKey numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *IdempotencyKeyMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(idempotencykey.FieldSubjectID) {
+		fields = append(fields, idempotencykey.FieldSubjectID)
+	}
+	if m.FieldCleared(idempotencykey.FieldAnswer) {
+		fields = append(fields, idempotencykey.FieldAnswer)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *IdempotencyKeyMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *IdempotencyKeyMutation) ClearField(name string) error {
+	switch name {
+	case idempotencykey.FieldSubjectID:
+		m.ClearSubjectID()
+		return nil
+	case idempotencykey.FieldAnswer:
+		m.ClearAnswer()
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyKey nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *IdempotencyKeyMutation) ResetField(name string) error {
+	switch name {
+	case idempotencykey.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case idempotencykey.FieldUserID:
+		m.ResetUserID()
+		return nil
+	case idempotencykey.FieldKey:
+		m.ResetKey()
+		return nil
+	case idempotencykey.FieldInputHash:
+		m.ResetInputHash()
+		return nil
+	case idempotencykey.FieldStatus:
+		m.ResetStatus()
+		return nil
+	case idempotencykey.FieldOwner:
+		m.ResetOwner()
+		return nil
+	case idempotencykey.FieldLeaseUntilUnix:
+		m.ResetLeaseUntilUnix()
+		return nil
+	case idempotencykey.FieldSubjectID:
+		m.ResetSubjectID()
+		return nil
+	case idempotencykey.FieldAnswer:
+		m.ResetAnswer()
+		return nil
+	case idempotencykey.FieldExpiresUnix:
+		m.ResetExpiresUnix()
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyKey field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *IdempotencyKeyMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *IdempotencyKeyMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *IdempotencyKeyMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *IdempotencyKeyMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *IdempotencyKeyMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *IdempotencyKeyMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *IdempotencyKeyMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown IdempotencyKey unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *IdempotencyKeyMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown IdempotencyKey edge %s", name)
 }
 
 // KeysetMutation represents an operation that mutates the Keyset nodes in the graph.
@@ -7970,6 +9995,8 @@ type OperationMutation struct {
 	signature            *[]byte
 	chain_tx_id          *uuid.UUID
 	tx_hash              *string
+	block                *int64
+	addblock             *int64
 	error                *string
 	clearedFields        map[string]struct{}
 	done                 bool
@@ -8930,6 +10957,76 @@ func (m *OperationMutation) ResetTxHash() {
 	delete(m.clearedFields, operation.FieldTxHash)
 }
 
+// SetBlock sets the "block" field.
+func (m *OperationMutation) SetBlock(i int64) {
+	m.block = &i
+	m.addblock = nil
+}
+
+// Block returns the value of the "block" field in the mutation.
+func (m *OperationMutation) Block() (r int64, exists bool) {
+	v := m.block
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBlock returns the old "block" field's value of the Operation entity.
+// If the Operation object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OperationMutation) OldBlock(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBlock is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBlock requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBlock: %w", err)
+	}
+	return oldValue.Block, nil
+}
+
+// AddBlock adds i to the "block" field.
+func (m *OperationMutation) AddBlock(i int64) {
+	if m.addblock != nil {
+		*m.addblock += i
+	} else {
+		m.addblock = &i
+	}
+}
+
+// AddedBlock returns the value that was added to the "block" field in this mutation.
+func (m *OperationMutation) AddedBlock() (r int64, exists bool) {
+	v := m.addblock
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearBlock clears the value of the "block" field.
+func (m *OperationMutation) ClearBlock() {
+	m.block = nil
+	m.addblock = nil
+	m.clearedFields[operation.FieldBlock] = struct{}{}
+}
+
+// BlockCleared returns if the "block" field was cleared in this mutation.
+func (m *OperationMutation) BlockCleared() bool {
+	_, ok := m.clearedFields[operation.FieldBlock]
+	return ok
+}
+
+// ResetBlock resets all changes to the "block" field.
+func (m *OperationMutation) ResetBlock() {
+	m.block = nil
+	m.addblock = nil
+	delete(m.clearedFields, operation.FieldBlock)
+}
+
 // SetError sets the "error" field.
 func (m *OperationMutation) SetError(s string) {
 	m.error = &s
@@ -9013,7 +11110,7 @@ func (m *OperationMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *OperationMutation) Fields() []string {
-	fields := make([]string, 0, 20)
+	fields := make([]string, 0, 21)
 	if m.created_at != nil {
 		fields = append(fields, operation.FieldCreatedAt)
 	}
@@ -9071,6 +11168,9 @@ func (m *OperationMutation) Fields() []string {
 	if m.tx_hash != nil {
 		fields = append(fields, operation.FieldTxHash)
 	}
+	if m.block != nil {
+		fields = append(fields, operation.FieldBlock)
+	}
 	if m.error != nil {
 		fields = append(fields, operation.FieldError)
 	}
@@ -9120,6 +11220,8 @@ func (m *OperationMutation) Field(name string) (ent.Value, bool) {
 		return m.ChainTxID()
 	case operation.FieldTxHash:
 		return m.TxHash()
+	case operation.FieldBlock:
+		return m.Block()
 	case operation.FieldError:
 		return m.Error()
 	}
@@ -9169,6 +11271,8 @@ func (m *OperationMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldChainTxID(ctx)
 	case operation.FieldTxHash:
 		return m.OldTxHash(ctx)
+	case operation.FieldBlock:
+		return m.OldBlock(ctx)
 	case operation.FieldError:
 		return m.OldError(ctx)
 	}
@@ -9313,6 +11417,13 @@ func (m *OperationMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetTxHash(v)
 		return nil
+	case operation.FieldBlock:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBlock(v)
+		return nil
 	case operation.FieldError:
 		v, ok := value.(string)
 		if !ok {
@@ -9337,6 +11448,9 @@ func (m *OperationMutation) AddedFields() []string {
 	if m.addvalid_before_unix != nil {
 		fields = append(fields, operation.FieldValidBeforeUnix)
 	}
+	if m.addblock != nil {
+		fields = append(fields, operation.FieldBlock)
+	}
 	return fields
 }
 
@@ -9351,6 +11465,8 @@ func (m *OperationMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedAmount()
 	case operation.FieldValidBeforeUnix:
 		return m.AddedValidBeforeUnix()
+	case operation.FieldBlock:
+		return m.AddedBlock()
 	}
 	return nil, false
 }
@@ -9380,6 +11496,13 @@ func (m *OperationMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddValidBeforeUnix(v)
+		return nil
+	case operation.FieldBlock:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddBlock(v)
 		return nil
 	}
 	return fmt.Errorf("unknown Operation numeric field %s", name)
@@ -9412,6 +11535,9 @@ func (m *OperationMutation) ClearedFields() []string {
 	}
 	if m.FieldCleared(operation.FieldTxHash) {
 		fields = append(fields, operation.FieldTxHash)
+	}
+	if m.FieldCleared(operation.FieldBlock) {
+		fields = append(fields, operation.FieldBlock)
 	}
 	if m.FieldCleared(operation.FieldError) {
 		fields = append(fields, operation.FieldError)
@@ -9453,6 +11579,9 @@ func (m *OperationMutation) ClearField(name string) error {
 		return nil
 	case operation.FieldTxHash:
 		m.ClearTxHash()
+		return nil
+	case operation.FieldBlock:
+		m.ClearBlock()
 		return nil
 	case operation.FieldError:
 		m.ClearError()
@@ -9522,6 +11651,9 @@ func (m *OperationMutation) ResetField(name string) error {
 	case operation.FieldTxHash:
 		m.ResetTxHash()
 		return nil
+	case operation.FieldBlock:
+		m.ResetBlock()
+		return nil
 	case operation.FieldError:
 		m.ResetError()
 		return nil
@@ -9580,17 +11712,25 @@ func (m *OperationMutation) ResetEdge(name string) error {
 // OrgMutation represents an operation that mutates the Org nodes in the graph.
 type OrgMutation struct {
 	config
-	op            Op
-	typ           string
-	id            *uuid.UUID
-	created_at    *time.Time
-	name          *string
-	kind          *org.Kind
-	owner_id      *uuid.UUID
-	clearedFields map[string]struct{}
-	done          bool
-	oldValue      func(context.Context) (*Org, error)
-	predicates    []predicate.Org
+	op               Op
+	typ              string
+	id               *uuid.UUID
+	created_at       *time.Time
+	name             *string
+	kind             *org.Kind
+	owner_id         *uuid.UUID
+	daily_limit      *money.USDC
+	adddaily_limit   *money.USDC
+	monthly_limit    *money.USDC
+	addmonthly_limit *money.USDC
+	spending_cap     *money.USDC
+	addspending_cap  *money.USDC
+	version          *int
+	addversion       *int
+	clearedFields    map[string]struct{}
+	done             bool
+	oldValue         func(context.Context) (*Org, error)
+	predicates       []predicate.Org
 }
 
 var _ ent.Mutation = (*OrgMutation)(nil)
@@ -9841,6 +11981,272 @@ func (m *OrgMutation) ResetOwnerID() {
 	m.owner_id = nil
 }
 
+// SetDailyLimit sets the "daily_limit" field.
+func (m *OrgMutation) SetDailyLimit(value money.USDC) {
+	m.daily_limit = &value
+	m.adddaily_limit = nil
+}
+
+// DailyLimit returns the value of the "daily_limit" field in the mutation.
+func (m *OrgMutation) DailyLimit() (r money.USDC, exists bool) {
+	v := m.daily_limit
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDailyLimit returns the old "daily_limit" field's value of the Org entity.
+// If the Org object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OrgMutation) OldDailyLimit(ctx context.Context) (v *money.USDC, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDailyLimit is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDailyLimit requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDailyLimit: %w", err)
+	}
+	return oldValue.DailyLimit, nil
+}
+
+// AddDailyLimit adds value to the "daily_limit" field.
+func (m *OrgMutation) AddDailyLimit(value money.USDC) {
+	if m.adddaily_limit != nil {
+		*m.adddaily_limit = m.adddaily_limit.Add(value)
+	} else {
+		m.adddaily_limit = &value
+	}
+}
+
+// AddedDailyLimit returns the value that was added to the "daily_limit" field in this mutation.
+func (m *OrgMutation) AddedDailyLimit() (r money.USDC, exists bool) {
+	v := m.adddaily_limit
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearDailyLimit clears the value of the "daily_limit" field.
+func (m *OrgMutation) ClearDailyLimit() {
+	m.daily_limit = nil
+	m.adddaily_limit = nil
+	m.clearedFields[org.FieldDailyLimit] = struct{}{}
+}
+
+// DailyLimitCleared returns if the "daily_limit" field was cleared in this mutation.
+func (m *OrgMutation) DailyLimitCleared() bool {
+	_, ok := m.clearedFields[org.FieldDailyLimit]
+	return ok
+}
+
+// ResetDailyLimit resets all changes to the "daily_limit" field.
+func (m *OrgMutation) ResetDailyLimit() {
+	m.daily_limit = nil
+	m.adddaily_limit = nil
+	delete(m.clearedFields, org.FieldDailyLimit)
+}
+
+// SetMonthlyLimit sets the "monthly_limit" field.
+func (m *OrgMutation) SetMonthlyLimit(value money.USDC) {
+	m.monthly_limit = &value
+	m.addmonthly_limit = nil
+}
+
+// MonthlyLimit returns the value of the "monthly_limit" field in the mutation.
+func (m *OrgMutation) MonthlyLimit() (r money.USDC, exists bool) {
+	v := m.monthly_limit
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldMonthlyLimit returns the old "monthly_limit" field's value of the Org entity.
+// If the Org object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OrgMutation) OldMonthlyLimit(ctx context.Context) (v *money.USDC, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldMonthlyLimit is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldMonthlyLimit requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldMonthlyLimit: %w", err)
+	}
+	return oldValue.MonthlyLimit, nil
+}
+
+// AddMonthlyLimit adds value to the "monthly_limit" field.
+func (m *OrgMutation) AddMonthlyLimit(value money.USDC) {
+	if m.addmonthly_limit != nil {
+		*m.addmonthly_limit = m.addmonthly_limit.Add(value)
+	} else {
+		m.addmonthly_limit = &value
+	}
+}
+
+// AddedMonthlyLimit returns the value that was added to the "monthly_limit" field in this mutation.
+func (m *OrgMutation) AddedMonthlyLimit() (r money.USDC, exists bool) {
+	v := m.addmonthly_limit
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearMonthlyLimit clears the value of the "monthly_limit" field.
+func (m *OrgMutation) ClearMonthlyLimit() {
+	m.monthly_limit = nil
+	m.addmonthly_limit = nil
+	m.clearedFields[org.FieldMonthlyLimit] = struct{}{}
+}
+
+// MonthlyLimitCleared returns if the "monthly_limit" field was cleared in this mutation.
+func (m *OrgMutation) MonthlyLimitCleared() bool {
+	_, ok := m.clearedFields[org.FieldMonthlyLimit]
+	return ok
+}
+
+// ResetMonthlyLimit resets all changes to the "monthly_limit" field.
+func (m *OrgMutation) ResetMonthlyLimit() {
+	m.monthly_limit = nil
+	m.addmonthly_limit = nil
+	delete(m.clearedFields, org.FieldMonthlyLimit)
+}
+
+// SetSpendingCap sets the "spending_cap" field.
+func (m *OrgMutation) SetSpendingCap(value money.USDC) {
+	m.spending_cap = &value
+	m.addspending_cap = nil
+}
+
+// SpendingCap returns the value of the "spending_cap" field in the mutation.
+func (m *OrgMutation) SpendingCap() (r money.USDC, exists bool) {
+	v := m.spending_cap
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSpendingCap returns the old "spending_cap" field's value of the Org entity.
+// If the Org object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OrgMutation) OldSpendingCap(ctx context.Context) (v *money.USDC, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSpendingCap is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSpendingCap requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSpendingCap: %w", err)
+	}
+	return oldValue.SpendingCap, nil
+}
+
+// AddSpendingCap adds value to the "spending_cap" field.
+func (m *OrgMutation) AddSpendingCap(value money.USDC) {
+	if m.addspending_cap != nil {
+		*m.addspending_cap = m.addspending_cap.Add(value)
+	} else {
+		m.addspending_cap = &value
+	}
+}
+
+// AddedSpendingCap returns the value that was added to the "spending_cap" field in this mutation.
+func (m *OrgMutation) AddedSpendingCap() (r money.USDC, exists bool) {
+	v := m.addspending_cap
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearSpendingCap clears the value of the "spending_cap" field.
+func (m *OrgMutation) ClearSpendingCap() {
+	m.spending_cap = nil
+	m.addspending_cap = nil
+	m.clearedFields[org.FieldSpendingCap] = struct{}{}
+}
+
+// SpendingCapCleared returns if the "spending_cap" field was cleared in this mutation.
+func (m *OrgMutation) SpendingCapCleared() bool {
+	_, ok := m.clearedFields[org.FieldSpendingCap]
+	return ok
+}
+
+// ResetSpendingCap resets all changes to the "spending_cap" field.
+func (m *OrgMutation) ResetSpendingCap() {
+	m.spending_cap = nil
+	m.addspending_cap = nil
+	delete(m.clearedFields, org.FieldSpendingCap)
+}
+
+// SetVersion sets the "version" field.
+func (m *OrgMutation) SetVersion(i int) {
+	m.version = &i
+	m.addversion = nil
+}
+
+// Version returns the value of the "version" field in the mutation.
+func (m *OrgMutation) Version() (r int, exists bool) {
+	v := m.version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVersion returns the old "version" field's value of the Org entity.
+// If the Org object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OrgMutation) OldVersion(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVersion: %w", err)
+	}
+	return oldValue.Version, nil
+}
+
+// AddVersion adds i to the "version" field.
+func (m *OrgMutation) AddVersion(i int) {
+	if m.addversion != nil {
+		*m.addversion += i
+	} else {
+		m.addversion = &i
+	}
+}
+
+// AddedVersion returns the value that was added to the "version" field in this mutation.
+func (m *OrgMutation) AddedVersion() (r int, exists bool) {
+	v := m.addversion
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetVersion resets all changes to the "version" field.
+func (m *OrgMutation) ResetVersion() {
+	m.version = nil
+	m.addversion = nil
+}
+
 // Where appends a list predicates to the OrgMutation builder.
 func (m *OrgMutation) Where(ps ...predicate.Org) {
 	m.predicates = append(m.predicates, ps...)
@@ -9875,7 +12281,7 @@ func (m *OrgMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *OrgMutation) Fields() []string {
-	fields := make([]string, 0, 4)
+	fields := make([]string, 0, 8)
 	if m.created_at != nil {
 		fields = append(fields, org.FieldCreatedAt)
 	}
@@ -9887,6 +12293,18 @@ func (m *OrgMutation) Fields() []string {
 	}
 	if m.owner_id != nil {
 		fields = append(fields, org.FieldOwnerID)
+	}
+	if m.daily_limit != nil {
+		fields = append(fields, org.FieldDailyLimit)
+	}
+	if m.monthly_limit != nil {
+		fields = append(fields, org.FieldMonthlyLimit)
+	}
+	if m.spending_cap != nil {
+		fields = append(fields, org.FieldSpendingCap)
+	}
+	if m.version != nil {
+		fields = append(fields, org.FieldVersion)
 	}
 	return fields
 }
@@ -9904,6 +12322,14 @@ func (m *OrgMutation) Field(name string) (ent.Value, bool) {
 		return m.Kind()
 	case org.FieldOwnerID:
 		return m.OwnerID()
+	case org.FieldDailyLimit:
+		return m.DailyLimit()
+	case org.FieldMonthlyLimit:
+		return m.MonthlyLimit()
+	case org.FieldSpendingCap:
+		return m.SpendingCap()
+	case org.FieldVersion:
+		return m.Version()
 	}
 	return nil, false
 }
@@ -9921,6 +12347,14 @@ func (m *OrgMutation) OldField(ctx context.Context, name string) (ent.Value, err
 		return m.OldKind(ctx)
 	case org.FieldOwnerID:
 		return m.OldOwnerID(ctx)
+	case org.FieldDailyLimit:
+		return m.OldDailyLimit(ctx)
+	case org.FieldMonthlyLimit:
+		return m.OldMonthlyLimit(ctx)
+	case org.FieldSpendingCap:
+		return m.OldSpendingCap(ctx)
+	case org.FieldVersion:
+		return m.OldVersion(ctx)
 	}
 	return nil, fmt.Errorf("unknown Org field %s", name)
 }
@@ -9958,6 +12392,34 @@ func (m *OrgMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetOwnerID(v)
 		return nil
+	case org.FieldDailyLimit:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDailyLimit(v)
+		return nil
+	case org.FieldMonthlyLimit:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetMonthlyLimit(v)
+		return nil
+	case org.FieldSpendingCap:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSpendingCap(v)
+		return nil
+	case org.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVersion(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Org field %s", name)
 }
@@ -9965,13 +12427,36 @@ func (m *OrgMutation) SetField(name string, value ent.Value) error {
 // AddedFields returns all numeric fields that were incremented/decremented during
 // this mutation.
 func (m *OrgMutation) AddedFields() []string {
-	return nil
+	var fields []string
+	if m.adddaily_limit != nil {
+		fields = append(fields, org.FieldDailyLimit)
+	}
+	if m.addmonthly_limit != nil {
+		fields = append(fields, org.FieldMonthlyLimit)
+	}
+	if m.addspending_cap != nil {
+		fields = append(fields, org.FieldSpendingCap)
+	}
+	if m.addversion != nil {
+		fields = append(fields, org.FieldVersion)
+	}
+	return fields
 }
 
 // AddedField returns the numeric value that was incremented/decremented on a field
 // with the given name. The second boolean return value indicates that this field
 // was not set, or was not defined in the schema.
 func (m *OrgMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case org.FieldDailyLimit:
+		return m.AddedDailyLimit()
+	case org.FieldMonthlyLimit:
+		return m.AddedMonthlyLimit()
+	case org.FieldSpendingCap:
+		return m.AddedSpendingCap()
+	case org.FieldVersion:
+		return m.AddedVersion()
+	}
 	return nil, false
 }
 
@@ -9980,6 +12465,34 @@ func (m *OrgMutation) AddedField(name string) (ent.Value, bool) {
 // type.
 func (m *OrgMutation) AddField(name string, value ent.Value) error {
 	switch name {
+	case org.FieldDailyLimit:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddDailyLimit(v)
+		return nil
+	case org.FieldMonthlyLimit:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddMonthlyLimit(v)
+		return nil
+	case org.FieldSpendingCap:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSpendingCap(v)
+		return nil
+	case org.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddVersion(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Org numeric field %s", name)
 }
@@ -9987,7 +12500,17 @@ func (m *OrgMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *OrgMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(org.FieldDailyLimit) {
+		fields = append(fields, org.FieldDailyLimit)
+	}
+	if m.FieldCleared(org.FieldMonthlyLimit) {
+		fields = append(fields, org.FieldMonthlyLimit)
+	}
+	if m.FieldCleared(org.FieldSpendingCap) {
+		fields = append(fields, org.FieldSpendingCap)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -10000,6 +12523,17 @@ func (m *OrgMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *OrgMutation) ClearField(name string) error {
+	switch name {
+	case org.FieldDailyLimit:
+		m.ClearDailyLimit()
+		return nil
+	case org.FieldMonthlyLimit:
+		m.ClearMonthlyLimit()
+		return nil
+	case org.FieldSpendingCap:
+		m.ClearSpendingCap()
+		return nil
+	}
 	return fmt.Errorf("unknown Org nullable field %s", name)
 }
 
@@ -10018,6 +12552,18 @@ func (m *OrgMutation) ResetField(name string) error {
 		return nil
 	case org.FieldOwnerID:
 		m.ResetOwnerID()
+		return nil
+	case org.FieldDailyLimit:
+		m.ResetDailyLimit()
+		return nil
+	case org.FieldMonthlyLimit:
+		m.ResetMonthlyLimit()
+		return nil
+	case org.FieldSpendingCap:
+		m.ResetSpendingCap()
+		return nil
+	case org.FieldVersion:
+		m.ResetVersion()
 		return nil
 	}
 	return fmt.Errorf("unknown Org field %s", name)
@@ -10074,19 +12620,22 @@ func (m *OrgMutation) ResetEdge(name string) error {
 // SenderMutation represents an operation that mutates the Sender nodes in the graph.
 type SenderMutation struct {
 	config
-	op            Op
-	typ           string
-	id            *uuid.UUID
-	created_at    *time.Time
-	chain_id      *int64
-	addchain_id   *int64
-	address       *string
-	next_nonce    *int64
-	addnext_nonce *int64
-	clearedFields map[string]struct{}
-	done          bool
-	oldValue      func(context.Context) (*Sender, error)
-	predicates    []predicate.Sender
+	op                  Op
+	typ                 string
+	id                  *uuid.UUID
+	created_at          *time.Time
+	chain_id            *int64
+	addchain_id         *int64
+	address             *string
+	next_nonce          *int64
+	addnext_nonce       *int64
+	lease_owner         *uuid.UUID
+	lease_until_unix    *int64
+	addlease_until_unix *int64
+	clearedFields       map[string]struct{}
+	done                bool
+	oldValue            func(context.Context) (*Sender, error)
+	predicates          []predicate.Sender
 }
 
 var _ ent.Mutation = (*SenderMutation)(nil)
@@ -10377,6 +12926,111 @@ func (m *SenderMutation) ResetNextNonce() {
 	m.addnext_nonce = nil
 }
 
+// SetLeaseOwner sets the "lease_owner" field.
+func (m *SenderMutation) SetLeaseOwner(u uuid.UUID) {
+	m.lease_owner = &u
+}
+
+// LeaseOwner returns the value of the "lease_owner" field in the mutation.
+func (m *SenderMutation) LeaseOwner() (r uuid.UUID, exists bool) {
+	v := m.lease_owner
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLeaseOwner returns the old "lease_owner" field's value of the Sender entity.
+// If the Sender object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SenderMutation) OldLeaseOwner(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLeaseOwner is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLeaseOwner requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLeaseOwner: %w", err)
+	}
+	return oldValue.LeaseOwner, nil
+}
+
+// ClearLeaseOwner clears the value of the "lease_owner" field.
+func (m *SenderMutation) ClearLeaseOwner() {
+	m.lease_owner = nil
+	m.clearedFields[sender.FieldLeaseOwner] = struct{}{}
+}
+
+// LeaseOwnerCleared returns if the "lease_owner" field was cleared in this mutation.
+func (m *SenderMutation) LeaseOwnerCleared() bool {
+	_, ok := m.clearedFields[sender.FieldLeaseOwner]
+	return ok
+}
+
+// ResetLeaseOwner resets all changes to the "lease_owner" field.
+func (m *SenderMutation) ResetLeaseOwner() {
+	m.lease_owner = nil
+	delete(m.clearedFields, sender.FieldLeaseOwner)
+}
+
+// SetLeaseUntilUnix sets the "lease_until_unix" field.
+func (m *SenderMutation) SetLeaseUntilUnix(i int64) {
+	m.lease_until_unix = &i
+	m.addlease_until_unix = nil
+}
+
+// LeaseUntilUnix returns the value of the "lease_until_unix" field in the mutation.
+func (m *SenderMutation) LeaseUntilUnix() (r int64, exists bool) {
+	v := m.lease_until_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLeaseUntilUnix returns the old "lease_until_unix" field's value of the Sender entity.
+// If the Sender object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SenderMutation) OldLeaseUntilUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLeaseUntilUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLeaseUntilUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLeaseUntilUnix: %w", err)
+	}
+	return oldValue.LeaseUntilUnix, nil
+}
+
+// AddLeaseUntilUnix adds i to the "lease_until_unix" field.
+func (m *SenderMutation) AddLeaseUntilUnix(i int64) {
+	if m.addlease_until_unix != nil {
+		*m.addlease_until_unix += i
+	} else {
+		m.addlease_until_unix = &i
+	}
+}
+
+// AddedLeaseUntilUnix returns the value that was added to the "lease_until_unix" field in this mutation.
+func (m *SenderMutation) AddedLeaseUntilUnix() (r int64, exists bool) {
+	v := m.addlease_until_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetLeaseUntilUnix resets all changes to the "lease_until_unix" field.
+func (m *SenderMutation) ResetLeaseUntilUnix() {
+	m.lease_until_unix = nil
+	m.addlease_until_unix = nil
+}
+
 // Where appends a list predicates to the SenderMutation builder.
 func (m *SenderMutation) Where(ps ...predicate.Sender) {
 	m.predicates = append(m.predicates, ps...)
@@ -10411,7 +13065,7 @@ func (m *SenderMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *SenderMutation) Fields() []string {
-	fields := make([]string, 0, 4)
+	fields := make([]string, 0, 6)
 	if m.created_at != nil {
 		fields = append(fields, sender.FieldCreatedAt)
 	}
@@ -10423,6 +13077,12 @@ func (m *SenderMutation) Fields() []string {
 	}
 	if m.next_nonce != nil {
 		fields = append(fields, sender.FieldNextNonce)
+	}
+	if m.lease_owner != nil {
+		fields = append(fields, sender.FieldLeaseOwner)
+	}
+	if m.lease_until_unix != nil {
+		fields = append(fields, sender.FieldLeaseUntilUnix)
 	}
 	return fields
 }
@@ -10440,6 +13100,10 @@ func (m *SenderMutation) Field(name string) (ent.Value, bool) {
 		return m.Address()
 	case sender.FieldNextNonce:
 		return m.NextNonce()
+	case sender.FieldLeaseOwner:
+		return m.LeaseOwner()
+	case sender.FieldLeaseUntilUnix:
+		return m.LeaseUntilUnix()
 	}
 	return nil, false
 }
@@ -10457,6 +13121,10 @@ func (m *SenderMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldAddress(ctx)
 	case sender.FieldNextNonce:
 		return m.OldNextNonce(ctx)
+	case sender.FieldLeaseOwner:
+		return m.OldLeaseOwner(ctx)
+	case sender.FieldLeaseUntilUnix:
+		return m.OldLeaseUntilUnix(ctx)
 	}
 	return nil, fmt.Errorf("unknown Sender field %s", name)
 }
@@ -10494,6 +13162,20 @@ func (m *SenderMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetNextNonce(v)
 		return nil
+	case sender.FieldLeaseOwner:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLeaseOwner(v)
+		return nil
+	case sender.FieldLeaseUntilUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLeaseUntilUnix(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Sender field %s", name)
 }
@@ -10508,6 +13190,9 @@ func (m *SenderMutation) AddedFields() []string {
 	if m.addnext_nonce != nil {
 		fields = append(fields, sender.FieldNextNonce)
 	}
+	if m.addlease_until_unix != nil {
+		fields = append(fields, sender.FieldLeaseUntilUnix)
+	}
 	return fields
 }
 
@@ -10520,6 +13205,8 @@ func (m *SenderMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedChainID()
 	case sender.FieldNextNonce:
 		return m.AddedNextNonce()
+	case sender.FieldLeaseUntilUnix:
+		return m.AddedLeaseUntilUnix()
 	}
 	return nil, false
 }
@@ -10543,6 +13230,13 @@ func (m *SenderMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddNextNonce(v)
 		return nil
+	case sender.FieldLeaseUntilUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddLeaseUntilUnix(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Sender numeric field %s", name)
 }
@@ -10550,7 +13244,11 @@ func (m *SenderMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *SenderMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(sender.FieldLeaseOwner) {
+		fields = append(fields, sender.FieldLeaseOwner)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -10563,6 +13261,11 @@ func (m *SenderMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *SenderMutation) ClearField(name string) error {
+	switch name {
+	case sender.FieldLeaseOwner:
+		m.ClearLeaseOwner()
+		return nil
+	}
 	return fmt.Errorf("unknown Sender nullable field %s", name)
 }
 
@@ -10581,6 +13284,12 @@ func (m *SenderMutation) ResetField(name string) error {
 		return nil
 	case sender.FieldNextNonce:
 		m.ResetNextNonce()
+		return nil
+	case sender.FieldLeaseOwner:
+		m.ResetLeaseOwner()
+		return nil
+	case sender.FieldLeaseUntilUnix:
+		m.ResetLeaseUntilUnix()
 		return nil
 	}
 	return fmt.Errorf("unknown Sender field %s", name)
@@ -14578,6 +17287,8 @@ type TransferMutation struct {
 	transaction_id *uuid.UUID
 	counters       *string
 	log_key        *string
+	block          *int64
+	addblock       *int64
 	ended_at       *time.Time
 	clearedFields  map[string]struct{}
 	done           bool
@@ -15164,6 +17875,76 @@ func (m *TransferMutation) ResetLogKey() {
 	delete(m.clearedFields, transfer.FieldLogKey)
 }
 
+// SetBlock sets the "block" field.
+func (m *TransferMutation) SetBlock(i int64) {
+	m.block = &i
+	m.addblock = nil
+}
+
+// Block returns the value of the "block" field in the mutation.
+func (m *TransferMutation) Block() (r int64, exists bool) {
+	v := m.block
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBlock returns the old "block" field's value of the Transfer entity.
+// If the Transfer object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TransferMutation) OldBlock(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBlock is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBlock requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBlock: %w", err)
+	}
+	return oldValue.Block, nil
+}
+
+// AddBlock adds i to the "block" field.
+func (m *TransferMutation) AddBlock(i int64) {
+	if m.addblock != nil {
+		*m.addblock += i
+	} else {
+		m.addblock = &i
+	}
+}
+
+// AddedBlock returns the value that was added to the "block" field in this mutation.
+func (m *TransferMutation) AddedBlock() (r int64, exists bool) {
+	v := m.addblock
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearBlock clears the value of the "block" field.
+func (m *TransferMutation) ClearBlock() {
+	m.block = nil
+	m.addblock = nil
+	m.clearedFields[transfer.FieldBlock] = struct{}{}
+}
+
+// BlockCleared returns if the "block" field was cleared in this mutation.
+func (m *TransferMutation) BlockCleared() bool {
+	_, ok := m.clearedFields[transfer.FieldBlock]
+	return ok
+}
+
+// ResetBlock resets all changes to the "block" field.
+func (m *TransferMutation) ResetBlock() {
+	m.block = nil
+	m.addblock = nil
+	delete(m.clearedFields, transfer.FieldBlock)
+}
+
 // SetEndedAt sets the "ended_at" field.
 func (m *TransferMutation) SetEndedAt(t time.Time) {
 	m.ended_at = &t
@@ -15247,7 +18028,7 @@ func (m *TransferMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TransferMutation) Fields() []string {
-	fields := make([]string, 0, 12)
+	fields := make([]string, 0, 13)
 	if m.created_at != nil {
 		fields = append(fields, transfer.FieldCreatedAt)
 	}
@@ -15280,6 +18061,9 @@ func (m *TransferMutation) Fields() []string {
 	}
 	if m.log_key != nil {
 		fields = append(fields, transfer.FieldLogKey)
+	}
+	if m.block != nil {
+		fields = append(fields, transfer.FieldBlock)
 	}
 	if m.ended_at != nil {
 		fields = append(fields, transfer.FieldEndedAt)
@@ -15314,6 +18098,8 @@ func (m *TransferMutation) Field(name string) (ent.Value, bool) {
 		return m.Counters()
 	case transfer.FieldLogKey:
 		return m.LogKey()
+	case transfer.FieldBlock:
+		return m.Block()
 	case transfer.FieldEndedAt:
 		return m.EndedAt()
 	}
@@ -15347,6 +18133,8 @@ func (m *TransferMutation) OldField(ctx context.Context, name string) (ent.Value
 		return m.OldCounters(ctx)
 	case transfer.FieldLogKey:
 		return m.OldLogKey(ctx)
+	case transfer.FieldBlock:
+		return m.OldBlock(ctx)
 	case transfer.FieldEndedAt:
 		return m.OldEndedAt(ctx)
 	}
@@ -15435,6 +18223,13 @@ func (m *TransferMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetLogKey(v)
 		return nil
+	case transfer.FieldBlock:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBlock(v)
+		return nil
 	case transfer.FieldEndedAt:
 		v, ok := value.(time.Time)
 		if !ok {
@@ -15456,6 +18251,9 @@ func (m *TransferMutation) AddedFields() []string {
 	if m.addposted != nil {
 		fields = append(fields, transfer.FieldPosted)
 	}
+	if m.addblock != nil {
+		fields = append(fields, transfer.FieldBlock)
+	}
 	return fields
 }
 
@@ -15468,6 +18266,8 @@ func (m *TransferMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedAmount()
 	case transfer.FieldPosted:
 		return m.AddedPosted()
+	case transfer.FieldBlock:
+		return m.AddedBlock()
 	}
 	return nil, false
 }
@@ -15491,6 +18291,13 @@ func (m *TransferMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddPosted(v)
 		return nil
+	case transfer.FieldBlock:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddBlock(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Transfer numeric field %s", name)
 }
@@ -15507,6 +18314,9 @@ func (m *TransferMutation) ClearedFields() []string {
 	}
 	if m.FieldCleared(transfer.FieldLogKey) {
 		fields = append(fields, transfer.FieldLogKey)
+	}
+	if m.FieldCleared(transfer.FieldBlock) {
+		fields = append(fields, transfer.FieldBlock)
 	}
 	if m.FieldCleared(transfer.FieldEndedAt) {
 		fields = append(fields, transfer.FieldEndedAt)
@@ -15533,6 +18343,9 @@ func (m *TransferMutation) ClearField(name string) error {
 		return nil
 	case transfer.FieldLogKey:
 		m.ClearLogKey()
+		return nil
+	case transfer.FieldBlock:
+		m.ClearBlock()
 		return nil
 	case transfer.FieldEndedAt:
 		m.ClearEndedAt()
@@ -15577,6 +18390,9 @@ func (m *TransferMutation) ResetField(name string) error {
 		return nil
 	case transfer.FieldLogKey:
 		m.ResetLogKey()
+		return nil
+	case transfer.FieldBlock:
+		m.ResetBlock()
 		return nil
 	case transfer.FieldEndedAt:
 		m.ResetEndedAt()

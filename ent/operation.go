@@ -57,6 +57,8 @@ type Operation struct {
 	ChainTxID *uuid.UUID `json:"chain_tx_id,omitempty"`
 	// TxHash holds the value of the "tx_hash" field.
 	TxHash *string `json:"tx_hash,omitempty"`
+	// Block holds the value of the "block" field.
+	Block *int64 `json:"block,omitempty"`
 	// Error holds the value of the "error" field.
 	Error        string `json:"error,omitempty"`
 	selectValues sql.SelectValues
@@ -71,7 +73,7 @@ func (*Operation) scanValues(columns []string) ([]any, error) {
 			values[i] = &sql.NullScanner{S: new(uuid.UUID)}
 		case operation.FieldSignature:
 			values[i] = new([]byte)
-		case operation.FieldChainID, operation.FieldAmount, operation.FieldValidBeforeUnix:
+		case operation.FieldChainID, operation.FieldAmount, operation.FieldValidBeforeUnix, operation.FieldBlock:
 			values[i] = new(sql.NullInt64)
 		case operation.FieldKey, operation.FieldKind, operation.FieldStatus, operation.FieldFromAddress, operation.FieldToAddress, operation.FieldWei, operation.FieldAuthNonce, operation.FieldTxHash, operation.FieldError:
 			values[i] = new(sql.NullString)
@@ -219,6 +221,13 @@ func (_m *Operation) assignValues(columns []string, values []any) error {
 				_m.TxHash = new(string)
 				*_m.TxHash = value.String
 			}
+		case operation.FieldBlock:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field block", values[i])
+			} else if value.Valid {
+				_m.Block = new(int64)
+				*_m.Block = value.Int64
+			}
 		case operation.FieldError:
 			if value, ok := values[i].(*sql.NullString); !ok {
 				return fmt.Errorf("unexpected type %T for field error", values[i])
@@ -325,6 +334,11 @@ func (_m *Operation) String() string {
 	if v := _m.TxHash; v != nil {
 		builder.WriteString("tx_hash=")
 		builder.WriteString(*v)
+	}
+	builder.WriteString(", ")
+	if v := _m.Block; v != nil {
+		builder.WriteString("block=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteString(", ")
 	builder.WriteString("error=")

@@ -211,6 +211,20 @@ func (_c *OperationCreate) SetNillableTxHash(v *string) *OperationCreate {
 	return _c
 }
 
+// SetBlock sets the "block" field.
+func (_c *OperationCreate) SetBlock(v int64) *OperationCreate {
+	_c.mutation.SetBlock(v)
+	return _c
+}
+
+// SetNillableBlock sets the "block" field if the given value is not nil.
+func (_c *OperationCreate) SetNillableBlock(v *int64) *OperationCreate {
+	if v != nil {
+		_c.SetBlock(*v)
+	}
+	return _c
+}
+
 // SetError sets the "error" field.
 func (_c *OperationCreate) SetError(v string) *OperationCreate {
 	_c.mutation.SetError(v)
@@ -480,6 +494,10 @@ func (_c *OperationCreate) createSpec() (*Operation, *sqlgraph.CreateSpec) {
 		_spec.SetField(operation.FieldTxHash, field.TypeString, value)
 		_node.TxHash = &value
 	}
+	if value, ok := _c.mutation.Block(); ok {
+		_spec.SetField(operation.FieldBlock, field.TypeInt64, value)
+		_node.Block = &value
+	}
 	if value, ok := _c.mutation.Error(); ok {
 		_spec.SetField(operation.FieldError, field.TypeString, value)
 		_node.Error = value
@@ -659,6 +677,30 @@ func (u *OperationUpsert) UpdateTxHash() *OperationUpsert {
 // ClearTxHash clears the value of the "tx_hash" field.
 func (u *OperationUpsert) ClearTxHash() *OperationUpsert {
 	u.SetNull(operation.FieldTxHash)
+	return u
+}
+
+// SetBlock sets the "block" field.
+func (u *OperationUpsert) SetBlock(v int64) *OperationUpsert {
+	u.Set(operation.FieldBlock, v)
+	return u
+}
+
+// UpdateBlock sets the "block" field to the value that was provided on create.
+func (u *OperationUpsert) UpdateBlock() *OperationUpsert {
+	u.SetExcluded(operation.FieldBlock)
+	return u
+}
+
+// AddBlock adds v to the "block" field.
+func (u *OperationUpsert) AddBlock(v int64) *OperationUpsert {
+	u.Add(operation.FieldBlock, v)
+	return u
+}
+
+// ClearBlock clears the value of the "block" field.
+func (u *OperationUpsert) ClearBlock() *OperationUpsert {
+	u.SetNull(operation.FieldBlock)
 	return u
 }
 
@@ -908,6 +950,34 @@ func (u *OperationUpsertOne) UpdateTxHash() *OperationUpsertOne {
 func (u *OperationUpsertOne) ClearTxHash() *OperationUpsertOne {
 	return u.Update(func(s *OperationUpsert) {
 		s.ClearTxHash()
+	})
+}
+
+// SetBlock sets the "block" field.
+func (u *OperationUpsertOne) SetBlock(v int64) *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.SetBlock(v)
+	})
+}
+
+// AddBlock adds v to the "block" field.
+func (u *OperationUpsertOne) AddBlock(v int64) *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.AddBlock(v)
+	})
+}
+
+// UpdateBlock sets the "block" field to the value that was provided on create.
+func (u *OperationUpsertOne) UpdateBlock() *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.UpdateBlock()
+	})
+}
+
+// ClearBlock clears the value of the "block" field.
+func (u *OperationUpsertOne) ClearBlock() *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.ClearBlock()
 	})
 }
 
@@ -1327,6 +1397,34 @@ func (u *OperationUpsertBulk) UpdateTxHash() *OperationUpsertBulk {
 func (u *OperationUpsertBulk) ClearTxHash() *OperationUpsertBulk {
 	return u.Update(func(s *OperationUpsert) {
 		s.ClearTxHash()
+	})
+}
+
+// SetBlock sets the "block" field.
+func (u *OperationUpsertBulk) SetBlock(v int64) *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.SetBlock(v)
+	})
+}
+
+// AddBlock adds v to the "block" field.
+func (u *OperationUpsertBulk) AddBlock(v int64) *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.AddBlock(v)
+	})
+}
+
+// UpdateBlock sets the "block" field to the value that was provided on create.
+func (u *OperationUpsertBulk) UpdateBlock() *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.UpdateBlock()
+	})
+}
+
+// ClearBlock clears the value of the "block" field.
+func (u *OperationUpsertBulk) ClearBlock() *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.ClearBlock()
 	})
 }
 

@@ -163,6 +163,33 @@ func (_u *OperationUpdate) ClearTxHash() *OperationUpdate {
 	return _u
 }
 
+// SetBlock sets the "block" field.
+func (_u *OperationUpdate) SetBlock(v int64) *OperationUpdate {
+	_u.mutation.ResetBlock()
+	_u.mutation.SetBlock(v)
+	return _u
+}
+
+// SetNillableBlock sets the "block" field if the given value is not nil.
+func (_u *OperationUpdate) SetNillableBlock(v *int64) *OperationUpdate {
+	if v != nil {
+		_u.SetBlock(*v)
+	}
+	return _u
+}
+
+// AddBlock adds value to the "block" field.
+func (_u *OperationUpdate) AddBlock(v int64) *OperationUpdate {
+	_u.mutation.AddBlock(v)
+	return _u
+}
+
+// ClearBlock clears the value of the "block" field.
+func (_u *OperationUpdate) ClearBlock() *OperationUpdate {
+	_u.mutation.ClearBlock()
+	return _u
+}
+
 // SetError sets the "error" field.
 func (_u *OperationUpdate) SetError(v string) *OperationUpdate {
 	_u.mutation.SetError(v)
@@ -302,6 +329,15 @@ func (_u *OperationUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.TxHashCleared() {
 		_spec.ClearField(operation.FieldTxHash, field.TypeString)
+	}
+	if value, ok := _u.mutation.Block(); ok {
+		_spec.SetField(operation.FieldBlock, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedBlock(); ok {
+		_spec.AddField(operation.FieldBlock, field.TypeInt64, value)
+	}
+	if _u.mutation.BlockCleared() {
+		_spec.ClearField(operation.FieldBlock, field.TypeInt64)
 	}
 	if value, ok := _u.mutation.Error(); ok {
 		_spec.SetField(operation.FieldError, field.TypeString, value)
@@ -460,6 +496,33 @@ func (_u *OperationUpdateOne) SetNillableTxHash(v *string) *OperationUpdateOne {
 // ClearTxHash clears the value of the "tx_hash" field.
 func (_u *OperationUpdateOne) ClearTxHash() *OperationUpdateOne {
 	_u.mutation.ClearTxHash()
+	return _u
+}
+
+// SetBlock sets the "block" field.
+func (_u *OperationUpdateOne) SetBlock(v int64) *OperationUpdateOne {
+	_u.mutation.ResetBlock()
+	_u.mutation.SetBlock(v)
+	return _u
+}
+
+// SetNillableBlock sets the "block" field if the given value is not nil.
+func (_u *OperationUpdateOne) SetNillableBlock(v *int64) *OperationUpdateOne {
+	if v != nil {
+		_u.SetBlock(*v)
+	}
+	return _u
+}
+
+// AddBlock adds value to the "block" field.
+func (_u *OperationUpdateOne) AddBlock(v int64) *OperationUpdateOne {
+	_u.mutation.AddBlock(v)
+	return _u
+}
+
+// ClearBlock clears the value of the "block" field.
+func (_u *OperationUpdateOne) ClearBlock() *OperationUpdateOne {
+	_u.mutation.ClearBlock()
 	return _u
 }
 
@@ -632,6 +695,15 @@ func (_u *OperationUpdateOne) sqlSave(ctx context.Context) (_node *Operation, er
 	}
 	if _u.mutation.TxHashCleared() {
 		_spec.ClearField(operation.FieldTxHash, field.TypeString)
+	}
+	if value, ok := _u.mutation.Block(); ok {
+		_spec.SetField(operation.FieldBlock, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedBlock(); ok {
+		_spec.AddField(operation.FieldBlock, field.TypeInt64, value)
+	}
+	if _u.mutation.BlockCleared() {
+		_spec.ClearField(operation.FieldBlock, field.TypeInt64)
 	}
 	if value, ok := _u.mutation.Error(); ok {
 		_spec.SetField(operation.FieldError, field.TypeString, value)

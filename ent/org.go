@@ -4,6 +4,7 @@ package ent
 
 import (
 	"bursar/ent/org"
+	"bursar/money"
 	"fmt"
 	"strings"
 	"time"
@@ -25,7 +26,15 @@ type Org struct {
 	// Kind holds the value of the "kind" field.
 	Kind org.Kind `json:"kind,omitempty"`
 	// OwnerID holds the value of the "owner_id" field.
-	OwnerID      uuid.UUID `json:"owner_id,omitempty"`
+	OwnerID uuid.UUID `json:"owner_id,omitempty"`
+	// DailyLimit holds the value of the "daily_limit" field.
+	DailyLimit *money.USDC `json:"daily_limit,omitempty"`
+	// MonthlyLimit holds the value of the "monthly_limit" field.
+	MonthlyLimit *money.USDC `json:"monthly_limit,omitempty"`
+	// SpendingCap holds the value of the "spending_cap" field.
+	SpendingCap *money.USDC `json:"spending_cap,omitempty"`
+	// Version holds the value of the "version" field.
+	Version      int `json:"version,omitempty"`
 	selectValues sql.SelectValues
 }
 
@@ -34,6 +43,8 @@ func (*Org) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
+		case org.FieldDailyLimit, org.FieldMonthlyLimit, org.FieldSpendingCap, org.FieldVersion:
+			values[i] = new(sql.NullInt64)
 		case org.FieldName, org.FieldKind:
 			values[i] = new(sql.NullString)
 		case org.FieldCreatedAt:
@@ -85,6 +96,33 @@ func (_m *Org) assignValues(columns []string, values []any) error {
 			} else if value != nil {
 				_m.OwnerID = *value
 			}
+		case org.FieldDailyLimit:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field daily_limit", values[i])
+			} else if value.Valid {
+				_m.DailyLimit = new(money.USDC)
+				*_m.DailyLimit = money.USDC(value.Int64)
+			}
+		case org.FieldMonthlyLimit:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field monthly_limit", values[i])
+			} else if value.Valid {
+				_m.MonthlyLimit = new(money.USDC)
+				*_m.MonthlyLimit = money.USDC(value.Int64)
+			}
+		case org.FieldSpendingCap:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field spending_cap", values[i])
+			} else if value.Valid {
+				_m.SpendingCap = new(money.USDC)
+				*_m.SpendingCap = money.USDC(value.Int64)
+			}
+		case org.FieldVersion:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field version", values[i])
+			} else if value.Valid {
+				_m.Version = int(value.Int64)
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -132,6 +170,24 @@ func (_m *Org) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("owner_id=")
 	builder.WriteString(fmt.Sprintf("%v", _m.OwnerID))
+	builder.WriteString(", ")
+	if v := _m.DailyLimit; v != nil {
+		builder.WriteString("daily_limit=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.MonthlyLimit; v != nil {
+		builder.WriteString("monthly_limit=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.SpendingCap; v != nil {
+		builder.WriteString("spending_cap=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	builder.WriteString("version=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Version))
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -4,6 +4,7 @@ package ent
 
 import (
 	"bursar/ent/org"
+	"bursar/money"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,62 @@ func (_c *OrgCreate) SetNillableKind(v *org.Kind) *OrgCreate {
 // SetOwnerID sets the "owner_id" field.
 func (_c *OrgCreate) SetOwnerID(v uuid.UUID) *OrgCreate {
 	_c.mutation.SetOwnerID(v)
+	return _c
+}
+
+// SetDailyLimit sets the "daily_limit" field.
+func (_c *OrgCreate) SetDailyLimit(v money.USDC) *OrgCreate {
+	_c.mutation.SetDailyLimit(v)
+	return _c
+}
+
+// SetNillableDailyLimit sets the "daily_limit" field if the given value is not nil.
+func (_c *OrgCreate) SetNillableDailyLimit(v *money.USDC) *OrgCreate {
+	if v != nil {
+		_c.SetDailyLimit(*v)
+	}
+	return _c
+}
+
+// SetMonthlyLimit sets the "monthly_limit" field.
+func (_c *OrgCreate) SetMonthlyLimit(v money.USDC) *OrgCreate {
+	_c.mutation.SetMonthlyLimit(v)
+	return _c
+}
+
+// SetNillableMonthlyLimit sets the "monthly_limit" field if the given value is not nil.
+func (_c *OrgCreate) SetNillableMonthlyLimit(v *money.USDC) *OrgCreate {
+	if v != nil {
+		_c.SetMonthlyLimit(*v)
+	}
+	return _c
+}
+
+// SetSpendingCap sets the "spending_cap" field.
+func (_c *OrgCreate) SetSpendingCap(v money.USDC) *OrgCreate {
+	_c.mutation.SetSpendingCap(v)
+	return _c
+}
+
+// SetNillableSpendingCap sets the "spending_cap" field if the given value is not nil.
+func (_c *OrgCreate) SetNillableSpendingCap(v *money.USDC) *OrgCreate {
+	if v != nil {
+		_c.SetSpendingCap(*v)
+	}
+	return _c
+}
+
+// SetVersion sets the "version" field.
+func (_c *OrgCreate) SetVersion(v int) *OrgCreate {
+	_c.mutation.SetVersion(v)
+	return _c
+}
+
+// SetNillableVersion sets the "version" field if the given value is not nil.
+func (_c *OrgCreate) SetNillableVersion(v *int) *OrgCreate {
+	if v != nil {
+		_c.SetVersion(*v)
+	}
 	return _c
 }
 
@@ -109,6 +166,10 @@ func (_c *OrgCreate) defaults() {
 		v := org.DefaultKind
 		_c.mutation.SetKind(v)
 	}
+	if _, ok := _c.mutation.Version(); !ok {
+		v := org.DefaultVersion
+		_c.mutation.SetVersion(v)
+	}
 	if _, ok := _c.mutation.ID(); !ok {
 		v := org.DefaultID()
 		_c.mutation.SetID(v)
@@ -138,6 +199,9 @@ func (_c *OrgCreate) check() error {
 	}
 	if _, ok := _c.mutation.OwnerID(); !ok {
 		return &ValidationError{Name: "owner_id", err: errors.New(`ent: missing required field "Org.owner_id"`)}
+	}
+	if _, ok := _c.mutation.Version(); !ok {
+		return &ValidationError{Name: "version", err: errors.New(`ent: missing required field "Org.version"`)}
 	}
 	return nil
 }
@@ -190,6 +254,22 @@ func (_c *OrgCreate) createSpec() (*Org, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.OwnerID(); ok {
 		_spec.SetField(org.FieldOwnerID, field.TypeUUID, value)
 		_node.OwnerID = value
+	}
+	if value, ok := _c.mutation.DailyLimit(); ok {
+		_spec.SetField(org.FieldDailyLimit, field.TypeInt64, value)
+		_node.DailyLimit = &value
+	}
+	if value, ok := _c.mutation.MonthlyLimit(); ok {
+		_spec.SetField(org.FieldMonthlyLimit, field.TypeInt64, value)
+		_node.MonthlyLimit = &value
+	}
+	if value, ok := _c.mutation.SpendingCap(); ok {
+		_spec.SetField(org.FieldSpendingCap, field.TypeInt64, value)
+		_node.SpendingCap = &value
+	}
+	if value, ok := _c.mutation.Version(); ok {
+		_spec.SetField(org.FieldVersion, field.TypeInt, value)
+		_node.Version = value
 	}
 	return _node, _spec
 }
@@ -276,6 +356,96 @@ func (u *OrgUpsert) SetOwnerID(v uuid.UUID) *OrgUpsert {
 // UpdateOwnerID sets the "owner_id" field to the value that was provided on create.
 func (u *OrgUpsert) UpdateOwnerID() *OrgUpsert {
 	u.SetExcluded(org.FieldOwnerID)
+	return u
+}
+
+// SetDailyLimit sets the "daily_limit" field.
+func (u *OrgUpsert) SetDailyLimit(v money.USDC) *OrgUpsert {
+	u.Set(org.FieldDailyLimit, v)
+	return u
+}
+
+// UpdateDailyLimit sets the "daily_limit" field to the value that was provided on create.
+func (u *OrgUpsert) UpdateDailyLimit() *OrgUpsert {
+	u.SetExcluded(org.FieldDailyLimit)
+	return u
+}
+
+// AddDailyLimit adds v to the "daily_limit" field.
+func (u *OrgUpsert) AddDailyLimit(v money.USDC) *OrgUpsert {
+	u.Add(org.FieldDailyLimit, v)
+	return u
+}
+
+// ClearDailyLimit clears the value of the "daily_limit" field.
+func (u *OrgUpsert) ClearDailyLimit() *OrgUpsert {
+	u.SetNull(org.FieldDailyLimit)
+	return u
+}
+
+// SetMonthlyLimit sets the "monthly_limit" field.
+func (u *OrgUpsert) SetMonthlyLimit(v money.USDC) *OrgUpsert {
+	u.Set(org.FieldMonthlyLimit, v)
+	return u
+}
+
+// UpdateMonthlyLimit sets the "monthly_limit" field to the value that was provided on create.
+func (u *OrgUpsert) UpdateMonthlyLimit() *OrgUpsert {
+	u.SetExcluded(org.FieldMonthlyLimit)
+	return u
+}
+
+// AddMonthlyLimit adds v to the "monthly_limit" field.
+func (u *OrgUpsert) AddMonthlyLimit(v money.USDC) *OrgUpsert {
+	u.Add(org.FieldMonthlyLimit, v)
+	return u
+}
+
+// ClearMonthlyLimit clears the value of the "monthly_limit" field.
+func (u *OrgUpsert) ClearMonthlyLimit() *OrgUpsert {
+	u.SetNull(org.FieldMonthlyLimit)
+	return u
+}
+
+// SetSpendingCap sets the "spending_cap" field.
+func (u *OrgUpsert) SetSpendingCap(v money.USDC) *OrgUpsert {
+	u.Set(org.FieldSpendingCap, v)
+	return u
+}
+
+// UpdateSpendingCap sets the "spending_cap" field to the value that was provided on create.
+func (u *OrgUpsert) UpdateSpendingCap() *OrgUpsert {
+	u.SetExcluded(org.FieldSpendingCap)
+	return u
+}
+
+// AddSpendingCap adds v to the "spending_cap" field.
+func (u *OrgUpsert) AddSpendingCap(v money.USDC) *OrgUpsert {
+	u.Add(org.FieldSpendingCap, v)
+	return u
+}
+
+// ClearSpendingCap clears the value of the "spending_cap" field.
+func (u *OrgUpsert) ClearSpendingCap() *OrgUpsert {
+	u.SetNull(org.FieldSpendingCap)
+	return u
+}
+
+// SetVersion sets the "version" field.
+func (u *OrgUpsert) SetVersion(v int) *OrgUpsert {
+	u.Set(org.FieldVersion, v)
+	return u
+}
+
+// UpdateVersion sets the "version" field to the value that was provided on create.
+func (u *OrgUpsert) UpdateVersion() *OrgUpsert {
+	u.SetExcluded(org.FieldVersion)
+	return u
+}
+
+// AddVersion adds v to the "version" field.
+func (u *OrgUpsert) AddVersion(v int) *OrgUpsert {
+	u.Add(org.FieldVersion, v)
 	return u
 }
 
@@ -369,6 +539,111 @@ func (u *OrgUpsertOne) SetOwnerID(v uuid.UUID) *OrgUpsertOne {
 func (u *OrgUpsertOne) UpdateOwnerID() *OrgUpsertOne {
 	return u.Update(func(s *OrgUpsert) {
 		s.UpdateOwnerID()
+	})
+}
+
+// SetDailyLimit sets the "daily_limit" field.
+func (u *OrgUpsertOne) SetDailyLimit(v money.USDC) *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.SetDailyLimit(v)
+	})
+}
+
+// AddDailyLimit adds v to the "daily_limit" field.
+func (u *OrgUpsertOne) AddDailyLimit(v money.USDC) *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.AddDailyLimit(v)
+	})
+}
+
+// UpdateDailyLimit sets the "daily_limit" field to the value that was provided on create.
+func (u *OrgUpsertOne) UpdateDailyLimit() *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.UpdateDailyLimit()
+	})
+}
+
+// ClearDailyLimit clears the value of the "daily_limit" field.
+func (u *OrgUpsertOne) ClearDailyLimit() *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.ClearDailyLimit()
+	})
+}
+
+// SetMonthlyLimit sets the "monthly_limit" field.
+func (u *OrgUpsertOne) SetMonthlyLimit(v money.USDC) *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.SetMonthlyLimit(v)
+	})
+}
+
+// AddMonthlyLimit adds v to the "monthly_limit" field.
+func (u *OrgUpsertOne) AddMonthlyLimit(v money.USDC) *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.AddMonthlyLimit(v)
+	})
+}
+
+// UpdateMonthlyLimit sets the "monthly_limit" field to the value that was provided on create.
+func (u *OrgUpsertOne) UpdateMonthlyLimit() *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.UpdateMonthlyLimit()
+	})
+}
+
+// ClearMonthlyLimit clears the value of the "monthly_limit" field.
+func (u *OrgUpsertOne) ClearMonthlyLimit() *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.ClearMonthlyLimit()
+	})
+}
+
+// SetSpendingCap sets the "spending_cap" field.
+func (u *OrgUpsertOne) SetSpendingCap(v money.USDC) *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.SetSpendingCap(v)
+	})
+}
+
+// AddSpendingCap adds v to the "spending_cap" field.
+func (u *OrgUpsertOne) AddSpendingCap(v money.USDC) *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.AddSpendingCap(v)
+	})
+}
+
+// UpdateSpendingCap sets the "spending_cap" field to the value that was provided on create.
+func (u *OrgUpsertOne) UpdateSpendingCap() *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.UpdateSpendingCap()
+	})
+}
+
+// ClearSpendingCap clears the value of the "spending_cap" field.
+func (u *OrgUpsertOne) ClearSpendingCap() *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.ClearSpendingCap()
+	})
+}
+
+// SetVersion sets the "version" field.
+func (u *OrgUpsertOne) SetVersion(v int) *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.SetVersion(v)
+	})
+}
+
+// AddVersion adds v to the "version" field.
+func (u *OrgUpsertOne) AddVersion(v int) *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.AddVersion(v)
+	})
+}
+
+// UpdateVersion sets the "version" field to the value that was provided on create.
+func (u *OrgUpsertOne) UpdateVersion() *OrgUpsertOne {
+	return u.Update(func(s *OrgUpsert) {
+		s.UpdateVersion()
 	})
 }
 
@@ -629,6 +904,111 @@ func (u *OrgUpsertBulk) SetOwnerID(v uuid.UUID) *OrgUpsertBulk {
 func (u *OrgUpsertBulk) UpdateOwnerID() *OrgUpsertBulk {
 	return u.Update(func(s *OrgUpsert) {
 		s.UpdateOwnerID()
+	})
+}
+
+// SetDailyLimit sets the "daily_limit" field.
+func (u *OrgUpsertBulk) SetDailyLimit(v money.USDC) *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.SetDailyLimit(v)
+	})
+}
+
+// AddDailyLimit adds v to the "daily_limit" field.
+func (u *OrgUpsertBulk) AddDailyLimit(v money.USDC) *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.AddDailyLimit(v)
+	})
+}
+
+// UpdateDailyLimit sets the "daily_limit" field to the value that was provided on create.
+func (u *OrgUpsertBulk) UpdateDailyLimit() *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.UpdateDailyLimit()
+	})
+}
+
+// ClearDailyLimit clears the value of the "daily_limit" field.
+func (u *OrgUpsertBulk) ClearDailyLimit() *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.ClearDailyLimit()
+	})
+}
+
+// SetMonthlyLimit sets the "monthly_limit" field.
+func (u *OrgUpsertBulk) SetMonthlyLimit(v money.USDC) *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.SetMonthlyLimit(v)
+	})
+}
+
+// AddMonthlyLimit adds v to the "monthly_limit" field.
+func (u *OrgUpsertBulk) AddMonthlyLimit(v money.USDC) *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.AddMonthlyLimit(v)
+	})
+}
+
+// UpdateMonthlyLimit sets the "monthly_limit" field to the value that was provided on create.
+func (u *OrgUpsertBulk) UpdateMonthlyLimit() *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.UpdateMonthlyLimit()
+	})
+}
+
+// ClearMonthlyLimit clears the value of the "monthly_limit" field.
+func (u *OrgUpsertBulk) ClearMonthlyLimit() *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.ClearMonthlyLimit()
+	})
+}
+
+// SetSpendingCap sets the "spending_cap" field.
+func (u *OrgUpsertBulk) SetSpendingCap(v money.USDC) *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.SetSpendingCap(v)
+	})
+}
+
+// AddSpendingCap adds v to the "spending_cap" field.
+func (u *OrgUpsertBulk) AddSpendingCap(v money.USDC) *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.AddSpendingCap(v)
+	})
+}
+
+// UpdateSpendingCap sets the "spending_cap" field to the value that was provided on create.
+func (u *OrgUpsertBulk) UpdateSpendingCap() *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.UpdateSpendingCap()
+	})
+}
+
+// ClearSpendingCap clears the value of the "spending_cap" field.
+func (u *OrgUpsertBulk) ClearSpendingCap() *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.ClearSpendingCap()
+	})
+}
+
+// SetVersion sets the "version" field.
+func (u *OrgUpsertBulk) SetVersion(v int) *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.SetVersion(v)
+	})
+}
+
+// AddVersion adds v to the "version" field.
+func (u *OrgUpsertBulk) AddVersion(v int) *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.AddVersion(v)
+	})
+}
+
+// UpdateVersion sets the "version" field to the value that was provided on create.
+func (u *OrgUpsertBulk) UpdateVersion() *OrgUpsertBulk {
+	return u.Update(func(s *OrgUpsert) {
+		s.UpdateVersion()
 	})
 }
 

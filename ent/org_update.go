@@ -5,6 +5,7 @@ package ent
 import (
 	"bursar/ent/org"
 	"bursar/ent/predicate"
+	"bursar/money"
 	"context"
 	"errors"
 	"fmt"
@@ -67,6 +68,108 @@ func (_u *OrgUpdate) SetNillableOwnerID(v *uuid.UUID) *OrgUpdate {
 	if v != nil {
 		_u.SetOwnerID(*v)
 	}
+	return _u
+}
+
+// SetDailyLimit sets the "daily_limit" field.
+func (_u *OrgUpdate) SetDailyLimit(v money.USDC) *OrgUpdate {
+	_u.mutation.ResetDailyLimit()
+	_u.mutation.SetDailyLimit(v)
+	return _u
+}
+
+// SetNillableDailyLimit sets the "daily_limit" field if the given value is not nil.
+func (_u *OrgUpdate) SetNillableDailyLimit(v *money.USDC) *OrgUpdate {
+	if v != nil {
+		_u.SetDailyLimit(*v)
+	}
+	return _u
+}
+
+// AddDailyLimit adds value to the "daily_limit" field.
+func (_u *OrgUpdate) AddDailyLimit(v money.USDC) *OrgUpdate {
+	_u.mutation.AddDailyLimit(v)
+	return _u
+}
+
+// ClearDailyLimit clears the value of the "daily_limit" field.
+func (_u *OrgUpdate) ClearDailyLimit() *OrgUpdate {
+	_u.mutation.ClearDailyLimit()
+	return _u
+}
+
+// SetMonthlyLimit sets the "monthly_limit" field.
+func (_u *OrgUpdate) SetMonthlyLimit(v money.USDC) *OrgUpdate {
+	_u.mutation.ResetMonthlyLimit()
+	_u.mutation.SetMonthlyLimit(v)
+	return _u
+}
+
+// SetNillableMonthlyLimit sets the "monthly_limit" field if the given value is not nil.
+func (_u *OrgUpdate) SetNillableMonthlyLimit(v *money.USDC) *OrgUpdate {
+	if v != nil {
+		_u.SetMonthlyLimit(*v)
+	}
+	return _u
+}
+
+// AddMonthlyLimit adds value to the "monthly_limit" field.
+func (_u *OrgUpdate) AddMonthlyLimit(v money.USDC) *OrgUpdate {
+	_u.mutation.AddMonthlyLimit(v)
+	return _u
+}
+
+// ClearMonthlyLimit clears the value of the "monthly_limit" field.
+func (_u *OrgUpdate) ClearMonthlyLimit() *OrgUpdate {
+	_u.mutation.ClearMonthlyLimit()
+	return _u
+}
+
+// SetSpendingCap sets the "spending_cap" field.
+func (_u *OrgUpdate) SetSpendingCap(v money.USDC) *OrgUpdate {
+	_u.mutation.ResetSpendingCap()
+	_u.mutation.SetSpendingCap(v)
+	return _u
+}
+
+// SetNillableSpendingCap sets the "spending_cap" field if the given value is not nil.
+func (_u *OrgUpdate) SetNillableSpendingCap(v *money.USDC) *OrgUpdate {
+	if v != nil {
+		_u.SetSpendingCap(*v)
+	}
+	return _u
+}
+
+// AddSpendingCap adds value to the "spending_cap" field.
+func (_u *OrgUpdate) AddSpendingCap(v money.USDC) *OrgUpdate {
+	_u.mutation.AddSpendingCap(v)
+	return _u
+}
+
+// ClearSpendingCap clears the value of the "spending_cap" field.
+func (_u *OrgUpdate) ClearSpendingCap() *OrgUpdate {
+	_u.mutation.ClearSpendingCap()
+	return _u
+}
+
+// SetVersion sets the "version" field.
+func (_u *OrgUpdate) SetVersion(v int) *OrgUpdate {
+	_u.mutation.ResetVersion()
+	_u.mutation.SetVersion(v)
+	return _u
+}
+
+// SetNillableVersion sets the "version" field if the given value is not nil.
+func (_u *OrgUpdate) SetNillableVersion(v *int) *OrgUpdate {
+	if v != nil {
+		_u.SetVersion(*v)
+	}
+	return _u
+}
+
+// AddVersion adds value to the "version" field.
+func (_u *OrgUpdate) AddVersion(v int) *OrgUpdate {
+	_u.mutation.AddVersion(v)
 	return _u
 }
 
@@ -138,6 +241,39 @@ func (_u *OrgUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.OwnerID(); ok {
 		_spec.SetField(org.FieldOwnerID, field.TypeUUID, value)
 	}
+	if value, ok := _u.mutation.DailyLimit(); ok {
+		_spec.SetField(org.FieldDailyLimit, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedDailyLimit(); ok {
+		_spec.AddField(org.FieldDailyLimit, field.TypeInt64, value)
+	}
+	if _u.mutation.DailyLimitCleared() {
+		_spec.ClearField(org.FieldDailyLimit, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.MonthlyLimit(); ok {
+		_spec.SetField(org.FieldMonthlyLimit, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedMonthlyLimit(); ok {
+		_spec.AddField(org.FieldMonthlyLimit, field.TypeInt64, value)
+	}
+	if _u.mutation.MonthlyLimitCleared() {
+		_spec.ClearField(org.FieldMonthlyLimit, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.SpendingCap(); ok {
+		_spec.SetField(org.FieldSpendingCap, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedSpendingCap(); ok {
+		_spec.AddField(org.FieldSpendingCap, field.TypeInt64, value)
+	}
+	if _u.mutation.SpendingCapCleared() {
+		_spec.ClearField(org.FieldSpendingCap, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.Version(); ok {
+		_spec.SetField(org.FieldVersion, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedVersion(); ok {
+		_spec.AddField(org.FieldVersion, field.TypeInt, value)
+	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
 			err = &NotFoundError{org.Label}
@@ -197,6 +333,108 @@ func (_u *OrgUpdateOne) SetNillableOwnerID(v *uuid.UUID) *OrgUpdateOne {
 	if v != nil {
 		_u.SetOwnerID(*v)
 	}
+	return _u
+}
+
+// SetDailyLimit sets the "daily_limit" field.
+func (_u *OrgUpdateOne) SetDailyLimit(v money.USDC) *OrgUpdateOne {
+	_u.mutation.ResetDailyLimit()
+	_u.mutation.SetDailyLimit(v)
+	return _u
+}
+
+// SetNillableDailyLimit sets the "daily_limit" field if the given value is not nil.
+func (_u *OrgUpdateOne) SetNillableDailyLimit(v *money.USDC) *OrgUpdateOne {
+	if v != nil {
+		_u.SetDailyLimit(*v)
+	}
+	return _u
+}
+
+// AddDailyLimit adds value to the "daily_limit" field.
+func (_u *OrgUpdateOne) AddDailyLimit(v money.USDC) *OrgUpdateOne {
+	_u.mutation.AddDailyLimit(v)
+	return _u
+}
+
+// ClearDailyLimit clears the value of the "daily_limit" field.
+func (_u *OrgUpdateOne) ClearDailyLimit() *OrgUpdateOne {
+	_u.mutation.ClearDailyLimit()
+	return _u
+}
+
+// SetMonthlyLimit sets the "monthly_limit" field.
+func (_u *OrgUpdateOne) SetMonthlyLimit(v money.USDC) *OrgUpdateOne {
+	_u.mutation.ResetMonthlyLimit()
+	_u.mutation.SetMonthlyLimit(v)
+	return _u
+}
+
+// SetNillableMonthlyLimit sets the "monthly_limit" field if the given value is not nil.
+func (_u *OrgUpdateOne) SetNillableMonthlyLimit(v *money.USDC) *OrgUpdateOne {
+	if v != nil {
+		_u.SetMonthlyLimit(*v)
+	}
+	return _u
+}
+
+// AddMonthlyLimit adds value to the "monthly_limit" field.
+func (_u *OrgUpdateOne) AddMonthlyLimit(v money.USDC) *OrgUpdateOne {
+	_u.mutation.AddMonthlyLimit(v)
+	return _u
+}
+
+// ClearMonthlyLimit clears the value of the "monthly_limit" field.
+func (_u *OrgUpdateOne) ClearMonthlyLimit() *OrgUpdateOne {
+	_u.mutation.ClearMonthlyLimit()
+	return _u
+}
+
+// SetSpendingCap sets the "spending_cap" field.
+func (_u *OrgUpdateOne) SetSpendingCap(v money.USDC) *OrgUpdateOne {
+	_u.mutation.ResetSpendingCap()
+	_u.mutation.SetSpendingCap(v)
+	return _u
+}
+
+// SetNillableSpendingCap sets the "spending_cap" field if the given value is not nil.
+func (_u *OrgUpdateOne) SetNillableSpendingCap(v *money.USDC) *OrgUpdateOne {
+	if v != nil {
+		_u.SetSpendingCap(*v)
+	}
+	return _u
+}
+
+// AddSpendingCap adds value to the "spending_cap" field.
+func (_u *OrgUpdateOne) AddSpendingCap(v money.USDC) *OrgUpdateOne {
+	_u.mutation.AddSpendingCap(v)
+	return _u
+}
+
+// ClearSpendingCap clears the value of the "spending_cap" field.
+func (_u *OrgUpdateOne) ClearSpendingCap() *OrgUpdateOne {
+	_u.mutation.ClearSpendingCap()
+	return _u
+}
+
+// SetVersion sets the "version" field.
+func (_u *OrgUpdateOne) SetVersion(v int) *OrgUpdateOne {
+	_u.mutation.ResetVersion()
+	_u.mutation.SetVersion(v)
+	return _u
+}
+
+// SetNillableVersion sets the "version" field if the given value is not nil.
+func (_u *OrgUpdateOne) SetNillableVersion(v *int) *OrgUpdateOne {
+	if v != nil {
+		_u.SetVersion(*v)
+	}
+	return _u
+}
+
+// AddVersion adds value to the "version" field.
+func (_u *OrgUpdateOne) AddVersion(v int) *OrgUpdateOne {
+	_u.mutation.AddVersion(v)
 	return _u
 }
 
@@ -297,6 +535,39 @@ func (_u *OrgUpdateOne) sqlSave(ctx context.Context) (_node *Org, err error) {
 	}
 	if value, ok := _u.mutation.OwnerID(); ok {
 		_spec.SetField(org.FieldOwnerID, field.TypeUUID, value)
+	}
+	if value, ok := _u.mutation.DailyLimit(); ok {
+		_spec.SetField(org.FieldDailyLimit, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedDailyLimit(); ok {
+		_spec.AddField(org.FieldDailyLimit, field.TypeInt64, value)
+	}
+	if _u.mutation.DailyLimitCleared() {
+		_spec.ClearField(org.FieldDailyLimit, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.MonthlyLimit(); ok {
+		_spec.SetField(org.FieldMonthlyLimit, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedMonthlyLimit(); ok {
+		_spec.AddField(org.FieldMonthlyLimit, field.TypeInt64, value)
+	}
+	if _u.mutation.MonthlyLimitCleared() {
+		_spec.ClearField(org.FieldMonthlyLimit, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.SpendingCap(); ok {
+		_spec.SetField(org.FieldSpendingCap, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedSpendingCap(); ok {
+		_spec.AddField(org.FieldSpendingCap, field.TypeInt64, value)
+	}
+	if _u.mutation.SpendingCapCleared() {
+		_spec.ClearField(org.FieldSpendingCap, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.Version(); ok {
+		_spec.SetField(org.FieldVersion, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedVersion(); ok {
+		_spec.AddField(org.FieldVersion, field.TypeInt, value)
 	}
 	_node = &Org{config: _u.config}
 	_spec.Assign = _node.assignValues

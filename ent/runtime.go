@@ -8,10 +8,12 @@ import (
 	"bursar/ent/apikey"
 	"bursar/ent/attempt"
 	"bursar/ent/auditlog"
+	"bursar/ent/block"
 	"bursar/ent/chaintx"
 	"bursar/ent/cursor"
 	"bursar/ent/department"
 	"bursar/ent/event"
+	"bursar/ent/idempotencykey"
 	"bursar/ent/membership"
 	"bursar/ent/operation"
 	"bursar/ent/org"
@@ -108,9 +110,13 @@ func init() {
 	// agent.DefaultIsDefault holds the default value on creation for the is_default field.
 	agent.DefaultIsDefault = agentDescIsDefault.Default.(bool)
 	// agentDescAutoTopupSource is the schema descriptor for auto_topup_source field.
-	agentDescAutoTopupSource := agentFields[11].Descriptor()
+	agentDescAutoTopupSource := agentFields[12].Descriptor()
 	// agent.AutoTopupSourceValidator is a validator for the "auto_topup_source" field. It is called by the builders before save.
 	agent.AutoTopupSourceValidator = agentDescAutoTopupSource.Validators[0].(func(string) error)
+	// agentDescAutoTopupError is the schema descriptor for auto_topup_error field.
+	agentDescAutoTopupError := agentFields[13].Descriptor()
+	// agent.AutoTopupErrorValidator is a validator for the "auto_topup_error" field. It is called by the builders before save.
+	agent.AutoTopupErrorValidator = agentDescAutoTopupError.Validators[0].(func(string) error)
 	// agentDescID is the schema descriptor for id field.
 	agentDescID := agentMixinFields0[0].Descriptor()
 	// agent.DefaultID holds the default value on creation for the id field.
@@ -124,6 +130,10 @@ func init() {
 	attemptDescHash := attemptFields[1].Descriptor()
 	// attempt.HashValidator is a validator for the "hash" field. It is called by the builders before save.
 	attempt.HashValidator = attemptDescHash.Validators[0].(func(string) error)
+	// attemptDescAtBlock is the schema descriptor for at_block field.
+	attemptDescAtBlock := attemptFields[5].Descriptor()
+	// attempt.DefaultAtBlock holds the default value on creation for the at_block field.
+	attempt.DefaultAtBlock = attemptDescAtBlock.Default.(int64)
 	// attemptDescID is the schema descriptor for id field.
 	attemptDescID := attemptMixinFields0[0].Descriptor()
 	// attempt.DefaultID holds the default value on creation for the id field.
@@ -141,6 +151,12 @@ func init() {
 	auditlogDescID := auditlogMixinFields0[0].Descriptor()
 	// auditlog.DefaultID holds the default value on creation for the id field.
 	auditlog.DefaultID = auditlogDescID.Default.(func() uuid.UUID)
+	blockFields := schema.Block{}.Fields()
+	_ = blockFields
+	// blockDescHash is the schema descriptor for hash field.
+	blockDescHash := blockFields[2].Descriptor()
+	// block.HashValidator is a validator for the "hash" field. It is called by the builders before save.
+	block.HashValidator = blockDescHash.Validators[0].(func(string) error)
 	chaintxMixin := schema.ChainTx{}.Mixin()
 	chaintxMixinFields0 := chaintxMixin[0].Fields()
 	_ = chaintxMixinFields0
@@ -150,6 +166,10 @@ func init() {
 	chaintxDescSender := chaintxFields[1].Descriptor()
 	// chaintx.SenderValidator is a validator for the "sender" field. It is called by the builders before save.
 	chaintx.SenderValidator = chaintxDescSender.Validators[0].(func(string) error)
+	// chaintxDescFeeWei is the schema descriptor for fee_wei field.
+	chaintxDescFeeWei := chaintxFields[3].Descriptor()
+	// chaintx.FeeWeiValidator is a validator for the "fee_wei" field. It is called by the builders before save.
+	chaintx.FeeWeiValidator = chaintxDescFeeWei.Validators[0].(func(string) error)
 	// chaintxDescID is the schema descriptor for id field.
 	chaintxDescID := chaintxMixinFields0[0].Descriptor()
 	// chaintx.DefaultID holds the default value on creation for the id field.
@@ -169,6 +189,10 @@ func init() {
 	departmentDescName := departmentFields[1].Descriptor()
 	// department.NameValidator is a validator for the "name" field. It is called by the builders before save.
 	department.NameValidator = departmentDescName.Validators[0].(func(string) error)
+	// departmentDescVersion is the schema descriptor for version field.
+	departmentDescVersion := departmentFields[3].Descriptor()
+	// department.DefaultVersion holds the default value on creation for the version field.
+	department.DefaultVersion = departmentDescVersion.Default.(int)
 	// departmentDescID is the schema descriptor for id field.
 	departmentDescID := departmentMixinFields0[0].Descriptor()
 	// department.DefaultID holds the default value on creation for the id field.
@@ -182,6 +206,19 @@ func init() {
 	eventDescID := eventMixinFields0[0].Descriptor()
 	// event.DefaultID holds the default value on creation for the id field.
 	event.DefaultID = eventDescID.Default.(func() uuid.UUID)
+	idempotencykeyMixin := schema.IdempotencyKey{}.Mixin()
+	idempotencykeyMixinFields0 := idempotencykeyMixin[0].Fields()
+	_ = idempotencykeyMixinFields0
+	idempotencykeyFields := schema.IdempotencyKey{}.Fields()
+	_ = idempotencykeyFields
+	// idempotencykeyDescKey is the schema descriptor for key field.
+	idempotencykeyDescKey := idempotencykeyFields[1].Descriptor()
+	// idempotencykey.KeyValidator is a validator for the "key" field. It is called by the builders before save.
+	idempotencykey.KeyValidator = idempotencykeyDescKey.Validators[0].(func(string) error)
+	// idempotencykeyDescID is the schema descriptor for id field.
+	idempotencykeyDescID := idempotencykeyMixinFields0[0].Descriptor()
+	// idempotencykey.DefaultID holds the default value on creation for the id field.
+	idempotencykey.DefaultID = idempotencykeyDescID.Default.(func() uuid.UUID)
 	membershipMixin := schema.Membership{}.Mixin()
 	membershipMixinFields0 := membershipMixin[0].Fields()
 	_ = membershipMixinFields0
@@ -225,7 +262,7 @@ func init() {
 	// operation.TxHashValidator is a validator for the "tx_hash" field. It is called by the builders before save.
 	operation.TxHashValidator = operationDescTxHash.Validators[0].(func(string) error)
 	// operationDescError is the schema descriptor for error field.
-	operationDescError := operationFields[18].Descriptor()
+	operationDescError := operationFields[19].Descriptor()
 	// operation.ErrorValidator is a validator for the "error" field. It is called by the builders before save.
 	operation.ErrorValidator = operationDescError.Validators[0].(func(string) error)
 	// operationDescID is the schema descriptor for id field.
@@ -241,6 +278,10 @@ func init() {
 	orgDescName := orgFields[0].Descriptor()
 	// org.NameValidator is a validator for the "name" field. It is called by the builders before save.
 	org.NameValidator = orgDescName.Validators[0].(func(string) error)
+	// orgDescVersion is the schema descriptor for version field.
+	orgDescVersion := orgFields[6].Descriptor()
+	// org.DefaultVersion holds the default value on creation for the version field.
+	org.DefaultVersion = orgDescVersion.Default.(int)
 	// orgDescID is the schema descriptor for id field.
 	orgDescID := orgMixinFields0[0].Descriptor()
 	// org.DefaultID holds the default value on creation for the id field.
@@ -254,6 +295,10 @@ func init() {
 	senderDescAddress := senderFields[1].Descriptor()
 	// sender.AddressValidator is a validator for the "address" field. It is called by the builders before save.
 	sender.AddressValidator = senderDescAddress.Validators[0].(func(string) error)
+	// senderDescLeaseUntilUnix is the schema descriptor for lease_until_unix field.
+	senderDescLeaseUntilUnix := senderFields[4].Descriptor()
+	// sender.DefaultLeaseUntilUnix holds the default value on creation for the lease_until_unix field.
+	sender.DefaultLeaseUntilUnix = senderDescLeaseUntilUnix.Default.(int64)
 	// senderDescID is the schema descriptor for id field.
 	senderDescID := senderMixinFields0[0].Descriptor()
 	// sender.DefaultID holds the default value on creation for the id field.

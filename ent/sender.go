@@ -25,8 +25,12 @@ type Sender struct {
 	// Address holds the value of the "address" field.
 	Address string `json:"address,omitempty"`
 	// NextNonce holds the value of the "next_nonce" field.
-	NextNonce    int64 `json:"next_nonce,omitempty"`
-	selectValues sql.SelectValues
+	NextNonce int64 `json:"next_nonce,omitempty"`
+	// LeaseOwner holds the value of the "lease_owner" field.
+	LeaseOwner *uuid.UUID `json:"lease_owner,omitempty"`
+	// LeaseUntilUnix holds the value of the "lease_until_unix" field.
+	LeaseUntilUnix int64 `json:"lease_until_unix,omitempty"`
+	selectValues   sql.SelectValues
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -34,7 +38,9 @@ func (*Sender) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case sender.FieldChainID, sender.FieldNextNonce:
+		case sender.FieldLeaseOwner:
+			values[i] = &sql.NullScanner{S: new(uuid.UUID)}
+		case sender.FieldChainID, sender.FieldNextNonce, sender.FieldLeaseUntilUnix:
 			values[i] = new(sql.NullInt64)
 		case sender.FieldAddress:
 			values[i] = new(sql.NullString)
@@ -87,6 +93,19 @@ func (_m *Sender) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.NextNonce = value.Int64
 			}
+		case sender.FieldLeaseOwner:
+			if value, ok := values[i].(*sql.NullScanner); !ok {
+				return fmt.Errorf("unexpected type %T for field lease_owner", values[i])
+			} else if value.Valid {
+				_m.LeaseOwner = new(uuid.UUID)
+				*_m.LeaseOwner = *value.S.(*uuid.UUID)
+			}
+		case sender.FieldLeaseUntilUnix:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field lease_until_unix", values[i])
+			} else if value.Valid {
+				_m.LeaseUntilUnix = value.Int64
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -134,6 +153,14 @@ func (_m *Sender) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("next_nonce=")
 	builder.WriteString(fmt.Sprintf("%v", _m.NextNonce))
+	builder.WriteString(", ")
+	if v := _m.LeaseOwner; v != nil {
+		builder.WriteString("lease_owner=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	builder.WriteString("lease_until_unix=")
+	builder.WriteString(fmt.Sprintf("%v", _m.LeaseUntilUnix))
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -48,6 +48,34 @@ func (_c *SenderCreate) SetNextNonce(v int64) *SenderCreate {
 	return _c
 }
 
+// SetLeaseOwner sets the "lease_owner" field.
+func (_c *SenderCreate) SetLeaseOwner(v uuid.UUID) *SenderCreate {
+	_c.mutation.SetLeaseOwner(v)
+	return _c
+}
+
+// SetNillableLeaseOwner sets the "lease_owner" field if the given value is not nil.
+func (_c *SenderCreate) SetNillableLeaseOwner(v *uuid.UUID) *SenderCreate {
+	if v != nil {
+		_c.SetLeaseOwner(*v)
+	}
+	return _c
+}
+
+// SetLeaseUntilUnix sets the "lease_until_unix" field.
+func (_c *SenderCreate) SetLeaseUntilUnix(v int64) *SenderCreate {
+	_c.mutation.SetLeaseUntilUnix(v)
+	return _c
+}
+
+// SetNillableLeaseUntilUnix sets the "lease_until_unix" field if the given value is not nil.
+func (_c *SenderCreate) SetNillableLeaseUntilUnix(v *int64) *SenderCreate {
+	if v != nil {
+		_c.SetLeaseUntilUnix(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *SenderCreate) SetID(v uuid.UUID) *SenderCreate {
 	_c.mutation.SetID(v)
@@ -97,6 +125,10 @@ func (_c *SenderCreate) ExecX(ctx context.Context) {
 
 // defaults sets the default values of the builder before save.
 func (_c *SenderCreate) defaults() {
+	if _, ok := _c.mutation.LeaseUntilUnix(); !ok {
+		v := sender.DefaultLeaseUntilUnix
+		_c.mutation.SetLeaseUntilUnix(v)
+	}
 	if _, ok := _c.mutation.ID(); !ok {
 		v := sender.DefaultID()
 		_c.mutation.SetID(v)
@@ -121,6 +153,9 @@ func (_c *SenderCreate) check() error {
 	}
 	if _, ok := _c.mutation.NextNonce(); !ok {
 		return &ValidationError{Name: "next_nonce", err: errors.New(`ent: missing required field "Sender.next_nonce"`)}
+	}
+	if _, ok := _c.mutation.LeaseUntilUnix(); !ok {
+		return &ValidationError{Name: "lease_until_unix", err: errors.New(`ent: missing required field "Sender.lease_until_unix"`)}
 	}
 	return nil
 }
@@ -173,6 +208,14 @@ func (_c *SenderCreate) createSpec() (*Sender, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.NextNonce(); ok {
 		_spec.SetField(sender.FieldNextNonce, field.TypeInt64, value)
 		_node.NextNonce = value
+	}
+	if value, ok := _c.mutation.LeaseOwner(); ok {
+		_spec.SetField(sender.FieldLeaseOwner, field.TypeUUID, value)
+		_node.LeaseOwner = &value
+	}
+	if value, ok := _c.mutation.LeaseUntilUnix(); ok {
+		_spec.SetField(sender.FieldLeaseUntilUnix, field.TypeInt64, value)
+		_node.LeaseUntilUnix = value
 	}
 	return _node, _spec
 }
@@ -241,6 +284,42 @@ func (u *SenderUpsert) UpdateNextNonce() *SenderUpsert {
 // AddNextNonce adds v to the "next_nonce" field.
 func (u *SenderUpsert) AddNextNonce(v int64) *SenderUpsert {
 	u.Add(sender.FieldNextNonce, v)
+	return u
+}
+
+// SetLeaseOwner sets the "lease_owner" field.
+func (u *SenderUpsert) SetLeaseOwner(v uuid.UUID) *SenderUpsert {
+	u.Set(sender.FieldLeaseOwner, v)
+	return u
+}
+
+// UpdateLeaseOwner sets the "lease_owner" field to the value that was provided on create.
+func (u *SenderUpsert) UpdateLeaseOwner() *SenderUpsert {
+	u.SetExcluded(sender.FieldLeaseOwner)
+	return u
+}
+
+// ClearLeaseOwner clears the value of the "lease_owner" field.
+func (u *SenderUpsert) ClearLeaseOwner() *SenderUpsert {
+	u.SetNull(sender.FieldLeaseOwner)
+	return u
+}
+
+// SetLeaseUntilUnix sets the "lease_until_unix" field.
+func (u *SenderUpsert) SetLeaseUntilUnix(v int64) *SenderUpsert {
+	u.Set(sender.FieldLeaseUntilUnix, v)
+	return u
+}
+
+// UpdateLeaseUntilUnix sets the "lease_until_unix" field to the value that was provided on create.
+func (u *SenderUpsert) UpdateLeaseUntilUnix() *SenderUpsert {
+	u.SetExcluded(sender.FieldLeaseUntilUnix)
+	return u
+}
+
+// AddLeaseUntilUnix adds v to the "lease_until_unix" field.
+func (u *SenderUpsert) AddLeaseUntilUnix(v int64) *SenderUpsert {
+	u.Add(sender.FieldLeaseUntilUnix, v)
 	return u
 }
 
@@ -319,6 +398,48 @@ func (u *SenderUpsertOne) AddNextNonce(v int64) *SenderUpsertOne {
 func (u *SenderUpsertOne) UpdateNextNonce() *SenderUpsertOne {
 	return u.Update(func(s *SenderUpsert) {
 		s.UpdateNextNonce()
+	})
+}
+
+// SetLeaseOwner sets the "lease_owner" field.
+func (u *SenderUpsertOne) SetLeaseOwner(v uuid.UUID) *SenderUpsertOne {
+	return u.Update(func(s *SenderUpsert) {
+		s.SetLeaseOwner(v)
+	})
+}
+
+// UpdateLeaseOwner sets the "lease_owner" field to the value that was provided on create.
+func (u *SenderUpsertOne) UpdateLeaseOwner() *SenderUpsertOne {
+	return u.Update(func(s *SenderUpsert) {
+		s.UpdateLeaseOwner()
+	})
+}
+
+// ClearLeaseOwner clears the value of the "lease_owner" field.
+func (u *SenderUpsertOne) ClearLeaseOwner() *SenderUpsertOne {
+	return u.Update(func(s *SenderUpsert) {
+		s.ClearLeaseOwner()
+	})
+}
+
+// SetLeaseUntilUnix sets the "lease_until_unix" field.
+func (u *SenderUpsertOne) SetLeaseUntilUnix(v int64) *SenderUpsertOne {
+	return u.Update(func(s *SenderUpsert) {
+		s.SetLeaseUntilUnix(v)
+	})
+}
+
+// AddLeaseUntilUnix adds v to the "lease_until_unix" field.
+func (u *SenderUpsertOne) AddLeaseUntilUnix(v int64) *SenderUpsertOne {
+	return u.Update(func(s *SenderUpsert) {
+		s.AddLeaseUntilUnix(v)
+	})
+}
+
+// UpdateLeaseUntilUnix sets the "lease_until_unix" field to the value that was provided on create.
+func (u *SenderUpsertOne) UpdateLeaseUntilUnix() *SenderUpsertOne {
+	return u.Update(func(s *SenderUpsert) {
+		s.UpdateLeaseUntilUnix()
 	})
 }
 
@@ -564,6 +685,48 @@ func (u *SenderUpsertBulk) AddNextNonce(v int64) *SenderUpsertBulk {
 func (u *SenderUpsertBulk) UpdateNextNonce() *SenderUpsertBulk {
 	return u.Update(func(s *SenderUpsert) {
 		s.UpdateNextNonce()
+	})
+}
+
+// SetLeaseOwner sets the "lease_owner" field.
+func (u *SenderUpsertBulk) SetLeaseOwner(v uuid.UUID) *SenderUpsertBulk {
+	return u.Update(func(s *SenderUpsert) {
+		s.SetLeaseOwner(v)
+	})
+}
+
+// UpdateLeaseOwner sets the "lease_owner" field to the value that was provided on create.
+func (u *SenderUpsertBulk) UpdateLeaseOwner() *SenderUpsertBulk {
+	return u.Update(func(s *SenderUpsert) {
+		s.UpdateLeaseOwner()
+	})
+}
+
+// ClearLeaseOwner clears the value of the "lease_owner" field.
+func (u *SenderUpsertBulk) ClearLeaseOwner() *SenderUpsertBulk {
+	return u.Update(func(s *SenderUpsert) {
+		s.ClearLeaseOwner()
+	})
+}
+
+// SetLeaseUntilUnix sets the "lease_until_unix" field.
+func (u *SenderUpsertBulk) SetLeaseUntilUnix(v int64) *SenderUpsertBulk {
+	return u.Update(func(s *SenderUpsert) {
+		s.SetLeaseUntilUnix(v)
+	})
+}
+
+// AddLeaseUntilUnix adds v to the "lease_until_unix" field.
+func (u *SenderUpsertBulk) AddLeaseUntilUnix(v int64) *SenderUpsertBulk {
+	return u.Update(func(s *SenderUpsert) {
+		s.AddLeaseUntilUnix(v)
+	})
+}
+
+// UpdateLeaseUntilUnix sets the "lease_until_unix" field to the value that was provided on create.
+func (u *SenderUpsertBulk) UpdateLeaseUntilUnix() *SenderUpsertBulk {
+	return u.Update(func(s *SenderUpsert) {
+		s.UpdateLeaseUntilUnix()
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/google/uuid"
 )
 
 // SenderUpdate is the builder for updating Sender entities.
@@ -45,6 +46,47 @@ func (_u *SenderUpdate) SetNillableNextNonce(v *int64) *SenderUpdate {
 // AddNextNonce adds value to the "next_nonce" field.
 func (_u *SenderUpdate) AddNextNonce(v int64) *SenderUpdate {
 	_u.mutation.AddNextNonce(v)
+	return _u
+}
+
+// SetLeaseOwner sets the "lease_owner" field.
+func (_u *SenderUpdate) SetLeaseOwner(v uuid.UUID) *SenderUpdate {
+	_u.mutation.SetLeaseOwner(v)
+	return _u
+}
+
+// SetNillableLeaseOwner sets the "lease_owner" field if the given value is not nil.
+func (_u *SenderUpdate) SetNillableLeaseOwner(v *uuid.UUID) *SenderUpdate {
+	if v != nil {
+		_u.SetLeaseOwner(*v)
+	}
+	return _u
+}
+
+// ClearLeaseOwner clears the value of the "lease_owner" field.
+func (_u *SenderUpdate) ClearLeaseOwner() *SenderUpdate {
+	_u.mutation.ClearLeaseOwner()
+	return _u
+}
+
+// SetLeaseUntilUnix sets the "lease_until_unix" field.
+func (_u *SenderUpdate) SetLeaseUntilUnix(v int64) *SenderUpdate {
+	_u.mutation.ResetLeaseUntilUnix()
+	_u.mutation.SetLeaseUntilUnix(v)
+	return _u
+}
+
+// SetNillableLeaseUntilUnix sets the "lease_until_unix" field if the given value is not nil.
+func (_u *SenderUpdate) SetNillableLeaseUntilUnix(v *int64) *SenderUpdate {
+	if v != nil {
+		_u.SetLeaseUntilUnix(*v)
+	}
+	return _u
+}
+
+// AddLeaseUntilUnix adds value to the "lease_until_unix" field.
+func (_u *SenderUpdate) AddLeaseUntilUnix(v int64) *SenderUpdate {
+	_u.mutation.AddLeaseUntilUnix(v)
 	return _u
 }
 
@@ -95,6 +137,18 @@ func (_u *SenderUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.AddedNextNonce(); ok {
 		_spec.AddField(sender.FieldNextNonce, field.TypeInt64, value)
 	}
+	if value, ok := _u.mutation.LeaseOwner(); ok {
+		_spec.SetField(sender.FieldLeaseOwner, field.TypeUUID, value)
+	}
+	if _u.mutation.LeaseOwnerCleared() {
+		_spec.ClearField(sender.FieldLeaseOwner, field.TypeUUID)
+	}
+	if value, ok := _u.mutation.LeaseUntilUnix(); ok {
+		_spec.SetField(sender.FieldLeaseUntilUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedLeaseUntilUnix(); ok {
+		_spec.AddField(sender.FieldLeaseUntilUnix, field.TypeInt64, value)
+	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
 			err = &NotFoundError{sender.Label}
@@ -133,6 +187,47 @@ func (_u *SenderUpdateOne) SetNillableNextNonce(v *int64) *SenderUpdateOne {
 // AddNextNonce adds value to the "next_nonce" field.
 func (_u *SenderUpdateOne) AddNextNonce(v int64) *SenderUpdateOne {
 	_u.mutation.AddNextNonce(v)
+	return _u
+}
+
+// SetLeaseOwner sets the "lease_owner" field.
+func (_u *SenderUpdateOne) SetLeaseOwner(v uuid.UUID) *SenderUpdateOne {
+	_u.mutation.SetLeaseOwner(v)
+	return _u
+}
+
+// SetNillableLeaseOwner sets the "lease_owner" field if the given value is not nil.
+func (_u *SenderUpdateOne) SetNillableLeaseOwner(v *uuid.UUID) *SenderUpdateOne {
+	if v != nil {
+		_u.SetLeaseOwner(*v)
+	}
+	return _u
+}
+
+// ClearLeaseOwner clears the value of the "lease_owner" field.
+func (_u *SenderUpdateOne) ClearLeaseOwner() *SenderUpdateOne {
+	_u.mutation.ClearLeaseOwner()
+	return _u
+}
+
+// SetLeaseUntilUnix sets the "lease_until_unix" field.
+func (_u *SenderUpdateOne) SetLeaseUntilUnix(v int64) *SenderUpdateOne {
+	_u.mutation.ResetLeaseUntilUnix()
+	_u.mutation.SetLeaseUntilUnix(v)
+	return _u
+}
+
+// SetNillableLeaseUntilUnix sets the "lease_until_unix" field if the given value is not nil.
+func (_u *SenderUpdateOne) SetNillableLeaseUntilUnix(v *int64) *SenderUpdateOne {
+	if v != nil {
+		_u.SetLeaseUntilUnix(*v)
+	}
+	return _u
+}
+
+// AddLeaseUntilUnix adds value to the "lease_until_unix" field.
+func (_u *SenderUpdateOne) AddLeaseUntilUnix(v int64) *SenderUpdateOne {
+	_u.mutation.AddLeaseUntilUnix(v)
 	return _u
 }
 
@@ -212,6 +307,18 @@ func (_u *SenderUpdateOne) sqlSave(ctx context.Context) (_node *Sender, err erro
 	}
 	if value, ok := _u.mutation.AddedNextNonce(); ok {
 		_spec.AddField(sender.FieldNextNonce, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.LeaseOwner(); ok {
+		_spec.SetField(sender.FieldLeaseOwner, field.TypeUUID, value)
+	}
+	if _u.mutation.LeaseOwnerCleared() {
+		_spec.ClearField(sender.FieldLeaseOwner, field.TypeUUID)
+	}
+	if value, ok := _u.mutation.LeaseUntilUnix(); ok {
+		_spec.SetField(sender.FieldLeaseUntilUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedLeaseUntilUnix(); ok {
+		_spec.AddField(sender.FieldLeaseUntilUnix, field.TypeInt64, value)
 	}
 	_node = &Sender{config: _u.config}
 	_spec.Assign = _node.assignValues

@@ -41,6 +41,8 @@ type Transfer struct {
 	Counters string `json:"counters,omitempty"`
 	// LogKey holds the value of the "log_key" field.
 	LogKey *string `json:"log_key,omitempty"`
+	// Block holds the value of the "block" field.
+	Block *int64 `json:"block,omitempty"`
 	// EndedAt holds the value of the "ended_at" field.
 	EndedAt      *time.Time `json:"ended_at,omitempty"`
 	selectValues sql.SelectValues
@@ -53,7 +55,7 @@ func (*Transfer) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case transfer.FieldTransactionID:
 			values[i] = &sql.NullScanner{S: new(uuid.UUID)}
-		case transfer.FieldAmount, transfer.FieldPosted:
+		case transfer.FieldAmount, transfer.FieldPosted, transfer.FieldBlock:
 			values[i] = new(sql.NullInt64)
 		case transfer.FieldKey, transfer.FieldStatus, transfer.FieldCode, transfer.FieldCounters, transfer.FieldLogKey:
 			values[i] = new(sql.NullString)
@@ -150,6 +152,13 @@ func (_m *Transfer) assignValues(columns []string, values []any) error {
 				_m.LogKey = new(string)
 				*_m.LogKey = value.String
 			}
+		case transfer.FieldBlock:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field block", values[i])
+			} else if value.Valid {
+				_m.Block = new(int64)
+				*_m.Block = value.Int64
+			}
 		case transfer.FieldEndedAt:
 			if value, ok := values[i].(*sql.NullTime); !ok {
 				return fmt.Errorf("unexpected type %T for field ended_at", values[i])
@@ -228,6 +237,11 @@ func (_m *Transfer) String() string {
 	if v := _m.LogKey; v != nil {
 		builder.WriteString("log_key=")
 		builder.WriteString(*v)
+	}
+	builder.WriteString(", ")
+	if v := _m.Block; v != nil {
+		builder.WriteString("block=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteString(", ")
 	if v := _m.EndedAt; v != nil {

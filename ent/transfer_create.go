@@ -131,6 +131,20 @@ func (_c *TransferCreate) SetNillableLogKey(v *string) *TransferCreate {
 	return _c
 }
 
+// SetBlock sets the "block" field.
+func (_c *TransferCreate) SetBlock(v int64) *TransferCreate {
+	_c.mutation.SetBlock(v)
+	return _c
+}
+
+// SetNillableBlock sets the "block" field if the given value is not nil.
+func (_c *TransferCreate) SetNillableBlock(v *int64) *TransferCreate {
+	if v != nil {
+		_c.SetBlock(*v)
+	}
+	return _c
+}
+
 // SetEndedAt sets the "ended_at" field.
 func (_c *TransferCreate) SetEndedAt(v time.Time) *TransferCreate {
 	_c.mutation.SetEndedAt(v)
@@ -339,6 +353,10 @@ func (_c *TransferCreate) createSpec() (*Transfer, *sqlgraph.CreateSpec) {
 		_spec.SetField(transfer.FieldLogKey, field.TypeString, value)
 		_node.LogKey = &value
 	}
+	if value, ok := _c.mutation.Block(); ok {
+		_spec.SetField(transfer.FieldBlock, field.TypeInt64, value)
+		_node.Block = &value
+	}
 	if value, ok := _c.mutation.EndedAt(); ok {
 		_spec.SetField(transfer.FieldEndedAt, field.TypeTime, value)
 		_node.EndedAt = &value
@@ -458,6 +476,30 @@ func (u *TransferUpsert) UpdateLogKey() *TransferUpsert {
 // ClearLogKey clears the value of the "log_key" field.
 func (u *TransferUpsert) ClearLogKey() *TransferUpsert {
 	u.SetNull(transfer.FieldLogKey)
+	return u
+}
+
+// SetBlock sets the "block" field.
+func (u *TransferUpsert) SetBlock(v int64) *TransferUpsert {
+	u.Set(transfer.FieldBlock, v)
+	return u
+}
+
+// UpdateBlock sets the "block" field to the value that was provided on create.
+func (u *TransferUpsert) UpdateBlock() *TransferUpsert {
+	u.SetExcluded(transfer.FieldBlock)
+	return u
+}
+
+// AddBlock adds v to the "block" field.
+func (u *TransferUpsert) AddBlock(v int64) *TransferUpsert {
+	u.Add(transfer.FieldBlock, v)
+	return u
+}
+
+// ClearBlock clears the value of the "block" field.
+func (u *TransferUpsert) ClearBlock() *TransferUpsert {
+	u.SetNull(transfer.FieldBlock)
 	return u
 }
 
@@ -622,6 +664,34 @@ func (u *TransferUpsertOne) UpdateLogKey() *TransferUpsertOne {
 func (u *TransferUpsertOne) ClearLogKey() *TransferUpsertOne {
 	return u.Update(func(s *TransferUpsert) {
 		s.ClearLogKey()
+	})
+}
+
+// SetBlock sets the "block" field.
+func (u *TransferUpsertOne) SetBlock(v int64) *TransferUpsertOne {
+	return u.Update(func(s *TransferUpsert) {
+		s.SetBlock(v)
+	})
+}
+
+// AddBlock adds v to the "block" field.
+func (u *TransferUpsertOne) AddBlock(v int64) *TransferUpsertOne {
+	return u.Update(func(s *TransferUpsert) {
+		s.AddBlock(v)
+	})
+}
+
+// UpdateBlock sets the "block" field to the value that was provided on create.
+func (u *TransferUpsertOne) UpdateBlock() *TransferUpsertOne {
+	return u.Update(func(s *TransferUpsert) {
+		s.UpdateBlock()
+	})
+}
+
+// ClearBlock clears the value of the "block" field.
+func (u *TransferUpsertOne) ClearBlock() *TransferUpsertOne {
+	return u.Update(func(s *TransferUpsert) {
+		s.ClearBlock()
 	})
 }
 
@@ -956,6 +1026,34 @@ func (u *TransferUpsertBulk) UpdateLogKey() *TransferUpsertBulk {
 func (u *TransferUpsertBulk) ClearLogKey() *TransferUpsertBulk {
 	return u.Update(func(s *TransferUpsert) {
 		s.ClearLogKey()
+	})
+}
+
+// SetBlock sets the "block" field.
+func (u *TransferUpsertBulk) SetBlock(v int64) *TransferUpsertBulk {
+	return u.Update(func(s *TransferUpsert) {
+		s.SetBlock(v)
+	})
+}
+
+// AddBlock adds v to the "block" field.
+func (u *TransferUpsertBulk) AddBlock(v int64) *TransferUpsertBulk {
+	return u.Update(func(s *TransferUpsert) {
+		s.AddBlock(v)
+	})
+}
+
+// UpdateBlock sets the "block" field to the value that was provided on create.
+func (u *TransferUpsertBulk) UpdateBlock() *TransferUpsertBulk {
+	return u.Update(func(s *TransferUpsert) {
+		s.UpdateBlock()
+	})
+}
+
+// ClearBlock clears the value of the "block" field.
+func (u *TransferUpsertBulk) ClearBlock() *TransferUpsertBulk {
+	return u.Update(func(s *TransferUpsert) {
+		s.ClearBlock()
 	})
 }
 

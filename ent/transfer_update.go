@@ -105,6 +105,33 @@ func (_u *TransferUpdate) ClearLogKey() *TransferUpdate {
 	return _u
 }
 
+// SetBlock sets the "block" field.
+func (_u *TransferUpdate) SetBlock(v int64) *TransferUpdate {
+	_u.mutation.ResetBlock()
+	_u.mutation.SetBlock(v)
+	return _u
+}
+
+// SetNillableBlock sets the "block" field if the given value is not nil.
+func (_u *TransferUpdate) SetNillableBlock(v *int64) *TransferUpdate {
+	if v != nil {
+		_u.SetBlock(*v)
+	}
+	return _u
+}
+
+// AddBlock adds value to the "block" field.
+func (_u *TransferUpdate) AddBlock(v int64) *TransferUpdate {
+	_u.mutation.AddBlock(v)
+	return _u
+}
+
+// ClearBlock clears the value of the "block" field.
+func (_u *TransferUpdate) ClearBlock() *TransferUpdate {
+	_u.mutation.ClearBlock()
+	return _u
+}
+
 // SetEndedAt sets the "ended_at" field.
 func (_u *TransferUpdate) SetEndedAt(v time.Time) *TransferUpdate {
 	_u.mutation.SetEndedAt(v)
@@ -211,6 +238,15 @@ func (_u *TransferUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if _u.mutation.LogKeyCleared() {
 		_spec.ClearField(transfer.FieldLogKey, field.TypeString)
 	}
+	if value, ok := _u.mutation.Block(); ok {
+		_spec.SetField(transfer.FieldBlock, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedBlock(); ok {
+		_spec.AddField(transfer.FieldBlock, field.TypeInt64, value)
+	}
+	if _u.mutation.BlockCleared() {
+		_spec.ClearField(transfer.FieldBlock, field.TypeInt64)
+	}
 	if value, ok := _u.mutation.EndedAt(); ok {
 		_spec.SetField(transfer.FieldEndedAt, field.TypeTime, value)
 	}
@@ -310,6 +346,33 @@ func (_u *TransferUpdateOne) SetNillableLogKey(v *string) *TransferUpdateOne {
 // ClearLogKey clears the value of the "log_key" field.
 func (_u *TransferUpdateOne) ClearLogKey() *TransferUpdateOne {
 	_u.mutation.ClearLogKey()
+	return _u
+}
+
+// SetBlock sets the "block" field.
+func (_u *TransferUpdateOne) SetBlock(v int64) *TransferUpdateOne {
+	_u.mutation.ResetBlock()
+	_u.mutation.SetBlock(v)
+	return _u
+}
+
+// SetNillableBlock sets the "block" field if the given value is not nil.
+func (_u *TransferUpdateOne) SetNillableBlock(v *int64) *TransferUpdateOne {
+	if v != nil {
+		_u.SetBlock(*v)
+	}
+	return _u
+}
+
+// AddBlock adds value to the "block" field.
+func (_u *TransferUpdateOne) AddBlock(v int64) *TransferUpdateOne {
+	_u.mutation.AddBlock(v)
+	return _u
+}
+
+// ClearBlock clears the value of the "block" field.
+func (_u *TransferUpdateOne) ClearBlock() *TransferUpdateOne {
+	_u.mutation.ClearBlock()
 	return _u
 }
 
@@ -448,6 +511,15 @@ func (_u *TransferUpdateOne) sqlSave(ctx context.Context) (_node *Transfer, err 
 	}
 	if _u.mutation.LogKeyCleared() {
 		_spec.ClearField(transfer.FieldLogKey, field.TypeString)
+	}
+	if value, ok := _u.mutation.Block(); ok {
+		_spec.SetField(transfer.FieldBlock, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedBlock(); ok {
+		_spec.AddField(transfer.FieldBlock, field.TypeInt64, value)
+	}
+	if _u.mutation.BlockCleared() {
+		_spec.ClearField(transfer.FieldBlock, field.TypeInt64)
 	}
 	if value, ok := _u.mutation.EndedAt(); ok {
 		_spec.SetField(transfer.FieldEndedAt, field.TypeTime, value)

@@ -24,6 +24,8 @@ type Tx struct {
 	Attempt *AttemptClient
 	// AuditLog is the client for interacting with the AuditLog builders.
 	AuditLog *AuditLogClient
+	// Block is the client for interacting with the Block builders.
+	Block *BlockClient
 	// ChainTx is the client for interacting with the ChainTx builders.
 	ChainTx *ChainTxClient
 	// Cursor is the client for interacting with the Cursor builders.
@@ -32,6 +34,8 @@ type Tx struct {
 	Department *DepartmentClient
 	// Event is the client for interacting with the Event builders.
 	Event *EventClient
+	// IdempotencyKey is the client for interacting with the IdempotencyKey builders.
+	IdempotencyKey *IdempotencyKeyClient
 	// Keyset is the client for interacting with the Keyset builders.
 	Keyset *KeysetClient
 	// Membership is the client for interacting with the Membership builders.
@@ -190,10 +194,12 @@ func (tx *Tx) init() {
 	tx.Agent = NewAgentClient(tx.config)
 	tx.Attempt = NewAttemptClient(tx.config)
 	tx.AuditLog = NewAuditLogClient(tx.config)
+	tx.Block = NewBlockClient(tx.config)
 	tx.ChainTx = NewChainTxClient(tx.config)
 	tx.Cursor = NewCursorClient(tx.config)
 	tx.Department = NewDepartmentClient(tx.config)
 	tx.Event = NewEventClient(tx.config)
+	tx.IdempotencyKey = NewIdempotencyKeyClient(tx.config)
 	tx.Keyset = NewKeysetClient(tx.config)
 	tx.Membership = NewMembershipClient(tx.config)
 	tx.Operation = NewOperationClient(tx.config)

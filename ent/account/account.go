@@ -91,6 +91,7 @@ const (
 	KindSession  Kind = "session"
 	KindClearing Kind = "clearing"
 	KindTreasury Kind = "treasury"
+	KindSuspense Kind = "suspense"
 	KindExternal Kind = "external"
 )
 
@@ -101,7 +102,7 @@ func (k Kind) String() string {
 // KindValidator is a validator for the "kind" field enum values. It is called by the builders before save.
 func KindValidator(k Kind) error {
 	switch k {
-	case KindWallet, KindSession, KindClearing, KindTreasury, KindExternal:
+	case KindWallet, KindSession, KindClearing, KindTreasury, KindSuspense, KindExternal:
 		return nil
 	default:
 		return fmt.Errorf("account: invalid enum value for kind field: %q", k)

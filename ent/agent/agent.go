@@ -37,8 +37,14 @@ const (
 	FieldAutoTopupThreshold = "auto_topup_threshold"
 	// FieldAutoTopupAmount holds the string denoting the auto_topup_amount field in the database.
 	FieldAutoTopupAmount = "auto_topup_amount"
+	// FieldAutoTopupDailyLimit holds the string denoting the auto_topup_daily_limit field in the database.
+	FieldAutoTopupDailyLimit = "auto_topup_daily_limit"
 	// FieldAutoTopupSource holds the string denoting the auto_topup_source field in the database.
 	FieldAutoTopupSource = "auto_topup_source"
+	// FieldAutoTopupError holds the string denoting the auto_topup_error field in the database.
+	FieldAutoTopupError = "auto_topup_error"
+	// FieldAutoTopupFailedAt holds the string denoting the auto_topup_failed_at field in the database.
+	FieldAutoTopupFailedAt = "auto_topup_failed_at"
 	// EdgePolicy holds the string denoting the policy edge name in mutations.
 	EdgePolicy = "policy"
 	// Table holds the table name of the agent in the database.
@@ -67,7 +73,10 @@ var Columns = []string{
 	FieldIsDefault,
 	FieldAutoTopupThreshold,
 	FieldAutoTopupAmount,
+	FieldAutoTopupDailyLimit,
 	FieldAutoTopupSource,
+	FieldAutoTopupError,
+	FieldAutoTopupFailedAt,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -93,6 +102,8 @@ var (
 	DefaultIsDefault bool
 	// AutoTopupSourceValidator is a validator for the "auto_topup_source" field. It is called by the builders before save.
 	AutoTopupSourceValidator func(string) error
+	// AutoTopupErrorValidator is a validator for the "auto_topup_error" field. It is called by the builders before save.
+	AutoTopupErrorValidator func(string) error
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() uuid.UUID
 )
@@ -160,9 +171,24 @@ func ByAutoTopupAmount(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldAutoTopupAmount, opts...).ToFunc()
 }
 
+// ByAutoTopupDailyLimit orders the results by the auto_topup_daily_limit field.
+func ByAutoTopupDailyLimit(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldAutoTopupDailyLimit, opts...).ToFunc()
+}
+
 // ByAutoTopupSource orders the results by the auto_topup_source field.
 func ByAutoTopupSource(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldAutoTopupSource, opts...).ToFunc()
+}
+
+// ByAutoTopupError orders the results by the auto_topup_error field.
+func ByAutoTopupError(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldAutoTopupError, opts...).ToFunc()
+}
+
+// ByAutoTopupFailedAt orders the results by the auto_topup_failed_at field.
+func ByAutoTopupFailedAt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldAutoTopupFailedAt, opts...).ToFunc()
 }
 
 // ByPolicyField orders the results by policy field.

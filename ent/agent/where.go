@@ -119,9 +119,25 @@ func AutoTopupAmount(v money.USDC) predicate.Agent {
 	return predicate.Agent(sql.FieldEQ(FieldAutoTopupAmount, vc))
 }
 
+// AutoTopupDailyLimit applies equality check predicate on the "auto_topup_daily_limit" field. It's identical to AutoTopupDailyLimitEQ.
+func AutoTopupDailyLimit(v money.USDC) predicate.Agent {
+	vc := int64(v)
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupDailyLimit, vc))
+}
+
 // AutoTopupSource applies equality check predicate on the "auto_topup_source" field. It's identical to AutoTopupSourceEQ.
 func AutoTopupSource(v string) predicate.Agent {
 	return predicate.Agent(sql.FieldEQ(FieldAutoTopupSource, v))
+}
+
+// AutoTopupError applies equality check predicate on the "auto_topup_error" field. It's identical to AutoTopupErrorEQ.
+func AutoTopupError(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupError, v))
+}
+
+// AutoTopupFailedAt applies equality check predicate on the "auto_topup_failed_at" field. It's identical to AutoTopupFailedAtEQ.
+func AutoTopupFailedAt(v time.Time) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupFailedAt, v))
 }
 
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
@@ -677,6 +693,70 @@ func AutoTopupAmountNotNil() predicate.Agent {
 	return predicate.Agent(sql.FieldNotNull(FieldAutoTopupAmount))
 }
 
+// AutoTopupDailyLimitEQ applies the EQ predicate on the "auto_topup_daily_limit" field.
+func AutoTopupDailyLimitEQ(v money.USDC) predicate.Agent {
+	vc := int64(v)
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupDailyLimit, vc))
+}
+
+// AutoTopupDailyLimitNEQ applies the NEQ predicate on the "auto_topup_daily_limit" field.
+func AutoTopupDailyLimitNEQ(v money.USDC) predicate.Agent {
+	vc := int64(v)
+	return predicate.Agent(sql.FieldNEQ(FieldAutoTopupDailyLimit, vc))
+}
+
+// AutoTopupDailyLimitIn applies the In predicate on the "auto_topup_daily_limit" field.
+func AutoTopupDailyLimitIn(vs ...money.USDC) predicate.Agent {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.Agent(sql.FieldIn(FieldAutoTopupDailyLimit, v...))
+}
+
+// AutoTopupDailyLimitNotIn applies the NotIn predicate on the "auto_topup_daily_limit" field.
+func AutoTopupDailyLimitNotIn(vs ...money.USDC) predicate.Agent {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.Agent(sql.FieldNotIn(FieldAutoTopupDailyLimit, v...))
+}
+
+// AutoTopupDailyLimitGT applies the GT predicate on the "auto_topup_daily_limit" field.
+func AutoTopupDailyLimitGT(v money.USDC) predicate.Agent {
+	vc := int64(v)
+	return predicate.Agent(sql.FieldGT(FieldAutoTopupDailyLimit, vc))
+}
+
+// AutoTopupDailyLimitGTE applies the GTE predicate on the "auto_topup_daily_limit" field.
+func AutoTopupDailyLimitGTE(v money.USDC) predicate.Agent {
+	vc := int64(v)
+	return predicate.Agent(sql.FieldGTE(FieldAutoTopupDailyLimit, vc))
+}
+
+// AutoTopupDailyLimitLT applies the LT predicate on the "auto_topup_daily_limit" field.
+func AutoTopupDailyLimitLT(v money.USDC) predicate.Agent {
+	vc := int64(v)
+	return predicate.Agent(sql.FieldLT(FieldAutoTopupDailyLimit, vc))
+}
+
+// AutoTopupDailyLimitLTE applies the LTE predicate on the "auto_topup_daily_limit" field.
+func AutoTopupDailyLimitLTE(v money.USDC) predicate.Agent {
+	vc := int64(v)
+	return predicate.Agent(sql.FieldLTE(FieldAutoTopupDailyLimit, vc))
+}
+
+// AutoTopupDailyLimitIsNil applies the IsNil predicate on the "auto_topup_daily_limit" field.
+func AutoTopupDailyLimitIsNil() predicate.Agent {
+	return predicate.Agent(sql.FieldIsNull(FieldAutoTopupDailyLimit))
+}
+
+// AutoTopupDailyLimitNotNil applies the NotNil predicate on the "auto_topup_daily_limit" field.
+func AutoTopupDailyLimitNotNil() predicate.Agent {
+	return predicate.Agent(sql.FieldNotNull(FieldAutoTopupDailyLimit))
+}
+
 // AutoTopupSourceEQ applies the EQ predicate on the "auto_topup_source" field.
 func AutoTopupSourceEQ(v string) predicate.Agent {
 	return predicate.Agent(sql.FieldEQ(FieldAutoTopupSource, v))
@@ -750,6 +830,131 @@ func AutoTopupSourceEqualFold(v string) predicate.Agent {
 // AutoTopupSourceContainsFold applies the ContainsFold predicate on the "auto_topup_source" field.
 func AutoTopupSourceContainsFold(v string) predicate.Agent {
 	return predicate.Agent(sql.FieldContainsFold(FieldAutoTopupSource, v))
+}
+
+// AutoTopupErrorEQ applies the EQ predicate on the "auto_topup_error" field.
+func AutoTopupErrorEQ(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupError, v))
+}
+
+// AutoTopupErrorNEQ applies the NEQ predicate on the "auto_topup_error" field.
+func AutoTopupErrorNEQ(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldNEQ(FieldAutoTopupError, v))
+}
+
+// AutoTopupErrorIn applies the In predicate on the "auto_topup_error" field.
+func AutoTopupErrorIn(vs ...string) predicate.Agent {
+	return predicate.Agent(sql.FieldIn(FieldAutoTopupError, vs...))
+}
+
+// AutoTopupErrorNotIn applies the NotIn predicate on the "auto_topup_error" field.
+func AutoTopupErrorNotIn(vs ...string) predicate.Agent {
+	return predicate.Agent(sql.FieldNotIn(FieldAutoTopupError, vs...))
+}
+
+// AutoTopupErrorGT applies the GT predicate on the "auto_topup_error" field.
+func AutoTopupErrorGT(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldGT(FieldAutoTopupError, v))
+}
+
+// AutoTopupErrorGTE applies the GTE predicate on the "auto_topup_error" field.
+func AutoTopupErrorGTE(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldGTE(FieldAutoTopupError, v))
+}
+
+// AutoTopupErrorLT applies the LT predicate on the "auto_topup_error" field.
+func AutoTopupErrorLT(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldLT(FieldAutoTopupError, v))
+}
+
+// AutoTopupErrorLTE applies the LTE predicate on the "auto_topup_error" field.
+func AutoTopupErrorLTE(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldLTE(FieldAutoTopupError, v))
+}
+
+// AutoTopupErrorContains applies the Contains predicate on the "auto_topup_error" field.
+func AutoTopupErrorContains(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldContains(FieldAutoTopupError, v))
+}
+
+// AutoTopupErrorHasPrefix applies the HasPrefix predicate on the "auto_topup_error" field.
+func AutoTopupErrorHasPrefix(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldHasPrefix(FieldAutoTopupError, v))
+}
+
+// AutoTopupErrorHasSuffix applies the HasSuffix predicate on the "auto_topup_error" field.
+func AutoTopupErrorHasSuffix(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldHasSuffix(FieldAutoTopupError, v))
+}
+
+// AutoTopupErrorIsNil applies the IsNil predicate on the "auto_topup_error" field.
+func AutoTopupErrorIsNil() predicate.Agent {
+	return predicate.Agent(sql.FieldIsNull(FieldAutoTopupError))
+}
+
+// AutoTopupErrorNotNil applies the NotNil predicate on the "auto_topup_error" field.
+func AutoTopupErrorNotNil() predicate.Agent {
+	return predicate.Agent(sql.FieldNotNull(FieldAutoTopupError))
+}
+
+// AutoTopupErrorEqualFold applies the EqualFold predicate on the "auto_topup_error" field.
+func AutoTopupErrorEqualFold(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldEqualFold(FieldAutoTopupError, v))
+}
+
+// AutoTopupErrorContainsFold applies the ContainsFold predicate on the "auto_topup_error" field.
+func AutoTopupErrorContainsFold(v string) predicate.Agent {
+	return predicate.Agent(sql.FieldContainsFold(FieldAutoTopupError, v))
+}
+
+// AutoTopupFailedAtEQ applies the EQ predicate on the "auto_topup_failed_at" field.
+func AutoTopupFailedAtEQ(v time.Time) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupFailedAt, v))
+}
+
+// AutoTopupFailedAtNEQ applies the NEQ predicate on the "auto_topup_failed_at" field.
+func AutoTopupFailedAtNEQ(v time.Time) predicate.Agent {
+	return predicate.Agent(sql.FieldNEQ(FieldAutoTopupFailedAt, v))
+}
+
+// AutoTopupFailedAtIn applies the In predicate on the "auto_topup_failed_at" field.
+func AutoTopupFailedAtIn(vs ...time.Time) predicate.Agent {
+	return predicate.Agent(sql.FieldIn(FieldAutoTopupFailedAt, vs...))
+}
+
+// AutoTopupFailedAtNotIn applies the NotIn predicate on the "auto_topup_failed_at" field.
+func AutoTopupFailedAtNotIn(vs ...time.Time) predicate.Agent {
+	return predicate.Agent(sql.FieldNotIn(FieldAutoTopupFailedAt, vs...))
+}
+
+// AutoTopupFailedAtGT applies the GT predicate on the "auto_topup_failed_at" field.
+func AutoTopupFailedAtGT(v time.Time) predicate.Agent {
+	return predicate.Agent(sql.FieldGT(FieldAutoTopupFailedAt, v))
+}
+
+// AutoTopupFailedAtGTE applies the GTE predicate on the "auto_topup_failed_at" field.
+func AutoTopupFailedAtGTE(v time.Time) predicate.Agent {
+	return predicate.Agent(sql.FieldGTE(FieldAutoTopupFailedAt, v))
+}
+
+// AutoTopupFailedAtLT applies the LT predicate on the "auto_topup_failed_at" field.
+func AutoTopupFailedAtLT(v time.Time) predicate.Agent {
+	return predicate.Agent(sql.FieldLT(FieldAutoTopupFailedAt, v))
+}
+
+// AutoTopupFailedAtLTE applies the LTE predicate on the "auto_topup_failed_at" field.
+func AutoTopupFailedAtLTE(v time.Time) predicate.Agent {
+	return predicate.Agent(sql.FieldLTE(FieldAutoTopupFailedAt, v))
+}
+
+// AutoTopupFailedAtIsNil applies the IsNil predicate on the "auto_topup_failed_at" field.
+func AutoTopupFailedAtIsNil() predicate.Agent {
+	return predicate.Agent(sql.FieldIsNull(FieldAutoTopupFailedAt))
+}
+
+// AutoTopupFailedAtNotNil applies the NotNil predicate on the "auto_topup_failed_at" field.
+func AutoTopupFailedAtNotNil() predicate.Agent {
+	return predicate.Agent(sql.FieldNotNull(FieldAutoTopupFailedAt))
 }
 
 // HasPolicy applies the HasEdge predicate on the "policy" edge.

@@ -24,6 +24,8 @@ const (
 	FieldTipWei = "tip_wei"
 	// FieldCapWei holds the string denoting the cap_wei field in the database.
 	FieldCapWei = "cap_wei"
+	// FieldAtBlock holds the string denoting the at_block field in the database.
+	FieldAtBlock = "at_block"
 	// Table holds the table name of the attempt in the database.
 	Table = "attempts"
 )
@@ -37,6 +39,7 @@ var Columns = []string{
 	FieldRaw,
 	FieldTipWei,
 	FieldCapWei,
+	FieldAtBlock,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -52,6 +55,8 @@ func ValidColumn(column string) bool {
 var (
 	// HashValidator is a validator for the "hash" field. It is called by the builders before save.
 	HashValidator func(string) error
+	// DefaultAtBlock holds the default value on creation for the "at_block" field.
+	DefaultAtBlock int64
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() uuid.UUID
 )
@@ -87,4 +92,9 @@ func ByTipWei(opts ...sql.OrderTermOption) OrderOption {
 // ByCapWei orders the results by the cap_wei field.
 func ByCapWei(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldCapWei, opts...).ToFunc()
+}
+
+// ByAtBlock orders the results by the at_block field.
+func ByAtBlock(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldAtBlock, opts...).ToFunc()
 }

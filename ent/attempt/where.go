@@ -85,6 +85,11 @@ func CapWei(v int64) predicate.Attempt {
 	return predicate.Attempt(sql.FieldEQ(FieldCapWei, v))
 }
 
+// AtBlock applies equality check predicate on the "at_block" field. It's identical to AtBlockEQ.
+func AtBlock(v int64) predicate.Attempt {
+	return predicate.Attempt(sql.FieldEQ(FieldAtBlock, v))
+}
+
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
 func CreatedAtEQ(v time.Time) predicate.Attempt {
 	return predicate.Attempt(sql.FieldEQ(FieldCreatedAt, v))
@@ -348,6 +353,46 @@ func CapWeiLT(v int64) predicate.Attempt {
 // CapWeiLTE applies the LTE predicate on the "cap_wei" field.
 func CapWeiLTE(v int64) predicate.Attempt {
 	return predicate.Attempt(sql.FieldLTE(FieldCapWei, v))
+}
+
+// AtBlockEQ applies the EQ predicate on the "at_block" field.
+func AtBlockEQ(v int64) predicate.Attempt {
+	return predicate.Attempt(sql.FieldEQ(FieldAtBlock, v))
+}
+
+// AtBlockNEQ applies the NEQ predicate on the "at_block" field.
+func AtBlockNEQ(v int64) predicate.Attempt {
+	return predicate.Attempt(sql.FieldNEQ(FieldAtBlock, v))
+}
+
+// AtBlockIn applies the In predicate on the "at_block" field.
+func AtBlockIn(vs ...int64) predicate.Attempt {
+	return predicate.Attempt(sql.FieldIn(FieldAtBlock, vs...))
+}
+
+// AtBlockNotIn applies the NotIn predicate on the "at_block" field.
+func AtBlockNotIn(vs ...int64) predicate.Attempt {
+	return predicate.Attempt(sql.FieldNotIn(FieldAtBlock, vs...))
+}
+
+// AtBlockGT applies the GT predicate on the "at_block" field.
+func AtBlockGT(v int64) predicate.Attempt {
+	return predicate.Attempt(sql.FieldGT(FieldAtBlock, v))
+}
+
+// AtBlockGTE applies the GTE predicate on the "at_block" field.
+func AtBlockGTE(v int64) predicate.Attempt {
+	return predicate.Attempt(sql.FieldGTE(FieldAtBlock, v))
+}
+
+// AtBlockLT applies the LT predicate on the "at_block" field.
+func AtBlockLT(v int64) predicate.Attempt {
+	return predicate.Attempt(sql.FieldLT(FieldAtBlock, v))
+}
+
+// AtBlockLTE applies the LTE predicate on the "at_block" field.
+func AtBlockLTE(v int64) predicate.Attempt {
+	return predicate.Attempt(sql.FieldLTE(FieldAtBlock, v))
 }
 
 // And groups predicates with the AND operator between them.

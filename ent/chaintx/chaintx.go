@@ -20,6 +20,8 @@ const (
 	FieldSender = "sender"
 	// FieldNonce holds the string denoting the nonce field in the database.
 	FieldNonce = "nonce"
+	// FieldFeeWei holds the string denoting the fee_wei field in the database.
+	FieldFeeWei = "fee_wei"
 	// Table holds the table name of the chaintx in the database.
 	Table = "chain_txes"
 )
@@ -31,6 +33,7 @@ var Columns = []string{
 	FieldChainID,
 	FieldSender,
 	FieldNonce,
+	FieldFeeWei,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -46,6 +49,8 @@ func ValidColumn(column string) bool {
 var (
 	// SenderValidator is a validator for the "sender" field. It is called by the builders before save.
 	SenderValidator func(string) error
+	// FeeWeiValidator is a validator for the "fee_wei" field. It is called by the builders before save.
+	FeeWeiValidator func(string) error
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() uuid.UUID
 )
@@ -76,4 +81,9 @@ func BySender(opts ...sql.OrderTermOption) OrderOption {
 // ByNonce orders the results by the nonce field.
 func ByNonce(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldNonce, opts...).ToFunc()
+}
+
+// ByFeeWei orders the results by the fee_wei field.
+func ByFeeWei(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldFeeWei, opts...).ToFunc()
 }

@@ -75,6 +75,11 @@ func Nonce(v int64) predicate.ChainTx {
 	return predicate.ChainTx(sql.FieldEQ(FieldNonce, v))
 }
 
+// FeeWei applies equality check predicate on the "fee_wei" field. It's identical to FeeWeiEQ.
+func FeeWei(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldEQ(FieldFeeWei, v))
+}
+
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
 func CreatedAtEQ(v time.Time) predicate.ChainTx {
 	return predicate.ChainTx(sql.FieldEQ(FieldCreatedAt, v))
@@ -258,6 +263,81 @@ func NonceLT(v int64) predicate.ChainTx {
 // NonceLTE applies the LTE predicate on the "nonce" field.
 func NonceLTE(v int64) predicate.ChainTx {
 	return predicate.ChainTx(sql.FieldLTE(FieldNonce, v))
+}
+
+// FeeWeiEQ applies the EQ predicate on the "fee_wei" field.
+func FeeWeiEQ(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldEQ(FieldFeeWei, v))
+}
+
+// FeeWeiNEQ applies the NEQ predicate on the "fee_wei" field.
+func FeeWeiNEQ(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldNEQ(FieldFeeWei, v))
+}
+
+// FeeWeiIn applies the In predicate on the "fee_wei" field.
+func FeeWeiIn(vs ...string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldIn(FieldFeeWei, vs...))
+}
+
+// FeeWeiNotIn applies the NotIn predicate on the "fee_wei" field.
+func FeeWeiNotIn(vs ...string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldNotIn(FieldFeeWei, vs...))
+}
+
+// FeeWeiGT applies the GT predicate on the "fee_wei" field.
+func FeeWeiGT(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldGT(FieldFeeWei, v))
+}
+
+// FeeWeiGTE applies the GTE predicate on the "fee_wei" field.
+func FeeWeiGTE(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldGTE(FieldFeeWei, v))
+}
+
+// FeeWeiLT applies the LT predicate on the "fee_wei" field.
+func FeeWeiLT(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldLT(FieldFeeWei, v))
+}
+
+// FeeWeiLTE applies the LTE predicate on the "fee_wei" field.
+func FeeWeiLTE(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldLTE(FieldFeeWei, v))
+}
+
+// FeeWeiContains applies the Contains predicate on the "fee_wei" field.
+func FeeWeiContains(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldContains(FieldFeeWei, v))
+}
+
+// FeeWeiHasPrefix applies the HasPrefix predicate on the "fee_wei" field.
+func FeeWeiHasPrefix(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldHasPrefix(FieldFeeWei, v))
+}
+
+// FeeWeiHasSuffix applies the HasSuffix predicate on the "fee_wei" field.
+func FeeWeiHasSuffix(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldHasSuffix(FieldFeeWei, v))
+}
+
+// FeeWeiIsNil applies the IsNil predicate on the "fee_wei" field.
+func FeeWeiIsNil() predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldIsNull(FieldFeeWei))
+}
+
+// FeeWeiNotNil applies the NotNil predicate on the "fee_wei" field.
+func FeeWeiNotNil() predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldNotNull(FieldFeeWei))
+}
+
+// FeeWeiEqualFold applies the EqualFold predicate on the "fee_wei" field.
+func FeeWeiEqualFold(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldEqualFold(FieldFeeWei, v))
+}
+
+// FeeWeiContainsFold applies the ContainsFold predicate on the "fee_wei" field.
+func FeeWeiContainsFold(v string) predicate.ChainTx {
+	return predicate.ChainTx(sql.FieldContainsFold(FieldFeeWei, v))
 }
 
 // And groups predicates with the AND operator between them.

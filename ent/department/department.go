@@ -20,6 +20,8 @@ const (
 	FieldName = "name"
 	// FieldBudgetLimit holds the string denoting the budget_limit field in the database.
 	FieldBudgetLimit = "budget_limit"
+	// FieldVersion holds the string denoting the version field in the database.
+	FieldVersion = "version"
 	// Table holds the table name of the department in the database.
 	Table = "departments"
 )
@@ -31,6 +33,7 @@ var Columns = []string{
 	FieldOrgID,
 	FieldName,
 	FieldBudgetLimit,
+	FieldVersion,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -46,6 +49,8 @@ func ValidColumn(column string) bool {
 var (
 	// NameValidator is a validator for the "name" field. It is called by the builders before save.
 	NameValidator func(string) error
+	// DefaultVersion holds the default value on creation for the "version" field.
+	DefaultVersion int
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() uuid.UUID
 )
@@ -76,4 +81,9 @@ func ByName(opts ...sql.OrderTermOption) OrderOption {
 // ByBudgetLimit orders the results by the budget_limit field.
 func ByBudgetLimit(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldBudgetLimit, opts...).ToFunc()
+}
+
+// ByVersion orders the results by the version field.
+func ByVersion(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldVersion, opts...).ToFunc()
 }

@@ -77,6 +77,11 @@ func BudgetLimit(v money.USDC) predicate.Department {
 	return predicate.Department(sql.FieldEQ(FieldBudgetLimit, vc))
 }
 
+// Version applies equality check predicate on the "version" field. It's identical to VersionEQ.
+func Version(v int) predicate.Department {
+	return predicate.Department(sql.FieldEQ(FieldVersion, v))
+}
+
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
 func CreatedAtEQ(v time.Time) predicate.Department {
 	return predicate.Department(sql.FieldEQ(FieldCreatedAt, v))
@@ -284,6 +289,46 @@ func BudgetLimitIsNil() predicate.Department {
 // BudgetLimitNotNil applies the NotNil predicate on the "budget_limit" field.
 func BudgetLimitNotNil() predicate.Department {
 	return predicate.Department(sql.FieldNotNull(FieldBudgetLimit))
+}
+
+// VersionEQ applies the EQ predicate on the "version" field.
+func VersionEQ(v int) predicate.Department {
+	return predicate.Department(sql.FieldEQ(FieldVersion, v))
+}
+
+// VersionNEQ applies the NEQ predicate on the "version" field.
+func VersionNEQ(v int) predicate.Department {
+	return predicate.Department(sql.FieldNEQ(FieldVersion, v))
+}
+
+// VersionIn applies the In predicate on the "version" field.
+func VersionIn(vs ...int) predicate.Department {
+	return predicate.Department(sql.FieldIn(FieldVersion, vs...))
+}
+
+// VersionNotIn applies the NotIn predicate on the "version" field.
+func VersionNotIn(vs ...int) predicate.Department {
+	return predicate.Department(sql.FieldNotIn(FieldVersion, vs...))
+}
+
+// VersionGT applies the GT predicate on the "version" field.
+func VersionGT(v int) predicate.Department {
+	return predicate.Department(sql.FieldGT(FieldVersion, v))
+}
+
+// VersionGTE applies the GTE predicate on the "version" field.
+func VersionGTE(v int) predicate.Department {
+	return predicate.Department(sql.FieldGTE(FieldVersion, v))
+}
+
+// VersionLT applies the LT predicate on the "version" field.
+func VersionLT(v int) predicate.Department {
+	return predicate.Department(sql.FieldLT(FieldVersion, v))
+}
+
+// VersionLTE applies the LTE predicate on the "version" field.
+func VersionLTE(v int) predicate.Department {
+	return predicate.Department(sql.FieldLTE(FieldVersion, v))
 }
 
 // And groups predicates with the AND operator between them.

@@ -45,7 +45,7 @@ var (
 	AccountsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeUUID},
 		{Name: "created_at", Type: field.TypeTime},
-		{Name: "kind", Type: field.TypeEnum, Enums: []string{"wallet", "session", "clearing", "treasury", "external"}},
+		{Name: "kind", Type: field.TypeEnum, Enums: []string{"wallet", "session", "clearing", "treasury", "suspense", "external"}},
 		{Name: "chain_id", Type: field.TypeInt64},
 		{Name: "owner_id", Type: field.TypeUUID},
 		{Name: "org_id", Type: field.TypeUUID, Nullable: true},
@@ -84,7 +84,10 @@ var (
 		{Name: "is_default", Type: field.TypeBool, Default: false},
 		{Name: "auto_topup_threshold", Type: field.TypeInt64, Nullable: true},
 		{Name: "auto_topup_amount", Type: field.TypeInt64, Nullable: true},
+		{Name: "auto_topup_daily_limit", Type: field.TypeInt64, Nullable: true},
 		{Name: "auto_topup_source", Type: field.TypeString, Nullable: true, Size: 42},
+		{Name: "auto_topup_error", Type: field.TypeString, Nullable: true, Size: 500},
+		{Name: "auto_topup_failed_at", Type: field.TypeTime, Nullable: true},
 	}
 	// AgentsTable holds the schema information for the "agents" table.
 	AgentsTable = &schema.Table{
@@ -113,6 +116,7 @@ var (
 		{Name: "raw", Type: field.TypeBytes},
 		{Name: "tip_wei", Type: field.TypeInt64},
 		{Name: "cap_wei", Type: field.TypeInt64},
+		{Name: "at_block", Type: field.TypeInt64, Default: 0},
 	}
 	// AttemptsTable holds the schema information for the "attempts" table.
 	AttemptsTable = &schema.Table{
@@ -149,6 +153,27 @@ var (
 			},
 		},
 	}
+	// BlocksColumns holds the columns for the "blocks" table.
+	BlocksColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt, Increment: true},
+		{Name: "chain_id", Type: field.TypeInt64},
+		{Name: "number", Type: field.TypeInt64},
+		{Name: "hash", Type: field.TypeString, Size: 66},
+		{Name: "time_unix", Type: field.TypeInt64},
+	}
+	// BlocksTable holds the schema information for the "blocks" table.
+	BlocksTable = &schema.Table{
+		Name:       "blocks",
+		Columns:    BlocksColumns,
+		PrimaryKey: []*schema.Column{BlocksColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "block_chain_id_number",
+				Unique:  true,
+				Columns: []*schema.Column{BlocksColumns[1], BlocksColumns[2]},
+			},
+		},
+	}
 	// ChainTxesColumns holds the columns for the "chain_txes" table.
 	ChainTxesColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeUUID},
@@ -156,6 +181,7 @@ var (
 		{Name: "chain_id", Type: field.TypeInt64},
 		{Name: "sender", Type: field.TypeString, Size: 42},
 		{Name: "nonce", Type: field.TypeInt64},
+		{Name: "fee_wei", Type: field.TypeString, Nullable: true, Size: 40},
 	}
 	// ChainTxesTable holds the schema information for the "chain_txes" table.
 	ChainTxesTable = &schema.Table{
@@ -190,6 +216,7 @@ var (
 		{Name: "org_id", Type: field.TypeUUID},
 		{Name: "name", Type: field.TypeString, Size: 100},
 		{Name: "budget_limit", Type: field.TypeInt64, Nullable: true},
+		{Name: "version", Type: field.TypeInt, Default: 1},
 	}
 	// DepartmentsTable holds the schema information for the "departments" table.
 	DepartmentsTable = &schema.Table{
@@ -223,6 +250,38 @@ var (
 				Name:    "event_org_id_created_at",
 				Unique:  false,
 				Columns: []*schema.Column{EventsColumns[2], EventsColumns[1]},
+			},
+		},
+	}
+	// IdempotencyKeysColumns holds the columns for the "idempotency_keys" table.
+	IdempotencyKeysColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeUUID},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "user_id", Type: field.TypeUUID},
+		{Name: "key", Type: field.TypeString, Size: 255},
+		{Name: "input_hash", Type: field.TypeBytes},
+		{Name: "status", Type: field.TypeEnum, Enums: []string{"running", "done"}, Default: "running"},
+		{Name: "owner", Type: field.TypeUUID},
+		{Name: "lease_until_unix", Type: field.TypeInt64},
+		{Name: "subject_id", Type: field.TypeUUID, Nullable: true},
+		{Name: "answer", Type: field.TypeBytes, Nullable: true},
+		{Name: "expires_unix", Type: field.TypeInt64},
+	}
+	// IdempotencyKeysTable holds the schema information for the "idempotency_keys" table.
+	IdempotencyKeysTable = &schema.Table{
+		Name:       "idempotency_keys",
+		Columns:    IdempotencyKeysColumns,
+		PrimaryKey: []*schema.Column{IdempotencyKeysColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "idempotencykey_user_id_key",
+				Unique:  true,
+				Columns: []*schema.Column{IdempotencyKeysColumns[2], IdempotencyKeysColumns[3]},
+			},
+			{
+				Name:    "idempotencykey_expires_unix",
+				Unique:  false,
+				Columns: []*schema.Column{IdempotencyKeysColumns[10]},
 			},
 		},
 	}
@@ -274,7 +333,7 @@ var (
 		{Name: "session_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "transaction_id", Type: field.TypeUUID},
 		{Name: "hold_id", Type: field.TypeUUID, Nullable: true},
-		{Name: "kind", Type: field.TypeEnum, Enums: []string{"deposit", "refund", "drain", "gas"}},
+		{Name: "kind", Type: field.TypeEnum, Enums: []string{"deposit", "refund", "drain", "gas", "top_up", "permit"}},
 		{Name: "status", Type: field.TypeEnum, Enums: []string{"queued", "authorized", "signed", "sent", "included", "final", "expired", "failed"}, Default: "queued"},
 		{Name: "from_address", Type: field.TypeString, Size: 42},
 		{Name: "to_address", Type: field.TypeString, Size: 42},
@@ -285,6 +344,7 @@ var (
 		{Name: "signature", Type: field.TypeBytes, Nullable: true},
 		{Name: "chain_tx_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "tx_hash", Type: field.TypeString, Nullable: true, Size: 66},
+		{Name: "block", Type: field.TypeInt64, Nullable: true},
 		{Name: "error", Type: field.TypeString, Nullable: true, Size: 500},
 	}
 	// OperationsTable holds the schema information for the "operations" table.
@@ -308,6 +368,11 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{OperationsColumns[5], OperationsColumns[9]},
 			},
+			{
+				Name:    "operation_block",
+				Unique:  false,
+				Columns: []*schema.Column{OperationsColumns[20]},
+			},
 		},
 	}
 	// OrgsColumns holds the columns for the "orgs" table.
@@ -317,6 +382,10 @@ var (
 		{Name: "name", Type: field.TypeString, Size: 100},
 		{Name: "kind", Type: field.TypeEnum, Enums: []string{"personal", "team"}, Default: "personal"},
 		{Name: "owner_id", Type: field.TypeUUID},
+		{Name: "daily_limit", Type: field.TypeInt64, Nullable: true},
+		{Name: "monthly_limit", Type: field.TypeInt64, Nullable: true},
+		{Name: "spending_cap", Type: field.TypeInt64, Nullable: true},
+		{Name: "version", Type: field.TypeInt, Default: 1},
 	}
 	// OrgsTable holds the schema information for the "orgs" table.
 	OrgsTable = &schema.Table{
@@ -331,6 +400,8 @@ var (
 		{Name: "chain_id", Type: field.TypeInt64},
 		{Name: "address", Type: field.TypeString, Size: 42},
 		{Name: "next_nonce", Type: field.TypeInt64},
+		{Name: "lease_owner", Type: field.TypeUUID, Nullable: true},
+		{Name: "lease_until_unix", Type: field.TypeInt64, Default: 0},
 	}
 	// SendersTable holds the schema information for the "senders" table.
 	SendersTable = &schema.Table{
@@ -476,7 +547,8 @@ var (
 		{Name: "code", Type: field.TypeString, Size: 20},
 		{Name: "transaction_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "counters", Type: field.TypeString, Nullable: true, Size: 1000},
-		{Name: "log_key", Type: field.TypeString, Unique: true, Nullable: true, Size: 90},
+		{Name: "log_key", Type: field.TypeString, Unique: true, Nullable: true, Size: 160},
+		{Name: "block", Type: field.TypeInt64, Nullable: true},
 		{Name: "ended_at", Type: field.TypeTime, Nullable: true},
 	}
 	// TransfersTable holds the schema information for the "transfers" table.
@@ -499,6 +571,11 @@ var (
 				Name:    "transfer_transaction_id",
 				Unique:  false,
 				Columns: []*schema.Column{TransfersColumns[9]},
+			},
+			{
+				Name:    "transfer_block",
+				Unique:  false,
+				Columns: []*schema.Column{TransfersColumns[12]},
 			},
 		},
 	}
@@ -535,10 +612,12 @@ var (
 		AgentsTable,
 		AttemptsTable,
 		AuditLogsTable,
+		BlocksTable,
 		ChainTxesTable,
 		CursorsTable,
 		DepartmentsTable,
 		EventsTable,
+		IdempotencyKeysTable,
 		KeysetsTable,
 		MembershipsTable,
 		OperationsTable,
@@ -558,7 +637,7 @@ func init() {
 	AccountsTable.Annotation.Checks = map[string]string{
 		"account_available_not_negative": "kind NOT IN ('session', 'treasury') OR credits_posted >= debits_posted + debits_pending",
 		"account_pending_not_negative":   "debits_pending >= 0",
-		"account_posted_not_negative":    "kind = 'external' OR credits_posted >= debits_posted",
+		"account_posted_not_negative":    "kind IN ('external', 'suspense') OR credits_posted >= debits_posted",
 	}
 	SpendingPoliciesTable.ForeignKeys[0].RefTable = AgentsTable
 	TransfersTable.Annotation = &entsql.Annotation{}

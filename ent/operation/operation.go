@@ -53,6 +53,8 @@ const (
 	FieldChainTxID = "chain_tx_id"
 	// FieldTxHash holds the string denoting the tx_hash field in the database.
 	FieldTxHash = "tx_hash"
+	// FieldBlock holds the string denoting the block field in the database.
+	FieldBlock = "block"
 	// FieldError holds the string denoting the error field in the database.
 	FieldError = "error"
 	// Table holds the table name of the operation in the database.
@@ -81,6 +83,7 @@ var Columns = []string{
 	FieldSignature,
 	FieldChainTxID,
 	FieldTxHash,
+	FieldBlock,
 	FieldError,
 }
 
@@ -124,6 +127,8 @@ const (
 	KindRefund  Kind = "refund"
 	KindDrain   Kind = "drain"
 	KindGas     Kind = "gas"
+	KindTopUp   Kind = "top_up"
+	KindPermit  Kind = "permit"
 )
 
 func (k Kind) String() string {
@@ -133,7 +138,7 @@ func (k Kind) String() string {
 // KindValidator is a validator for the "kind" field enum values. It is called by the builders before save.
 func KindValidator(k Kind) error {
 	switch k {
-	case KindDeposit, KindRefund, KindDrain, KindGas:
+	case KindDeposit, KindRefund, KindDrain, KindGas, KindTopUp, KindPermit:
 		return nil
 	default:
 		return fmt.Errorf("operation: invalid enum value for kind field: %q", k)
@@ -268,6 +273,11 @@ func ByChainTxID(opts ...sql.OrderTermOption) OrderOption {
 // ByTxHash orders the results by the tx_hash field.
 func ByTxHash(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldTxHash, opts...).ToFunc()
+}
+
+// ByBlock orders the results by the block field.
+func ByBlock(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldBlock, opts...).ToFunc()
 }
 
 // ByError orders the results by the error field.

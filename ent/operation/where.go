@@ -142,6 +142,11 @@ func TxHash(v string) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldTxHash, v))
 }
 
+// Block applies equality check predicate on the "block" field. It's identical to BlockEQ.
+func Block(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldBlock, v))
+}
+
 // Error applies equality check predicate on the "error" field. It's identical to ErrorEQ.
 func Error(v string) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldError, v))
@@ -1109,6 +1114,56 @@ func TxHashEqualFold(v string) predicate.Operation {
 // TxHashContainsFold applies the ContainsFold predicate on the "tx_hash" field.
 func TxHashContainsFold(v string) predicate.Operation {
 	return predicate.Operation(sql.FieldContainsFold(FieldTxHash, v))
+}
+
+// BlockEQ applies the EQ predicate on the "block" field.
+func BlockEQ(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldBlock, v))
+}
+
+// BlockNEQ applies the NEQ predicate on the "block" field.
+func BlockNEQ(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldNEQ(FieldBlock, v))
+}
+
+// BlockIn applies the In predicate on the "block" field.
+func BlockIn(vs ...int64) predicate.Operation {
+	return predicate.Operation(sql.FieldIn(FieldBlock, vs...))
+}
+
+// BlockNotIn applies the NotIn predicate on the "block" field.
+func BlockNotIn(vs ...int64) predicate.Operation {
+	return predicate.Operation(sql.FieldNotIn(FieldBlock, vs...))
+}
+
+// BlockGT applies the GT predicate on the "block" field.
+func BlockGT(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldGT(FieldBlock, v))
+}
+
+// BlockGTE applies the GTE predicate on the "block" field.
+func BlockGTE(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldGTE(FieldBlock, v))
+}
+
+// BlockLT applies the LT predicate on the "block" field.
+func BlockLT(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldLT(FieldBlock, v))
+}
+
+// BlockLTE applies the LTE predicate on the "block" field.
+func BlockLTE(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldLTE(FieldBlock, v))
+}
+
+// BlockIsNil applies the IsNil predicate on the "block" field.
+func BlockIsNil() predicate.Operation {
+	return predicate.Operation(sql.FieldIsNull(FieldBlock))
+}
+
+// BlockNotNil applies the NotNil predicate on the "block" field.
+func BlockNotNil() predicate.Operation {
+	return predicate.Operation(sql.FieldNotNull(FieldBlock))
 }
 
 // ErrorEQ applies the EQ predicate on the "error" field.

@@ -22,6 +22,14 @@ const (
 	FieldKind = "kind"
 	// FieldOwnerID holds the string denoting the owner_id field in the database.
 	FieldOwnerID = "owner_id"
+	// FieldDailyLimit holds the string denoting the daily_limit field in the database.
+	FieldDailyLimit = "daily_limit"
+	// FieldMonthlyLimit holds the string denoting the monthly_limit field in the database.
+	FieldMonthlyLimit = "monthly_limit"
+	// FieldSpendingCap holds the string denoting the spending_cap field in the database.
+	FieldSpendingCap = "spending_cap"
+	// FieldVersion holds the string denoting the version field in the database.
+	FieldVersion = "version"
 	// Table holds the table name of the org in the database.
 	Table = "orgs"
 )
@@ -33,6 +41,10 @@ var Columns = []string{
 	FieldName,
 	FieldKind,
 	FieldOwnerID,
+	FieldDailyLimit,
+	FieldMonthlyLimit,
+	FieldSpendingCap,
+	FieldVersion,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -48,6 +60,8 @@ func ValidColumn(column string) bool {
 var (
 	// NameValidator is a validator for the "name" field. It is called by the builders before save.
 	NameValidator func(string) error
+	// DefaultVersion holds the default value on creation for the "version" field.
+	DefaultVersion int
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() uuid.UUID
 )
@@ -104,4 +118,24 @@ func ByKind(opts ...sql.OrderTermOption) OrderOption {
 // ByOwnerID orders the results by the owner_id field.
 func ByOwnerID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldOwnerID, opts...).ToFunc()
+}
+
+// ByDailyLimit orders the results by the daily_limit field.
+func ByDailyLimit(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldDailyLimit, opts...).ToFunc()
+}
+
+// ByMonthlyLimit orders the results by the monthly_limit field.
+func ByMonthlyLimit(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldMonthlyLimit, opts...).ToFunc()
+}
+
+// BySpendingCap orders the results by the spending_cap field.
+func BySpendingCap(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldSpendingCap, opts...).ToFunc()
+}
+
+// ByVersion orders the results by the version field.
+func ByVersion(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldVersion, opts...).ToFunc()
 }

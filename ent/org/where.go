@@ -4,6 +4,7 @@ package org
 
 import (
 	"bursar/ent/predicate"
+	"bursar/money"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
@@ -68,6 +69,29 @@ func Name(v string) predicate.Org {
 // OwnerID applies equality check predicate on the "owner_id" field. It's identical to OwnerIDEQ.
 func OwnerID(v uuid.UUID) predicate.Org {
 	return predicate.Org(sql.FieldEQ(FieldOwnerID, v))
+}
+
+// DailyLimit applies equality check predicate on the "daily_limit" field. It's identical to DailyLimitEQ.
+func DailyLimit(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldEQ(FieldDailyLimit, vc))
+}
+
+// MonthlyLimit applies equality check predicate on the "monthly_limit" field. It's identical to MonthlyLimitEQ.
+func MonthlyLimit(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldEQ(FieldMonthlyLimit, vc))
+}
+
+// SpendingCap applies equality check predicate on the "spending_cap" field. It's identical to SpendingCapEQ.
+func SpendingCap(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldEQ(FieldSpendingCap, vc))
+}
+
+// Version applies equality check predicate on the "version" field. It's identical to VersionEQ.
+func Version(v int) predicate.Org {
+	return predicate.Org(sql.FieldEQ(FieldVersion, v))
 }
 
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
@@ -233,6 +257,238 @@ func OwnerIDLT(v uuid.UUID) predicate.Org {
 // OwnerIDLTE applies the LTE predicate on the "owner_id" field.
 func OwnerIDLTE(v uuid.UUID) predicate.Org {
 	return predicate.Org(sql.FieldLTE(FieldOwnerID, v))
+}
+
+// DailyLimitEQ applies the EQ predicate on the "daily_limit" field.
+func DailyLimitEQ(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldEQ(FieldDailyLimit, vc))
+}
+
+// DailyLimitNEQ applies the NEQ predicate on the "daily_limit" field.
+func DailyLimitNEQ(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldNEQ(FieldDailyLimit, vc))
+}
+
+// DailyLimitIn applies the In predicate on the "daily_limit" field.
+func DailyLimitIn(vs ...money.USDC) predicate.Org {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.Org(sql.FieldIn(FieldDailyLimit, v...))
+}
+
+// DailyLimitNotIn applies the NotIn predicate on the "daily_limit" field.
+func DailyLimitNotIn(vs ...money.USDC) predicate.Org {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.Org(sql.FieldNotIn(FieldDailyLimit, v...))
+}
+
+// DailyLimitGT applies the GT predicate on the "daily_limit" field.
+func DailyLimitGT(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldGT(FieldDailyLimit, vc))
+}
+
+// DailyLimitGTE applies the GTE predicate on the "daily_limit" field.
+func DailyLimitGTE(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldGTE(FieldDailyLimit, vc))
+}
+
+// DailyLimitLT applies the LT predicate on the "daily_limit" field.
+func DailyLimitLT(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldLT(FieldDailyLimit, vc))
+}
+
+// DailyLimitLTE applies the LTE predicate on the "daily_limit" field.
+func DailyLimitLTE(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldLTE(FieldDailyLimit, vc))
+}
+
+// DailyLimitIsNil applies the IsNil predicate on the "daily_limit" field.
+func DailyLimitIsNil() predicate.Org {
+	return predicate.Org(sql.FieldIsNull(FieldDailyLimit))
+}
+
+// DailyLimitNotNil applies the NotNil predicate on the "daily_limit" field.
+func DailyLimitNotNil() predicate.Org {
+	return predicate.Org(sql.FieldNotNull(FieldDailyLimit))
+}
+
+// MonthlyLimitEQ applies the EQ predicate on the "monthly_limit" field.
+func MonthlyLimitEQ(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldEQ(FieldMonthlyLimit, vc))
+}
+
+// MonthlyLimitNEQ applies the NEQ predicate on the "monthly_limit" field.
+func MonthlyLimitNEQ(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldNEQ(FieldMonthlyLimit, vc))
+}
+
+// MonthlyLimitIn applies the In predicate on the "monthly_limit" field.
+func MonthlyLimitIn(vs ...money.USDC) predicate.Org {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.Org(sql.FieldIn(FieldMonthlyLimit, v...))
+}
+
+// MonthlyLimitNotIn applies the NotIn predicate on the "monthly_limit" field.
+func MonthlyLimitNotIn(vs ...money.USDC) predicate.Org {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.Org(sql.FieldNotIn(FieldMonthlyLimit, v...))
+}
+
+// MonthlyLimitGT applies the GT predicate on the "monthly_limit" field.
+func MonthlyLimitGT(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldGT(FieldMonthlyLimit, vc))
+}
+
+// MonthlyLimitGTE applies the GTE predicate on the "monthly_limit" field.
+func MonthlyLimitGTE(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldGTE(FieldMonthlyLimit, vc))
+}
+
+// MonthlyLimitLT applies the LT predicate on the "monthly_limit" field.
+func MonthlyLimitLT(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldLT(FieldMonthlyLimit, vc))
+}
+
+// MonthlyLimitLTE applies the LTE predicate on the "monthly_limit" field.
+func MonthlyLimitLTE(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldLTE(FieldMonthlyLimit, vc))
+}
+
+// MonthlyLimitIsNil applies the IsNil predicate on the "monthly_limit" field.
+func MonthlyLimitIsNil() predicate.Org {
+	return predicate.Org(sql.FieldIsNull(FieldMonthlyLimit))
+}
+
+// MonthlyLimitNotNil applies the NotNil predicate on the "monthly_limit" field.
+func MonthlyLimitNotNil() predicate.Org {
+	return predicate.Org(sql.FieldNotNull(FieldMonthlyLimit))
+}
+
+// SpendingCapEQ applies the EQ predicate on the "spending_cap" field.
+func SpendingCapEQ(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldEQ(FieldSpendingCap, vc))
+}
+
+// SpendingCapNEQ applies the NEQ predicate on the "spending_cap" field.
+func SpendingCapNEQ(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldNEQ(FieldSpendingCap, vc))
+}
+
+// SpendingCapIn applies the In predicate on the "spending_cap" field.
+func SpendingCapIn(vs ...money.USDC) predicate.Org {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.Org(sql.FieldIn(FieldSpendingCap, v...))
+}
+
+// SpendingCapNotIn applies the NotIn predicate on the "spending_cap" field.
+func SpendingCapNotIn(vs ...money.USDC) predicate.Org {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.Org(sql.FieldNotIn(FieldSpendingCap, v...))
+}
+
+// SpendingCapGT applies the GT predicate on the "spending_cap" field.
+func SpendingCapGT(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldGT(FieldSpendingCap, vc))
+}
+
+// SpendingCapGTE applies the GTE predicate on the "spending_cap" field.
+func SpendingCapGTE(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldGTE(FieldSpendingCap, vc))
+}
+
+// SpendingCapLT applies the LT predicate on the "spending_cap" field.
+func SpendingCapLT(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldLT(FieldSpendingCap, vc))
+}
+
+// SpendingCapLTE applies the LTE predicate on the "spending_cap" field.
+func SpendingCapLTE(v money.USDC) predicate.Org {
+	vc := int64(v)
+	return predicate.Org(sql.FieldLTE(FieldSpendingCap, vc))
+}
+
+// SpendingCapIsNil applies the IsNil predicate on the "spending_cap" field.
+func SpendingCapIsNil() predicate.Org {
+	return predicate.Org(sql.FieldIsNull(FieldSpendingCap))
+}
+
+// SpendingCapNotNil applies the NotNil predicate on the "spending_cap" field.
+func SpendingCapNotNil() predicate.Org {
+	return predicate.Org(sql.FieldNotNull(FieldSpendingCap))
+}
+
+// VersionEQ applies the EQ predicate on the "version" field.
+func VersionEQ(v int) predicate.Org {
+	return predicate.Org(sql.FieldEQ(FieldVersion, v))
+}
+
+// VersionNEQ applies the NEQ predicate on the "version" field.
+func VersionNEQ(v int) predicate.Org {
+	return predicate.Org(sql.FieldNEQ(FieldVersion, v))
+}
+
+// VersionIn applies the In predicate on the "version" field.
+func VersionIn(vs ...int) predicate.Org {
+	return predicate.Org(sql.FieldIn(FieldVersion, vs...))
+}
+
+// VersionNotIn applies the NotIn predicate on the "version" field.
+func VersionNotIn(vs ...int) predicate.Org {
+	return predicate.Org(sql.FieldNotIn(FieldVersion, vs...))
+}
+
+// VersionGT applies the GT predicate on the "version" field.
+func VersionGT(v int) predicate.Org {
+	return predicate.Org(sql.FieldGT(FieldVersion, v))
+}
+
+// VersionGTE applies the GTE predicate on the "version" field.
+func VersionGTE(v int) predicate.Org {
+	return predicate.Org(sql.FieldGTE(FieldVersion, v))
+}
+
+// VersionLT applies the LT predicate on the "version" field.
+func VersionLT(v int) predicate.Org {
+	return predicate.Org(sql.FieldLT(FieldVersion, v))
+}
+
+// VersionLTE applies the LTE predicate on the "version" field.
+func VersionLTE(v int) predicate.Org {
+	return predicate.Org(sql.FieldLTE(FieldVersion, v))
 }
 
 // And groups predicates with the AND operator between them.

@@ -21,6 +21,9 @@ type Attempt func(*sql.Selector)
 // AuditLog is the predicate function for auditlog builders.
 type AuditLog func(*sql.Selector)
 
+// Block is the predicate function for block builders.
+type Block func(*sql.Selector)
+
 // ChainTx is the predicate function for chaintx builders.
 type ChainTx func(*sql.Selector)
 
@@ -32,6 +35,9 @@ type Department func(*sql.Selector)
 
 // Event is the predicate function for event builders.
 type Event func(*sql.Selector)
+
+// IdempotencyKey is the predicate function for idempotencykey builders.
+type IdempotencyKey func(*sql.Selector)
 
 // Keyset is the predicate function for keyset builders.
 type Keyset func(*sql.Selector)

@@ -18,7 +18,7 @@ func (Account) Mixin() []ent.Mixin { return []ent.Mixin{base{}} }
 // Fields of the Account entity.
 func (Account) Fields() []ent.Field {
 	return []ent.Field{
-		field.Enum("kind").Values("wallet", "session", "clearing", "treasury", "external").Immutable(),
+		field.Enum("kind").Values("wallet", "session", "clearing", "treasury", "suspense", "external").Immutable(),
 		field.Int64("chain_id").Immutable(),
 		// owner_id is the agent of a wallet, the session of a session account, and zero for the platform's own.
 		field.UUID("owner_id", uuid.UUID{}).Immutable(),
@@ -43,7 +43,7 @@ func (Account) Indexes() []ent.Index {
 func (Account) Annotations() []schema.Annotation {
 	return []schema.Annotation{entsql.Annotation{Checks: map[string]string{
 		"account_pending_not_negative": "debits_pending >= 0",
-		"account_posted_not_negative":  "kind = 'external' OR credits_posted >= debits_posted",
+		"account_posted_not_negative":  "kind IN ('external', 'suspense') OR credits_posted >= debits_posted",
 		"account_available_not_negative": "kind NOT IN ('session', 'treasury') OR " +
 			"credits_posted >= debits_posted + debits_pending",
 	}}}
@@ -68,8 +68,10 @@ func (Transfer) Fields() []ent.Field {
 		field.String("code").MaxLen(20).Immutable(),
 		field.UUID("transaction_id", uuid.UUID{}).Optional().Nillable().Immutable(),
 		field.String("counters").Optional().MaxLen(1000).Immutable(), // ids of the usage rows raised with the hold, by space
-		// log_key (log:<tx hash>:<index>) is the chain log that posted it; a log posts once.
-		field.String("log_key").Optional().Nillable().Unique().MaxLen(90),
+		// log_key (log:<tx hash>:<index>:<block hash>) is the chain log that posted it; a log posts once. The same
+		// transaction in another block, after a reorganisation, is another log.
+		field.String("log_key").Optional().Nillable().Unique().MaxLen(160),
+		field.Int64("block").Optional().Nillable(), // of that log
 		moment("ended_at"),
 	}
 }
@@ -77,7 +79,7 @@ func (Transfer) Fields() []ent.Field {
 // Indexes of the Transfer entity.
 func (Transfer) Indexes() []ent.Index {
 	return []ent.Index{
-		index.Fields("debit_id", "created_at"), index.Fields("credit_id", "created_at"), index.Fields("transaction_id"),
+		index.Fields("debit_id", "created_at"), index.Fields("credit_id", "created_at"), index.Fields("transaction_id"), index.Fields("block"),
 	}
 }
 

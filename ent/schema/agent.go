@@ -28,8 +28,10 @@ func (Agent) Fields() []ent.Field {
 		field.Bool("active").Default(true),
 		// is_default marks the user's hidden wallet behind the Agnic surface.
 		field.Bool("is_default").Default(false).Immutable(),
-		limit("auto_topup_threshold"), limit("auto_topup_amount"),
+		limit("auto_topup_threshold"), limit("auto_topup_amount"), limit("auto_topup_daily_limit"),
 		field.String("auto_topup_source").Optional().Nillable().MaxLen(42),
+		field.String("auto_topup_error").Optional().MaxLen(500), // why the last one failed; empty after one that did not
+		moment("auto_topup_failed_at"),
 	}
 }
 

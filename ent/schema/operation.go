@@ -23,7 +23,7 @@ func (Operation) Fields() []ent.Field {
 		field.UUID("session_id", uuid.UUID{}).Optional().Nillable().Immutable(),
 		field.UUID("transaction_id", uuid.UUID{}).Immutable(),
 		field.UUID("hold_id", uuid.UUID{}).Optional().Nillable().Immutable(),
-		field.Enum("kind").Values("deposit", "refund", "drain", "gas").Immutable(),
+		field.Enum("kind").Values("deposit", "refund", "drain", "gas", "top_up", "permit").Immutable(),
 		field.Enum("status").Values("queued", "authorized", "signed", "sent", "included", "final", "expired", "failed").Default("queued"),
 		field.String("from_address").Immutable().MaxLen(42),
 		field.String("to_address").Immutable().MaxLen(42),
@@ -35,13 +35,14 @@ func (Operation) Fields() []ent.Field {
 		field.Bytes("signature").Optional().Sensitive(),
 		field.UUID("chain_tx_id", uuid.UUID{}).Optional().Nillable(),
 		field.String("tx_hash").Optional().Nillable().MaxLen(66),
+		field.Int64("block").Optional().Nillable(), // that made it final
 		field.String("error").Optional().MaxLen(500),
 	}
 }
 
 // Indexes of the Operation entity.
 func (Operation) Indexes() []ent.Index {
-	return []ent.Index{index.Fields("status", "created_at"), index.Fields("session_id"), index.Fields("agent_id", "kind")}
+	return []ent.Index{index.Fields("status", "created_at"), index.Fields("session_id"), index.Fields("agent_id", "kind"), index.Fields("block")}
 }
 
 // ChainTx is one account nonce of one of our senders and the call that it carries for ever.
@@ -56,6 +57,7 @@ func (ChainTx) Fields() []ent.Field {
 		field.Int64("chain_id").Immutable(),
 		field.String("sender").Immutable().MaxLen(42),
 		field.Int64("nonce").Immutable(),
+		field.String("fee_wei").Optional().MaxLen(40), // what it cost, once it is mined
 	}
 }
 
@@ -78,13 +80,15 @@ func (Attempt) Fields() []ent.Field {
 		field.Bytes("raw").Immutable(),
 		field.Int64("tip_wei").Immutable(),
 		field.Int64("cap_wei").Immutable(),
+		field.Int64("at_block").Default(0).Immutable(), // the head when it was signed
 	}
 }
 
 // Indexes of the Attempt entity.
 func (Attempt) Indexes() []ent.Index { return []ent.Index{index.Fields("chain_tx_id")} }
 
-// Sender is a wallet of ours that pays gas. Its row is locked while a nonce is taken.
+// Sender is a wallet of ours that pays gas. Its row is locked while a nonce is taken. The process that has the lease
+// sends from it; the others wait until it is given back or has run out.
 type Sender struct{ ent.Schema }
 
 // Mixin of the Sender entity.
@@ -96,6 +100,8 @@ func (Sender) Fields() []ent.Field {
 		field.Int64("chain_id").Immutable(),
 		field.String("address").Immutable().MaxLen(42),
 		field.Int64("next_nonce"),
+		field.UUID("lease_owner", uuid.UUID{}).Optional().Nillable(),
+		field.Int64("lease_until_unix").Default(0),
 	}
 }
 
@@ -116,3 +122,19 @@ func (Cursor) Fields() []ent.Field {
 		field.Int64("time_unix"),
 	}
 }
+
+// Block is one that the watcher has read, kept while a reorganisation can still reach it.
+type Block struct{ ent.Schema }
+
+// Fields of the Block entity.
+func (Block) Fields() []ent.Field {
+	return []ent.Field{
+		field.Int64("chain_id").Immutable(),
+		field.Int64("number").Immutable(),
+		field.String("hash").MaxLen(66),
+		field.Int64("time_unix"),
+	}
+}
+
+// Indexes of the Block entity.
+func (Block) Indexes() []ent.Index { return []ent.Index{index.Fields("chain_id", "number").Unique()} }

@@ -35,6 +35,8 @@ func (Org) Fields() []ent.Field {
 		field.String("name").MaxLen(100),
 		field.Enum("kind").Values("personal", "team").Default("personal"),
 		field.UUID("owner_id", uuid.UUID{}),
+		limit("daily_limit"), limit("monthly_limit"), limit("spending_cap"), // over all its agents; UTC day, UTC month, for ever
+		field.Int("version").Default(1), // of the limits
 	}
 }
 
@@ -70,6 +72,7 @@ func (Department) Fields() []ent.Field {
 		field.UUID("org_id", uuid.UUID{}),
 		field.String("name").MaxLen(100),
 		limit("budget_limit"), // a calendar month's spend of all its agents
+		field.Int("version").Default(1),
 	}
 }
 

@@ -20,6 +20,10 @@ const (
 	FieldAddress = "address"
 	// FieldNextNonce holds the string denoting the next_nonce field in the database.
 	FieldNextNonce = "next_nonce"
+	// FieldLeaseOwner holds the string denoting the lease_owner field in the database.
+	FieldLeaseOwner = "lease_owner"
+	// FieldLeaseUntilUnix holds the string denoting the lease_until_unix field in the database.
+	FieldLeaseUntilUnix = "lease_until_unix"
 	// Table holds the table name of the sender in the database.
 	Table = "senders"
 )
@@ -31,6 +35,8 @@ var Columns = []string{
 	FieldChainID,
 	FieldAddress,
 	FieldNextNonce,
+	FieldLeaseOwner,
+	FieldLeaseUntilUnix,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -46,6 +52,8 @@ func ValidColumn(column string) bool {
 var (
 	// AddressValidator is a validator for the "address" field. It is called by the builders before save.
 	AddressValidator func(string) error
+	// DefaultLeaseUntilUnix holds the default value on creation for the "lease_until_unix" field.
+	DefaultLeaseUntilUnix int64
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() uuid.UUID
 )
@@ -76,4 +84,14 @@ func ByAddress(opts ...sql.OrderTermOption) OrderOption {
 // ByNextNonce orders the results by the next_nonce field.
 func ByNextNonce(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldNextNonce, opts...).ToFunc()
+}
+
+// ByLeaseOwner orders the results by the lease_owner field.
+func ByLeaseOwner(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldLeaseOwner, opts...).ToFunc()
+}
+
+// ByLeaseUntilUnix orders the results by the lease_until_unix field.
+func ByLeaseUntilUnix(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldLeaseUntilUnix, opts...).ToFunc()
 }

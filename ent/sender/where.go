@@ -75,6 +75,16 @@ func NextNonce(v int64) predicate.Sender {
 	return predicate.Sender(sql.FieldEQ(FieldNextNonce, v))
 }
 
+// LeaseOwner applies equality check predicate on the "lease_owner" field. It's identical to LeaseOwnerEQ.
+func LeaseOwner(v uuid.UUID) predicate.Sender {
+	return predicate.Sender(sql.FieldEQ(FieldLeaseOwner, v))
+}
+
+// LeaseUntilUnix applies equality check predicate on the "lease_until_unix" field. It's identical to LeaseUntilUnixEQ.
+func LeaseUntilUnix(v int64) predicate.Sender {
+	return predicate.Sender(sql.FieldEQ(FieldLeaseUntilUnix, v))
+}
+
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
 func CreatedAtEQ(v time.Time) predicate.Sender {
 	return predicate.Sender(sql.FieldEQ(FieldCreatedAt, v))
@@ -258,6 +268,96 @@ func NextNonceLT(v int64) predicate.Sender {
 // NextNonceLTE applies the LTE predicate on the "next_nonce" field.
 func NextNonceLTE(v int64) predicate.Sender {
 	return predicate.Sender(sql.FieldLTE(FieldNextNonce, v))
+}
+
+// LeaseOwnerEQ applies the EQ predicate on the "lease_owner" field.
+func LeaseOwnerEQ(v uuid.UUID) predicate.Sender {
+	return predicate.Sender(sql.FieldEQ(FieldLeaseOwner, v))
+}
+
+// LeaseOwnerNEQ applies the NEQ predicate on the "lease_owner" field.
+func LeaseOwnerNEQ(v uuid.UUID) predicate.Sender {
+	return predicate.Sender(sql.FieldNEQ(FieldLeaseOwner, v))
+}
+
+// LeaseOwnerIn applies the In predicate on the "lease_owner" field.
+func LeaseOwnerIn(vs ...uuid.UUID) predicate.Sender {
+	return predicate.Sender(sql.FieldIn(FieldLeaseOwner, vs...))
+}
+
+// LeaseOwnerNotIn applies the NotIn predicate on the "lease_owner" field.
+func LeaseOwnerNotIn(vs ...uuid.UUID) predicate.Sender {
+	return predicate.Sender(sql.FieldNotIn(FieldLeaseOwner, vs...))
+}
+
+// LeaseOwnerGT applies the GT predicate on the "lease_owner" field.
+func LeaseOwnerGT(v uuid.UUID) predicate.Sender {
+	return predicate.Sender(sql.FieldGT(FieldLeaseOwner, v))
+}
+
+// LeaseOwnerGTE applies the GTE predicate on the "lease_owner" field.
+func LeaseOwnerGTE(v uuid.UUID) predicate.Sender {
+	return predicate.Sender(sql.FieldGTE(FieldLeaseOwner, v))
+}
+
+// LeaseOwnerLT applies the LT predicate on the "lease_owner" field.
+func LeaseOwnerLT(v uuid.UUID) predicate.Sender {
+	return predicate.Sender(sql.FieldLT(FieldLeaseOwner, v))
+}
+
+// LeaseOwnerLTE applies the LTE predicate on the "lease_owner" field.
+func LeaseOwnerLTE(v uuid.UUID) predicate.Sender {
+	return predicate.Sender(sql.FieldLTE(FieldLeaseOwner, v))
+}
+
+// LeaseOwnerIsNil applies the IsNil predicate on the "lease_owner" field.
+func LeaseOwnerIsNil() predicate.Sender {
+	return predicate.Sender(sql.FieldIsNull(FieldLeaseOwner))
+}
+
+// LeaseOwnerNotNil applies the NotNil predicate on the "lease_owner" field.
+func LeaseOwnerNotNil() predicate.Sender {
+	return predicate.Sender(sql.FieldNotNull(FieldLeaseOwner))
+}
+
+// LeaseUntilUnixEQ applies the EQ predicate on the "lease_until_unix" field.
+func LeaseUntilUnixEQ(v int64) predicate.Sender {
+	return predicate.Sender(sql.FieldEQ(FieldLeaseUntilUnix, v))
+}
+
+// LeaseUntilUnixNEQ applies the NEQ predicate on the "lease_until_unix" field.
+func LeaseUntilUnixNEQ(v int64) predicate.Sender {
+	return predicate.Sender(sql.FieldNEQ(FieldLeaseUntilUnix, v))
+}
+
+// LeaseUntilUnixIn applies the In predicate on the "lease_until_unix" field.
+func LeaseUntilUnixIn(vs ...int64) predicate.Sender {
+	return predicate.Sender(sql.FieldIn(FieldLeaseUntilUnix, vs...))
+}
+
+// LeaseUntilUnixNotIn applies the NotIn predicate on the "lease_until_unix" field.
+func LeaseUntilUnixNotIn(vs ...int64) predicate.Sender {
+	return predicate.Sender(sql.FieldNotIn(FieldLeaseUntilUnix, vs...))
+}
+
+// LeaseUntilUnixGT applies the GT predicate on the "lease_until_unix" field.
+func LeaseUntilUnixGT(v int64) predicate.Sender {
+	return predicate.Sender(sql.FieldGT(FieldLeaseUntilUnix, v))
+}
+
+// LeaseUntilUnixGTE applies the GTE predicate on the "lease_until_unix" field.
+func LeaseUntilUnixGTE(v int64) predicate.Sender {
+	return predicate.Sender(sql.FieldGTE(FieldLeaseUntilUnix, v))
+}
+
+// LeaseUntilUnixLT applies the LT predicate on the "lease_until_unix" field.
+func LeaseUntilUnixLT(v int64) predicate.Sender {
+	return predicate.Sender(sql.FieldLT(FieldLeaseUntilUnix, v))
+}
+
+// LeaseUntilUnixLTE applies the LTE predicate on the "lease_until_unix" field.
+func LeaseUntilUnixLTE(v int64) predicate.Sender {
+	return predicate.Sender(sql.FieldLTE(FieldLeaseUntilUnix, v))
 }
 
 // And groups predicates with the AND operator between them.

@@ -37,6 +37,8 @@ const (
 	FieldCounters = "counters"
 	// FieldLogKey holds the string denoting the log_key field in the database.
 	FieldLogKey = "log_key"
+	// FieldBlock holds the string denoting the block field in the database.
+	FieldBlock = "block"
 	// FieldEndedAt holds the string denoting the ended_at field in the database.
 	FieldEndedAt = "ended_at"
 	// Table holds the table name of the transfer in the database.
@@ -57,6 +59,7 @@ var Columns = []string{
 	FieldTransactionID,
 	FieldCounters,
 	FieldLogKey,
+	FieldBlock,
 	FieldEndedAt,
 }
 
@@ -172,6 +175,11 @@ func ByCounters(opts ...sql.OrderTermOption) OrderOption {
 // ByLogKey orders the results by the log_key field.
 func ByLogKey(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldLogKey, opts...).ToFunc()
+}
+
+// ByBlock orders the results by the block field.
+func ByBlock(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldBlock, opts...).ToFunc()
 }
 
 // ByEndedAt orders the results by the ended_at field.

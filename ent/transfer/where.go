@@ -108,6 +108,11 @@ func LogKey(v string) predicate.Transfer {
 	return predicate.Transfer(sql.FieldEQ(FieldLogKey, v))
 }
 
+// Block applies equality check predicate on the "block" field. It's identical to BlockEQ.
+func Block(v int64) predicate.Transfer {
+	return predicate.Transfer(sql.FieldEQ(FieldBlock, v))
+}
+
 // EndedAt applies equality check predicate on the "ended_at" field. It's identical to EndedAtEQ.
 func EndedAt(v time.Time) predicate.Transfer {
 	return predicate.Transfer(sql.FieldEQ(FieldEndedAt, v))
@@ -689,6 +694,56 @@ func LogKeyEqualFold(v string) predicate.Transfer {
 // LogKeyContainsFold applies the ContainsFold predicate on the "log_key" field.
 func LogKeyContainsFold(v string) predicate.Transfer {
 	return predicate.Transfer(sql.FieldContainsFold(FieldLogKey, v))
+}
+
+// BlockEQ applies the EQ predicate on the "block" field.
+func BlockEQ(v int64) predicate.Transfer {
+	return predicate.Transfer(sql.FieldEQ(FieldBlock, v))
+}
+
+// BlockNEQ applies the NEQ predicate on the "block" field.
+func BlockNEQ(v int64) predicate.Transfer {
+	return predicate.Transfer(sql.FieldNEQ(FieldBlock, v))
+}
+
+// BlockIn applies the In predicate on the "block" field.
+func BlockIn(vs ...int64) predicate.Transfer {
+	return predicate.Transfer(sql.FieldIn(FieldBlock, vs...))
+}
+
+// BlockNotIn applies the NotIn predicate on the "block" field.
+func BlockNotIn(vs ...int64) predicate.Transfer {
+	return predicate.Transfer(sql.FieldNotIn(FieldBlock, vs...))
+}
+
+// BlockGT applies the GT predicate on the "block" field.
+func BlockGT(v int64) predicate.Transfer {
+	return predicate.Transfer(sql.FieldGT(FieldBlock, v))
+}
+
+// BlockGTE applies the GTE predicate on the "block" field.
+func BlockGTE(v int64) predicate.Transfer {
+	return predicate.Transfer(sql.FieldGTE(FieldBlock, v))
+}
+
+// BlockLT applies the LT predicate on the "block" field.
+func BlockLT(v int64) predicate.Transfer {
+	return predicate.Transfer(sql.FieldLT(FieldBlock, v))
+}
+
+// BlockLTE applies the LTE predicate on the "block" field.
+func BlockLTE(v int64) predicate.Transfer {
+	return predicate.Transfer(sql.FieldLTE(FieldBlock, v))
+}
+
+// BlockIsNil applies the IsNil predicate on the "block" field.
+func BlockIsNil() predicate.Transfer {
+	return predicate.Transfer(sql.FieldIsNull(FieldBlock))
+}
+
+// BlockNotNil applies the NotNil predicate on the "block" field.
+func BlockNotNil() predicate.Transfer {
+	return predicate.Transfer(sql.FieldNotNull(FieldBlock))
 }
 
 // EndedAtEQ applies the EQ predicate on the "ended_at" field.

@@ -6,11 +6,11 @@ CREATE UNIQUE INDEX `api_keys_hash_key` ON `api_keys` (`hash`);
 -- create index "apikey_org_id_user_id" to table: "api_keys"
 CREATE INDEX `apikey_org_id_user_id` ON `api_keys` (`org_id`, `user_id`);
 -- create "accounts" table
-CREATE TABLE `accounts` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `kind` text NOT NULL, `chain_id` integer NOT NULL, `owner_id` uuid NOT NULL, `org_id` uuid NULL, `agent_id` uuid NULL, `debits_pending` integer NOT NULL DEFAULT (0), `debits_posted` integer NOT NULL DEFAULT (0), `credits_posted` integer NOT NULL DEFAULT (0), `holds_until` integer NOT NULL DEFAULT (0), `version` integer NOT NULL DEFAULT (0), PRIMARY KEY (`id`), CONSTRAINT `account_available_not_negative` CHECK (kind NOT IN ('session', 'treasury') OR credits_posted >= debits_posted + debits_pending), CONSTRAINT `account_pending_not_negative` CHECK (debits_pending >= 0), CONSTRAINT `account_posted_not_negative` CHECK (kind = 'external' OR credits_posted >= debits_posted));
+CREATE TABLE `accounts` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `kind` text NOT NULL, `chain_id` integer NOT NULL, `owner_id` uuid NOT NULL, `org_id` uuid NULL, `agent_id` uuid NULL, `debits_pending` integer NOT NULL DEFAULT (0), `debits_posted` integer NOT NULL DEFAULT (0), `credits_posted` integer NOT NULL DEFAULT (0), `holds_until` integer NOT NULL DEFAULT (0), `version` integer NOT NULL DEFAULT (0), PRIMARY KEY (`id`), CONSTRAINT `account_available_not_negative` CHECK (kind NOT IN ('session', 'treasury') OR credits_posted >= debits_posted + debits_pending), CONSTRAINT `account_pending_not_negative` CHECK (debits_pending >= 0), CONSTRAINT `account_posted_not_negative` CHECK (kind IN ('external', 'suspense') OR credits_posted >= debits_posted));
 -- create index "account_kind_chain_id_owner_id" to table: "accounts"
 CREATE UNIQUE INDEX `account_kind_chain_id_owner_id` ON `accounts` (`kind`, `chain_id`, `owner_id`);
 -- create "agents" table
-CREATE TABLE `agents` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `org_id` uuid NOT NULL, `owner_id` uuid NOT NULL, `department_id` uuid NULL, `name` text NOT NULL, `slug` text NOT NULL, `address` text NOT NULL, `sealed_key` blob NOT NULL, `active` bool NOT NULL DEFAULT (true), `is_default` bool NOT NULL DEFAULT (false), `auto_topup_threshold` integer NULL, `auto_topup_amount` integer NULL, `auto_topup_source` text NULL, PRIMARY KEY (`id`));
+CREATE TABLE `agents` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `org_id` uuid NOT NULL, `owner_id` uuid NOT NULL, `department_id` uuid NULL, `name` text NOT NULL, `slug` text NOT NULL, `address` text NOT NULL, `sealed_key` blob NOT NULL, `active` bool NOT NULL DEFAULT (true), `is_default` bool NOT NULL DEFAULT (false), `auto_topup_threshold` integer NULL, `auto_topup_amount` integer NULL, `auto_topup_daily_limit` integer NULL, `auto_topup_source` text NULL, `auto_topup_error` text NULL, `auto_topup_failed_at` datetime NULL, PRIMARY KEY (`id`));
 -- create index "agents_address_key" to table: "agents"
 CREATE UNIQUE INDEX `agents_address_key` ON `agents` (`address`);
 -- create index "agent_owner_id_slug" to table: "agents"
@@ -18,7 +18,7 @@ CREATE UNIQUE INDEX `agent_owner_id_slug` ON `agents` (`owner_id`, `slug`);
 -- create index "agent_org_id_created_at" to table: "agents"
 CREATE INDEX `agent_org_id_created_at` ON `agents` (`org_id`, `created_at`);
 -- create "attempts" table
-CREATE TABLE `attempts` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `chain_tx_id` uuid NOT NULL, `hash` text NOT NULL, `raw` blob NOT NULL, `tip_wei` integer NOT NULL, `cap_wei` integer NOT NULL, PRIMARY KEY (`id`));
+CREATE TABLE `attempts` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `chain_tx_id` uuid NOT NULL, `hash` text NOT NULL, `raw` blob NOT NULL, `tip_wei` integer NOT NULL, `cap_wei` integer NOT NULL, `at_block` integer NOT NULL DEFAULT (0), PRIMARY KEY (`id`));
 -- create index "attempts_hash_key" to table: "attempts"
 CREATE UNIQUE INDEX `attempts_hash_key` ON `attempts` (`hash`);
 -- create index "attempt_chain_tx_id" to table: "attempts"
@@ -27,20 +27,30 @@ CREATE INDEX `attempt_chain_tx_id` ON `attempts` (`chain_tx_id`);
 CREATE TABLE `audit_logs` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `org_id` uuid NOT NULL, `user_id` uuid NOT NULL, `action` text NOT NULL, `subject_id` uuid NOT NULL, PRIMARY KEY (`id`));
 -- create index "auditlog_org_id_created_at" to table: "audit_logs"
 CREATE INDEX `auditlog_org_id_created_at` ON `audit_logs` (`org_id`, `created_at`);
+-- create "blocks" table
+CREATE TABLE `blocks` (`id` integer NOT NULL PRIMARY KEY AUTOINCREMENT, `chain_id` integer NOT NULL, `number` integer NOT NULL, `hash` text NOT NULL, `time_unix` integer NOT NULL);
+-- create index "block_chain_id_number" to table: "blocks"
+CREATE UNIQUE INDEX `block_chain_id_number` ON `blocks` (`chain_id`, `number`);
 -- create "chain_txes" table
-CREATE TABLE `chain_txes` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `chain_id` integer NOT NULL, `sender` text NOT NULL, `nonce` integer NOT NULL, PRIMARY KEY (`id`));
+CREATE TABLE `chain_txes` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `chain_id` integer NOT NULL, `sender` text NOT NULL, `nonce` integer NOT NULL, `fee_wei` text NULL, PRIMARY KEY (`id`));
 -- create index "chaintx_chain_id_sender_nonce" to table: "chain_txes"
 CREATE UNIQUE INDEX `chaintx_chain_id_sender_nonce` ON `chain_txes` (`chain_id`, `sender`, `nonce`);
 -- create "cursors" table
 CREATE TABLE `cursors` (`id` integer NOT NULL PRIMARY KEY AUTOINCREMENT, `block` integer NOT NULL, `hash` text NOT NULL, `time_unix` integer NOT NULL);
 -- create "departments" table
-CREATE TABLE `departments` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `org_id` uuid NOT NULL, `name` text NOT NULL, `budget_limit` integer NULL, PRIMARY KEY (`id`));
+CREATE TABLE `departments` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `org_id` uuid NOT NULL, `name` text NOT NULL, `budget_limit` integer NULL, `version` integer NOT NULL DEFAULT (1), PRIMARY KEY (`id`));
 -- create index "department_org_id_name" to table: "departments"
 CREATE UNIQUE INDEX `department_org_id_name` ON `departments` (`org_id`, `name`);
 -- create "events" table
 CREATE TABLE `events` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `org_id` uuid NOT NULL, `kind` text NOT NULL, `agent_id` uuid NOT NULL, `subject_id` uuid NOT NULL, PRIMARY KEY (`id`));
 -- create index "event_org_id_created_at" to table: "events"
 CREATE INDEX `event_org_id_created_at` ON `events` (`org_id`, `created_at`);
+-- create "idempotency_keys" table
+CREATE TABLE `idempotency_keys` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `user_id` uuid NOT NULL, `key` text NOT NULL, `input_hash` blob NOT NULL, `status` text NOT NULL DEFAULT ('running'), `owner` uuid NOT NULL, `lease_until_unix` integer NOT NULL, `subject_id` uuid NULL, `answer` blob NULL, `expires_unix` integer NOT NULL, PRIMARY KEY (`id`));
+-- create index "idempotencykey_user_id_key" to table: "idempotency_keys"
+CREATE UNIQUE INDEX `idempotencykey_user_id_key` ON `idempotency_keys` (`user_id`, `key`);
+-- create index "idempotencykey_expires_unix" to table: "idempotency_keys"
+CREATE INDEX `idempotencykey_expires_unix` ON `idempotency_keys` (`expires_unix`);
 -- create "keysets" table
 CREATE TABLE `keysets` (`id` integer NOT NULL PRIMARY KEY AUTOINCREMENT, `sealed` blob NOT NULL);
 -- create "memberships" table
@@ -50,7 +60,7 @@ CREATE UNIQUE INDEX `membership_org_id_user_id` ON `memberships` (`org_id`, `use
 -- create index "membership_user_id" to table: "memberships"
 CREATE INDEX `membership_user_id` ON `memberships` (`user_id`);
 -- create "operations" table
-CREATE TABLE `operations` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `key` text NOT NULL, `chain_id` integer NOT NULL, `org_id` uuid NOT NULL, `agent_id` uuid NOT NULL, `session_id` uuid NULL, `transaction_id` uuid NOT NULL, `hold_id` uuid NULL, `kind` text NOT NULL, `status` text NOT NULL DEFAULT ('queued'), `from_address` text NOT NULL, `to_address` text NOT NULL, `amount` integer NOT NULL DEFAULT (0), `wei` text NULL, `auth_nonce` text NULL, `valid_before_unix` integer NULL, `signature` blob NULL, `chain_tx_id` uuid NULL, `tx_hash` text NULL, `error` text NULL, PRIMARY KEY (`id`));
+CREATE TABLE `operations` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `key` text NOT NULL, `chain_id` integer NOT NULL, `org_id` uuid NOT NULL, `agent_id` uuid NOT NULL, `session_id` uuid NULL, `transaction_id` uuid NOT NULL, `hold_id` uuid NULL, `kind` text NOT NULL, `status` text NOT NULL DEFAULT ('queued'), `from_address` text NOT NULL, `to_address` text NOT NULL, `amount` integer NOT NULL DEFAULT (0), `wei` text NULL, `auth_nonce` text NULL, `valid_before_unix` integer NULL, `signature` blob NULL, `chain_tx_id` uuid NULL, `tx_hash` text NULL, `block` integer NULL, `error` text NULL, PRIMARY KEY (`id`));
 -- create index "operations_key_key" to table: "operations"
 CREATE UNIQUE INDEX `operations_key_key` ON `operations` (`key`);
 -- create index "operations_auth_nonce_key" to table: "operations"
@@ -61,10 +71,12 @@ CREATE INDEX `operation_status_created_at` ON `operations` (`status`, `created_a
 CREATE INDEX `operation_session_id` ON `operations` (`session_id`);
 -- create index "operation_agent_id_kind" to table: "operations"
 CREATE INDEX `operation_agent_id_kind` ON `operations` (`agent_id`, `kind`);
+-- create index "operation_block" to table: "operations"
+CREATE INDEX `operation_block` ON `operations` (`block`);
 -- create "orgs" table
-CREATE TABLE `orgs` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `name` text NOT NULL, `kind` text NOT NULL DEFAULT ('personal'), `owner_id` uuid NOT NULL, PRIMARY KEY (`id`));
+CREATE TABLE `orgs` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `name` text NOT NULL, `kind` text NOT NULL DEFAULT ('personal'), `owner_id` uuid NOT NULL, `daily_limit` integer NULL, `monthly_limit` integer NULL, `spending_cap` integer NULL, `version` integer NOT NULL DEFAULT (1), PRIMARY KEY (`id`));
 -- create "senders" table
-CREATE TABLE `senders` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `chain_id` integer NOT NULL, `address` text NOT NULL, `next_nonce` integer NOT NULL, PRIMARY KEY (`id`));
+CREATE TABLE `senders` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `chain_id` integer NOT NULL, `address` text NOT NULL, `next_nonce` integer NOT NULL, `lease_owner` uuid NULL, `lease_until_unix` integer NOT NULL DEFAULT (0), PRIMARY KEY (`id`));
 -- create index "sender_chain_id_address" to table: "senders"
 CREATE UNIQUE INDEX `sender_chain_id_address` ON `senders` (`chain_id`, `address`);
 -- create "sessions" table
@@ -92,7 +104,7 @@ CREATE INDEX `transaction_session_id` ON `transactions` (`session_id`);
 -- create index "transaction_status_valid_before_unix" to table: "transactions"
 CREATE INDEX `transaction_status_valid_before_unix` ON `transactions` (`status`, `valid_before_unix`);
 -- create "transfers" table
-CREATE TABLE `transfers` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `key` text NOT NULL, `debit_id` uuid NOT NULL, `credit_id` uuid NOT NULL, `status` text NOT NULL, `amount` integer NOT NULL DEFAULT (0), `posted` integer NOT NULL DEFAULT (0), `code` text NOT NULL, `transaction_id` uuid NULL, `counters` text NULL, `log_key` text NULL, `ended_at` datetime NULL, PRIMARY KEY (`id`), CONSTRAINT `transfer_accounts` CHECK (debit_id <> credit_id), CONSTRAINT `transfer_amounts` CHECK (amount > 0 AND posted >= 0 AND posted <= amount), CONSTRAINT `transfer_ends` CHECK ((status = 'posted') = (posted > 0)));
+CREATE TABLE `transfers` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `key` text NOT NULL, `debit_id` uuid NOT NULL, `credit_id` uuid NOT NULL, `status` text NOT NULL, `amount` integer NOT NULL DEFAULT (0), `posted` integer NOT NULL DEFAULT (0), `code` text NOT NULL, `transaction_id` uuid NULL, `counters` text NULL, `log_key` text NULL, `block` integer NULL, `ended_at` datetime NULL, PRIMARY KEY (`id`), CONSTRAINT `transfer_accounts` CHECK (debit_id <> credit_id), CONSTRAINT `transfer_amounts` CHECK (amount > 0 AND posted >= 0 AND posted <= amount), CONSTRAINT `transfer_ends` CHECK ((status = 'posted') = (posted > 0)));
 -- create index "transfers_key_key" to table: "transfers"
 CREATE UNIQUE INDEX `transfers_key_key` ON `transfers` (`key`);
 -- create index "transfers_log_key_key" to table: "transfers"
@@ -103,6 +115,8 @@ CREATE INDEX `transfer_debit_id_created_at` ON `transfers` (`debit_id`, `created
 CREATE INDEX `transfer_credit_id_created_at` ON `transfers` (`credit_id`, `created_at`);
 -- create index "transfer_transaction_id" to table: "transfers"
 CREATE INDEX `transfer_transaction_id` ON `transfers` (`transaction_id`);
+-- create index "transfer_block" to table: "transfers"
+CREATE INDEX `transfer_block` ON `transfers` (`block`);
 -- create "usages" table
 CREATE TABLE `usages` (`id` text NOT NULL, `spent` integer NOT NULL DEFAULT (0), `calls` integer NOT NULL DEFAULT (0), PRIMARY KEY (`id`), CONSTRAINT `usage_not_negative` CHECK (spent >= 0 AND calls >= 0));
 -- create "users" table
@@ -117,6 +131,8 @@ DROP INDEX `users_email_key`;
 DROP TABLE `users`;
 -- reverse: create "usages" table
 DROP TABLE `usages`;
+-- reverse: create index "transfer_block" to table: "transfers"
+DROP INDEX `transfer_block`;
 -- reverse: create index "transfer_transaction_id" to table: "transfers"
 DROP INDEX `transfer_transaction_id`;
 -- reverse: create index "transfer_credit_id_created_at" to table: "transfers"
@@ -159,6 +175,8 @@ DROP INDEX `sender_chain_id_address`;
 DROP TABLE `senders`;
 -- reverse: create "orgs" table
 DROP TABLE `orgs`;
+-- reverse: create index "operation_block" to table: "operations"
+DROP INDEX `operation_block`;
 -- reverse: create index "operation_agent_id_kind" to table: "operations"
 DROP INDEX `operation_agent_id_kind`;
 -- reverse: create index "operation_session_id" to table: "operations"
@@ -179,6 +197,12 @@ DROP INDEX `membership_org_id_user_id`;
 DROP TABLE `memberships`;
 -- reverse: create "keysets" table
 DROP TABLE `keysets`;
+-- reverse: create index "idempotencykey_expires_unix" to table: "idempotency_keys"
+DROP INDEX `idempotencykey_expires_unix`;
+-- reverse: create index "idempotencykey_user_id_key" to table: "idempotency_keys"
+DROP INDEX `idempotencykey_user_id_key`;
+-- reverse: create "idempotency_keys" table
+DROP TABLE `idempotency_keys`;
 -- reverse: create index "event_org_id_created_at" to table: "events"
 DROP INDEX `event_org_id_created_at`;
 -- reverse: create "events" table
@@ -193,6 +217,10 @@ DROP TABLE `cursors`;
 DROP INDEX `chaintx_chain_id_sender_nonce`;
 -- reverse: create "chain_txes" table
 DROP TABLE `chain_txes`;
+-- reverse: create index "block_chain_id_number" to table: "blocks"
+DROP INDEX `block_chain_id_number`;
+-- reverse: create "blocks" table
+DROP TABLE `blocks`;
 -- reverse: create index "auditlog_org_id_created_at" to table: "audit_logs"
 DROP INDEX `auditlog_org_id_created_at`;
 -- reverse: create "audit_logs" table
