@@ -137,7 +137,7 @@ func audit(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writ
 	defer n.close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	app, db, err := openCore(ctx, cfg, secrets, log, n)
+	app, db, err := openCore(ctx, cfg, secrets, log, n, nil)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
+	err := run(ctx, os.Args[1:], os.Stdout, nil)
 	stop()
 	if err != nil && !errors.Is(err, config.ErrHelp) {
 		_, _ = fmt.Fprintln(os.Stderr, "bursar:", err)
@@ -50,8 +50,9 @@ func main() {
 	}
 }
 
-// run is the program: it returns when ctx ends and everything has stopped, or when it cannot start.
-func run(ctx context.Context, args []string, out io.Writer) error {
+// run is the program: it returns when ctx ends and everything has stopped, or when it cannot start. step is
+// core.Deps.Step.
+func run(ctx context.Context, args []string, out io.Writer, step func(string)) error {
 	cfg, err := config.Load(args, out)
 	if err != nil {
 		return err
@@ -77,7 +78,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	// What runs in the background ends after the requests that need it, and before what it works on.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
-	app, db, err := openCore(background, cfg, secrets, log, network)
+	app, db, err := openCore(background, cfg, secrets, log, network, step)
 	if err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 }
 
 // openCore opens the database and builds the domain over it.
-func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, log *slog.Logger, n *network) (*core.Core, *core.DB, error) {
+func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, log *slog.Logger, n *network, step func(string)) (*core.Core, *core.DB, error) {
 	databaseURL := cfg.DatabaseURL
 	if databaseURL == "" {
 		databaseURL = filepath.Join(cfg.Data, "bursar.db")
@@ -154,7 +155,7 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 		Protocols: []pay.Protocol{x402.V2{}, x402.V1{}}, // in order of preference
 		MasterKey: secrets.MasterKey, JWTSecret: secrets.JWTSecret,
 		PlatformKey: secrets.PlatformKey, RelayerKey: secrets.RelayerKey,
-		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(),
+		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), Step: step,
 	})
 	return app, db, err
 }

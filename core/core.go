@@ -34,6 +34,10 @@ type Deps struct {
 	RelayerKey  *ecdsa.PrivateKey // carries authorizations and grants gas; holds ether only
 	GasGrantWei *big.Int          // ether given to a wallet at its first funding; nil or zero: none
 	MaxPayment  money.USDC        // no single call may cost more, whatever its policy says
+
+	// Step hears the name of each place between two commits at which a crash leaves work to be finished (see Steps).
+	// nil: nobody listens. Tests kill the program there.
+	Step func(name string)
 }
 
 // Core is the domain's services, in reading order.
@@ -89,6 +93,7 @@ type store struct {
 	platform  ledger.Platform
 	gasGrant  *big.Int
 	maxPay    money.USDC
+	step      func(name string)
 }
 
 // Ready reports whether the database and the chain answer.

@@ -229,6 +229,7 @@ func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult,
 	if err != nil {
 		return nil, AsError(err)
 	}
+	f.step(StepHeld)
 	proof := pay.Proof{Authorization: instruction.Authorization}
 	var signer *ent.Agent
 	if c.session == nil {
@@ -241,12 +242,15 @@ func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult,
 	if err := q.Protocol.Attach(paid, offer, proof); err != nil {
 		return nil, f.giveUp(ctx, t, err)
 	}
+	f.step(StepSigned)
 	// From here on the money may be gone, whatever happens: the request and the books outlive the caller.
 	paidCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), clampTimeout(c.in.Timeout))
 	defer stop()
 	resp, sendErr := f.sendOnce(paidCtx, paid)
+	f.step(StepPaid)
 	bookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterPayment)
 	defer cancel()
+	defer f.step(StepBooked)
 	return f.book(bookCtx, c, t, q.Protocol, offer, resp, sendErr)
 }
 

@@ -110,25 +110,29 @@ func (o *Operations) Advance(ctx context.Context, id uuid.UUID) error {
 		if err != nil {
 			return err
 		}
-		moved, err := o.step(ctx, op)
+		moved, err := o.transition(ctx, op)
 		if err != nil || !moved {
 			return err
 		}
 	}
 }
 
-// step makes one transition. Each names the state it leaves in its WHERE, so of several processes one makes it.
-func (o *Operations) step(ctx context.Context, op *ent.Operation) (bool, error) {
+// transition makes one transition. Each names the state it leaves in its WHERE, so of several processes one makes it.
+func (o *Operations) transition(ctx context.Context, op *ent.Operation) (bool, error) {
 	switch op.Status {
 	case operation.StatusQueued:
+		o.step(StepQueued)
 		return o.authorize(ctx, op)
 	case operation.StatusAuthorized:
+		o.step(StepAuthorized)
 		return o.sign(ctx, op)
 	case operation.StatusSigned:
+		o.step(StepStored)
 		return o.broadcast(ctx, op)
 	case operation.StatusSent:
 		return o.include(ctx, op)
 	case operation.StatusIncluded:
+		o.step(StepIncluded)
 		return o.finishGas(ctx, op)
 	case operation.StatusFinal, operation.StatusExpired, operation.StatusFailed:
 	}
@@ -276,6 +280,7 @@ func (o *Operations) broadcast(ctx context.Context, op *ent.Operation) (bool, er
 	if err := o.resend(ctx, op); err != nil {
 		return false, err
 	}
+	o.step(StepSent)
 	return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusSent) })
 }
 

@@ -261,6 +261,7 @@ func (s *Sessions) Close(ctx context.Context, p Principal, id uuid.UUID) (*Sessi
 	if err := s.close(ctx, found); err != nil {
 		return nil, err
 	}
+	s.step(StepClosing)
 	deadline := s.clock().Add(closeDeadline)
 	for {
 		op, err := s.db.readEnt.Operation.Query().Where(operation.SessionID(id), operation.KindEQ(operation.KindRefund)).First(ctx)

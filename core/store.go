@@ -15,7 +15,10 @@ func newStore(ctx context.Context, d Deps) (*store, error) {
 	}
 	s := &store{
 		db: d.DB, chain: d.Chain, clock: d.Clock, log: d.Log, protocols: d.Protocols, upstream: d.Upstream,
-		jwtSecret: d.JWTSecret, bus: NewBus(), gasGrant: d.GasGrantWei, maxPay: d.MaxPayment,
+		jwtSecret: d.JWTSecret, bus: NewBus(), gasGrant: d.GasGrantWei, maxPay: d.MaxPayment, step: d.Step,
+	}
+	if s.step == nil {
+		s.step = func(string) {}
 	}
 	var err error
 	if s.keys, err = newKeyring(ctx, d.DB, d); err != nil {

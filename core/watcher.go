@@ -118,7 +118,9 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 		if err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error { return f.apply(ctx, tx, m) }); err != nil {
 			return fmt.Errorf("core: book %s: %w", logKey(m), err)
 		}
+		f.step(StepLog)
 	}
+	f.step(StepRange)
 	n, err := f.db.writeEnt.Cursor.Update().Where(cursor.ID(at.ID), cursor.Block(at.Block)).
 		SetBlock(int64(to)).SetHash(last.Hash.Hex()).SetTimeUnix(last.Time.Unix()).Save(ctx)
 	if err == nil && n == 0 {

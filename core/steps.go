@@ -1,0 +1,25 @@
+package core
+
+// The places at which a crash leaves work to be finished. Each lies behind a commit or behind something that has left
+// the process; what is not finished there, a job or the next request finishes.
+const (
+	StepHeld       = "fetch: held"       // the money is reserved, nothing is signed
+	StepSigned     = "fetch: signed"     // the proof exists and has not left
+	StepPaid       = "fetch: paid"       // the proof has left and the answer is here, not booked
+	StepBooked     = "fetch: booked"     // booked, not answered
+	StepQueued     = "operation: queued" // the intent and its hold are there
+	StepAuthorized = "operation: authorized"
+	StepStored     = "operation: stored"   // the carrier's bytes are stored and not sent
+	StepSent       = "operation: sent"     // sent, and not noted
+	StepIncluded   = "operation: included" // mined, not booked
+	StepLog        = "watch: log"          // one movement of a range is booked
+	StepRange      = "watch: range"        // all of a range are booked, the cursor has not moved
+	StepClosing    = "session: closing"    // no more holds; the refund may be queued
+)
+
+// Steps lists every step, in the order in which a payment and a session meet them.
+func Steps() []string {
+	return []string{
+		StepHeld, StepSigned, StepPaid, StepBooked, StepQueued, StepAuthorized, StepStored, StepSent, StepIncluded, StepLog, StepRange, StepClosing,
+	}
+}
