@@ -1,12 +1,14 @@
 package chain
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math/big"
 	"time"
 
+	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -196,4 +198,44 @@ func (c *Client) Simulate(ctx context.Context, from common.Address, call evm.Cal
 		var out hexutil.Bytes
 		return sendClass(n.call(ctx, &out, "eth_call", msg, "latest"))
 	})
+}
+
+// SimulateEach runs calls in one batch against the newest state: an error a call, evm.ErrReverted with the contract's
+// reason for those that fail.
+func (c *Client) SimulateEach(ctx context.Context, from common.Address, calls []evm.Call) ([]error, error) {
+	var gas uint64
+	for _, call := range calls {
+		gas += call.Gas
+	}
+	msg := map[string]any{
+		"from": from, "to": c.network.Multicall3, "input": hexutil.Bytes(evm.Aggregate3Data(calls)), "gas": hexutil.Uint64(gas + batchGas),
+	}
+	verdicts := make([]error, len(calls))
+	err := c.read(ctx, func(n *node) error {
+		var out hexutil.Bytes
+		if err := n.call(ctx, &out, "eth_call", msg, "latest"); err != nil {
+			return err
+		}
+		results, err := evm.Aggregate3Results(out)
+		if err != nil || len(results) != len(calls) {
+			return fmt.Errorf("%w: %s: %w", evm.ErrUnavailable, n.host, cmp.Or(err, evm.ErrMulticall))
+		}
+		for i, r := range results {
+			if verdicts[i] = nil; !r.OK {
+				verdicts[i] = fmt.Errorf("%w: %s", evm.ErrReverted, revertText(r.Data))
+			}
+		}
+		return nil
+	})
+	return verdicts, err
+}
+
+// batchGas is what a batch takes besides its calls.
+const batchGas = 200_000
+
+func revertText(data []byte) string {
+	if why, err := abi.UnpackRevert(data); err == nil {
+		return why
+	}
+	return hexutil.Encode(data)
 }

@@ -27,7 +27,7 @@ type Audit struct {
 
 // PlatformFigures are the money at the platform's address and what it is owed to, atomic units.
 type PlatformFigures struct {
-	OnChain, Sessions, Clearing, Treasury money.USDC
+	OnChain, Sessions, Clearing, Treasury, Suspense money.USDC
 }
 
 // Audit checks, at the watcher's block: every account's columns are the sums of its transfers; debits equal
@@ -78,6 +78,8 @@ func (b *Books) columns(ctx context.Context, tx *sql.Tx, a *Audit) (map[uuid.UUI
 			a.Platform.Clearing = s.State.Balance()
 		case ledger.Treasury:
 			a.Platform.Treasury = s.State.Balance()
+		case ledger.Suspense:
+			a.Platform.Suspense = s.State.Balance()
 		case ledger.Wallet:
 			out[s.State.OwnerID] = s.State
 		}
@@ -120,7 +122,7 @@ func (b *Books) againstChain(ctx context.Context, a *Audit, wallets map[uuid.UUI
 	if a.Platform.OnChain, err = b.chain.BalanceOf(ctx, b.keys.platformAddress(), a.Block); err != nil {
 		return err
 	}
-	if owed := a.Platform.Sessions.Add(a.Platform.Clearing).Add(a.Platform.Treasury); owed != a.Platform.OnChain {
+	if owed := a.Platform.Sessions.Add(a.Platform.Clearing).Add(a.Platform.Treasury).Add(a.Platform.Suspense); owed != a.Platform.OnChain {
 		a.differ("platform address holds %s, the books say %s", a.Platform.OnChain, owed)
 	}
 	agents, err := b.db.readEnt.Agent.Query().Select(agent.FieldID, agent.FieldAddress).All(ctx)

@@ -37,4 +37,7 @@ type Chain interface {
 	Receipt(ctx context.Context, hash common.Hash) (evm.Receipt, error)
 	// Simulate runs a call on the newest state; evm.ErrReverted carries the reason.
 	Simulate(ctx context.Context, from common.Address, c evm.Call) error
+	// SimulateEach runs calls through Multicall3 as Aggregate3Data does, on the newest state: an error a call, nil for
+	// those that go through.
+	SimulateEach(ctx context.Context, from common.Address, calls []evm.Call) ([]error, error)
 }

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
+
 	"bursar/core/ledger"
 	"bursar/evm"
 	"bursar/money"
@@ -67,8 +69,8 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.APIKeys = &APIKeys{s}
 	c.Balances = &Balances{s}
 	c.Departments = &Departments{s}
-	c.Operations = &Operations{s}
-	c.Funding = &Funding{store: s, operations: c.Operations}
+	c.Operations = &Operations{store: s, carrying: newTogether()}
+	c.Funding = &Funding{store: s, operations: c.Operations, reading: newTogether()}
 	c.Sessions = &Sessions{store: s, operations: c.Operations, funding: c.Funding}
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
 	c.Policies = &Policies{s}
@@ -94,6 +96,7 @@ type store struct {
 	gasGrant  *big.Int
 	maxPay    money.USDC
 	step      func(name string)
+	process   uuid.UUID // of this run of the program, for leases
 }
 
 // Ready reports whether the database and the chain answer.

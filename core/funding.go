@@ -25,6 +25,7 @@ import (
 type Funding struct {
 	*store
 	operations *Operations
+	reading    *together
 }
 
 // FundResult is the answer to an announced funding.

@@ -314,6 +314,10 @@ func (s *Sessions) close(ctx context.Context, found *ent.Session) error {
 // refund queues the way back of what a closing session still has, once nothing of it is held; with nothing
 // left the session is closed at once. suffix tells a later refund of the same session from the first.
 func (s *Sessions) refund(ctx context.Context, tx *Tx, v *ent.Session, suffix string) error {
+	deposit, err := tx.Operation.Query().Where(operation.SessionID(v.ID), operation.KindEQ(operation.KindDeposit)).Only(ctx)
+	if err != nil {
+		return err
+	}
 	owner, err := ledger.Find(ctx, tx.Client, ledger.Session, s.chainID(), v.ID)
 	if err != nil {
 		return err
@@ -325,6 +329,12 @@ func (s *Sessions) refund(ctx context.Context, tx *Tx, v *ent.Session, suffix st
 	state := ledger.StateOf(acc)
 	if state.DebitsPending > 0 {
 		return nil
+	}
+	if deposit.Status != operation.StatusFinal { // a reorganisation took it: it comes again, or what is left never came
+		if deposit.Status != operation.StatusExpired {
+			return nil
+		}
+		return s.writeOff(ctx, tx, v, owner, state.Available())
 	}
 	if state.Available() == 0 {
 		return s.closed(ctx, tx, v)
@@ -351,6 +361,20 @@ func (s *Sessions) refund(ctx context.Context, tx *Tx, v *ent.Session, suffix st
 	}
 	_, err = tx.move(ctx, ledger.Move{Verb: ledger.Limit, Debit: owner, HoldsUntil: 0})
 	return err
+}
+
+// writeOff empties a session whose deposit never came into suspense, which stands for it. What was spent of it stays
+// open there: the operator has paid for it.
+func (s *Sessions) writeOff(ctx context.Context, tx *Tx, v *ent.Session, owner uuid.UUID, left money.USDC) error {
+	if left > 0 {
+		_, err := tx.move(ctx, ledger.Move{
+			Verb: ledger.Transfer, Key: fmt.Sprintf("session:%s:written_off:%s", v.ID, left), Debit: owner, Credit: s.platform.Suspense, Amount: left, Code: "written_off",
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.closed(ctx, tx, v)
 }
 
 // closed ends a session whose account is empty.

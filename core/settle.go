@@ -8,12 +8,12 @@ import (
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
 
 	"bursar/core/ledger"
 	"bursar/ent"
 	"bursar/ent/session"
 	"bursar/ent/transaction"
-	"bursar/evm"
 	"bursar/pay"
 )
 
@@ -107,22 +107,22 @@ func (f *Payments) release(ctx context.Context, t *ent.Transaction, reason strin
 }
 
 // settlePayment books a payment that the chain shows, in the watcher's transaction.
-func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction, m evm.Movement) error {
+func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) error {
 	to, err := f.sideOf(ctx, tx, m.To)
 	if err != nil {
 		return err
 	}
-	post := ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: m.Amount, LogKey: logKey(m)}
+	post := ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: m.Amount, LogKey: m.key, Block: m.Block}
 	moves := []ledger.Move{post}
 	if t.SessionID != nil { // into clearing, if its answer has not done so, and out to the seller
-		moves[0].LogKey = ""
+		moves[0].LogKey, moves[0].Block = "", 0
 		moves = append(moves, ledger.Move{
-			Verb: ledger.Transfer, Key: logKey(m), LogKey: logKey(m), Debit: f.platform.Clearing, Credit: f.platform.External,
+			Verb: ledger.Transfer, Key: m.key, LogKey: m.key, Block: m.Block, Debit: f.platform.Clearing, Credit: f.platform.External,
 			Amount: m.Amount, Code: "settlement", TransactionID: t.ID,
 		})
 	}
 	r, err := tx.moves(ctx, append(moves, f.arrival(to, m)...)...)
-	if err != nil {
+	if err != nil || r[len(moves)-1].Repeated { // another process booked this log meanwhile, and told of it
 		return err
 	}
 	if err := f.arrived(ctx, tx, to, m); err != nil {
@@ -136,7 +136,52 @@ func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction,
 	})
 }
 
-func logKey(m evm.Movement) string { return fmt.Sprintf("log:%s:%d", m.TxHash.Hex(), m.LogIndex) }
+const codeLate = "late"
+
+// settleLate books a payment that was given up as dead and is on the chain after all, which only a reorganisation below
+// the confirmed depth can bring: the wallet pays, or the session as far as it still can. Nothing that left is missed.
+func (f *Funding) settleLate(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) error {
+	to, err := f.sideOf(ctx, tx, m.To)
+	if err != nil {
+		return err
+	}
+	from, err := f.latePayer(ctx, tx, t)
+	if err != nil {
+		return err
+	}
+	late := ledger.Move{
+		Verb: ledger.Transfer, Key: m.key, LogKey: m.key, Block: m.Block, Debit: from, Credit: f.platform.External,
+		Amount: m.Amount, Code: codeLate, TransactionID: t.ID,
+	}
+	if _, err := tx.moves(ctx, append([]ledger.Move{late}, f.arrival(to, m)...)...); err != nil {
+		return err
+	}
+	if err := f.arrived(ctx, tx, to, m); err != nil {
+		return err
+	}
+	return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
+		u.SetStatus(transaction.StatusSuccess).SetAmount(m.Amount).SetTxHash(m.TxHash.Hex()).SetReason("The proof was used after all")
+	})
+}
+
+func (f *Funding) latePayer(ctx context.Context, tx *Tx, t *ent.Transaction) (uuid.UUID, error) {
+	if t.SessionID == nil {
+		return ledger.Find(ctx, tx.Client, ledger.Wallet, f.chainID(), t.AgentID)
+	}
+	owner, err := ledger.Find(ctx, tx.Client, ledger.Session, f.chainID(), *t.SessionID)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	a, err := tx.Account.Get(ctx, owner)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if ledger.StateOf(a).Available() >= t.Quoted {
+		return owner, nil
+	}
+	f.log.ErrorContext(ctx, "a session's payment was used after its money had gone back", "transaction_id", t.ID)
+	return f.platform.Suspense, nil
+}
 
 // resolveBatch is how many payments one run of ResolveHolds ends.
 const resolveBatch = 200

@@ -50,6 +50,8 @@ type Move struct {
 	TransactionID uuid.UUID // Hold, Transfer: the history record, or uuid.Nil
 	HoldID        uuid.UUID // Post, Void
 	LogKey        string    // Post, Transfer: the chain log that shows it, or ""
+	Block         uint64    // Post, Transfer: the block that shows it, or 0
+	Owed          bool      // Hold: money that has been promised before; made whatever is available, and no new call
 	HoldsUntil    int64     // Limit: unix seconds
 
 	// Counters are raised with a hold and lowered by what is not posted; a transfer lowers them, for money that
@@ -88,6 +90,7 @@ type Entry struct {
 	TransactionID uuid.UUID
 	Counters      []string
 	LogKey        string
+	Block         uint64
 }
 
 // State is an account's columns at one version.

@@ -28,7 +28,7 @@ type Tx struct {
 // end needs no lock on the transfer, because every end of it locks its debit account first. On SQLite the
 // transaction is the only writer, so nothing is locked by row.
 const (
-	selTransfers = `SELECT id, key, debit_id, credit_id, status, amount, posted, code, transaction_id, counters, log_key FROM transfers
+	selTransfers = `SELECT id, key, debit_id, credit_id, status, amount, posted, code, transaction_id, counters, log_key, block FROM transfers
 		WHERE id %s OR key %s OR log_key %s`
 	addUsagesPostgres = `INSERT INTO usages (id, spent, calls) SELECT v, 0, 0 FROM unnest($1::text[]) AS v ORDER BY v ON CONFLICT (id) DO NOTHING`
 	addUsagesSQLite   = `INSERT INTO usages (id, spent, calls) SELECT value, 0, 0 FROM json_each(?1) WHERE true ON CONFLICT (id) DO NOTHING`
@@ -121,10 +121,12 @@ func loadTransfers(ctx context.Context, tx Tx, b *books, ids map[uuid.UUID]bool,
 		var e Entry
 		var transaction uuid.NullUUID
 		var counters, log sql.NullString
-		if err := rows.Scan(&e.ID, &e.Key, &e.Debit, &e.Credit, &e.Status, &e.Amount, &e.Posted, &e.Code, &transaction, &counters, &log); err != nil {
+		var block sql.NullInt64
+		if err := rows.Scan(&e.ID, &e.Key, &e.Debit, &e.Credit, &e.Status, &e.Amount, &e.Posted, &e.Code, &transaction, &counters, &log, &block); err != nil {
 			return fmt.Errorf("ledger: read transfers: %w", err)
 		}
 		e.TransactionID, e.Counters, e.LogKey = transaction.UUID, strings.Fields(counters.String), log.String
+		e.Block = uint64(block.Int64)
 		b.add(&e)
 	}
 	return rows.Err()
@@ -195,6 +197,8 @@ func nullableID(id uuid.UUID) sql.NullString {
 	return sql.NullString{String: id.String(), Valid: id != uuid.Nil}
 }
 
+func nullableBlock(b uint64) sql.NullInt64 { return sql.NullInt64{Int64: int64(b), Valid: b != 0} }
+
 // store writes what judge changed.
 func (b *books) store(ctx context.Context, tx Tx, now time.Time) error {
 	w := writer{tx: tx}
@@ -211,11 +215,11 @@ func (b *books) store(ctx context.Context, tx Tx, now time.Time) error {
 		e := b.transfers[id]
 		ended := sql.NullTime{Time: now, Valid: e.Status != pending}
 		w.add(addTransfer, e.ID.String(), now, e.Key, e.Debit.String(), e.Credit.String(), e.Status, int64(e.Amount), int64(e.Posted), e.Code,
-			nullableID(e.TransactionID), strings.Join(e.Counters, " "), nullable(e.LogKey), ended)
+			nullableID(e.TransactionID), strings.Join(e.Counters, " "), nullable(e.LogKey), ended, nullableBlock(e.Block))
 	}
 	for id := range b.changedTransfers {
 		e := b.transfers[id]
-		w.add(endTransfer, e.ID.String(), e.Status, int64(e.Posted), nullable(e.LogKey), now)
+		w.add(endTransfer, e.ID.String(), e.Status, int64(e.Posted), nullable(e.LogKey), now, nullableBlock(e.Block))
 	}
 	return w.flush(ctx)
 }

@@ -33,17 +33,17 @@ var (
 	}
 	addTransfer = &bulk{
 		"add transfer",
-		[]string{"uuid", "timestamptz", "text", "uuid", "uuid", "text", "bigint", "bigint", "text", "uuid", "text", "text", "timestamptz"},
-		`INSERT INTO transfers (id, created_at, key, debit_id, credit_id, status, amount, posted, code, transaction_id, counters, log_key, ended_at)
-			SELECT c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 FROM v`,
-		`INSERT INTO transfers (id, created_at, key, debit_id, credit_id, status, amount, posted, code, transaction_id, counters, log_key, ended_at)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)`,
+		[]string{"uuid", "timestamptz", "text", "uuid", "uuid", "text", "bigint", "bigint", "text", "uuid", "text", "text", "timestamptz", "bigint"},
+		`INSERT INTO transfers (id, created_at, key, debit_id, credit_id, status, amount, posted, code, transaction_id, counters, log_key, ended_at, block)
+			SELECT c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14 FROM v`,
+		`INSERT INTO transfers (id, created_at, key, debit_id, credit_id, status, amount, posted, code, transaction_id, counters, log_key, ended_at, block)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)`,
 	}
 	endTransfer = &bulk{
 		"end transfer",
-		[]string{"uuid", "text", "bigint", "text", "timestamptz"},
-		`UPDATE transfers t SET status = v.c2, posted = v.c3, log_key = v.c4, ended_at = v.c5 FROM v WHERE t.id = v.c1 AND t.status = 'pending'`,
-		`UPDATE transfers SET status = ?2, posted = ?3, log_key = ?4, ended_at = ?5 WHERE id = ?1 AND status = 'pending'`,
+		[]string{"uuid", "text", "bigint", "text", "timestamptz", "bigint"},
+		`UPDATE transfers t SET status = v.c2, posted = v.c3, log_key = v.c4, ended_at = v.c5, block = v.c6 FROM v WHERE t.id = v.c1 AND t.status = 'pending'`,
+		`UPDATE transfers SET status = ?2, posted = ?3, log_key = ?4, ended_at = ?5, block = ?6 WHERE id = ?1 AND status = 'pending'`,
 	}
 )
 
