@@ -203,7 +203,7 @@ func (o *Operations) note(ctx context.Context, op *ent.Operation, cause error) e
 	if len(text) > 500 {
 		text = text[:500]
 	}
-	return errors.Join(cause, o.db.writeEnt.Operation.UpdateOneID(op.ID).SetError(text).Exec(ctx))
+	return o.db.writeEnt.Operation.UpdateOneID(op.ID).SetError(text).Exec(ctx)
 }
 
 var errMoved = errors.New("core: another process was faster")

@@ -1,6 +1,7 @@
 package coretest
 
 import (
+	"crypto/ecdsa"
 	"math/big"
 	"net/http"
 	"sync"
@@ -19,6 +20,7 @@ import (
 type Seller struct {
 	*paytest.Service
 	PayTo common.Address
+	Key   *ecdsa.PrivateKey // of its facilitator
 }
 
 // Seller starts a paid service whose facilitator settles each proof that it serves, to an address of its own.
@@ -75,7 +77,7 @@ func (w *World) SellerTo(payTo common.Address, price money.USDC) *Seller {
 		}
 	}
 	return &Seller{
-		PayTo: payTo,
+		PayTo: payTo, Key: key,
 		Service: paytest.New(w.T, paytest.Options{
 			Network: w.Net.Client.Network(), PayTo: payTo, Clock: w.Clock.Now, Price: price, Settle: settle,
 		}),

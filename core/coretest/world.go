@@ -58,6 +58,7 @@ type Option func(*settings)
 type settings struct {
 	databaseURL string
 	chainID     uint64
+	depth       uint64
 }
 
 // OnPostgres puts the world on a fresh database of a PostgreSQL server; see Postgres.
@@ -91,7 +92,7 @@ func New(t testing.TB, options ...Option) *World {
 	w.no(err)
 	t.Cleanup(func() { _ = w.DB.Close() })
 	w.Deps = core.Deps{
-		DB: w.DB, Chain: w.Net.Client, Clock: w.Clock.Now, Log: slog.New(slog.DiscardHandler), Protocols: []pay.Protocol{x402.V2{}, x402.V1{}},
+		DB: w.DB, Chain: deep{w.Net.Client, s.depth}, Clock: w.Clock.Now, Log: slog.New(slog.DiscardHandler), Protocols: []pay.Protocol{x402.V2{}, x402.V1{}},
 		Upstream:  core.NewUpstream([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("[::1]:0")}),
 		MasterKey: []byte(strings.Repeat("m", 32)), JWTSecret: []byte(strings.Repeat("j", 32)),
 		PlatformKey: platform, RelayerKey: relayer, GasGrantWei: big.NewInt(30_000_000_000_000), MaxPayment: 1000 * money.One,
@@ -140,6 +141,7 @@ func (w *World) Settle() {
 	w.T.Helper()
 	w.Net.Node.Commit() // what was mined before is now below the head
 	for range 3 {
+		w.Mine(int(w.Deps.Chain.Network().Confirmations))
 		w.no(w.Core.Operations.AdvanceDue(w.Ctx))
 		w.no(w.Core.Funding.ReadChain(w.Ctx))
 		w.no(w.Core.Sessions.ExpireDue(w.Ctx))
