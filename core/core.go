@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -96,6 +97,8 @@ type store struct {
 	gasGrant  *big.Int
 	maxPay    money.USDC
 	step      func(name string)
+	readers   *readers
+	touched   sync.Map // when this process noted the use of a key last, by its id
 	process   uuid.UUID // of this run of the program, for leases
 }
 

@@ -123,19 +123,22 @@ func (s *Sessions) open(ctx context.Context, tx *Tx, a *ent.Agent, in OpenSessio
 }
 
 // usable finds a session that a call of the agent may be paid from. The binding judgement is the ledger's.
-func (s *Sessions) usable(ctx context.Context, p Principal, text string, a *ent.Agent) (*ent.Session, error) {
+func (s *Sessions) usable(ctx context.Context, p Principal, text string, a *ent.Agent) (*prepaid, error) {
 	id, err := uuid.Parse(text)
 	if err != nil {
 		return nil, E(NotFound, "Session not found")
 	}
-	found, err := of(p, s.db.readEnt).sessions().Where(session.ID(id), session.AgentID(a.ID)).Only(ctx)
+	v, found, err := s.readers.sessions.get(ctx, id)
 	if err != nil {
-		return nil, missing(err, "Session")
+		return nil, err
 	}
-	if found.Status != session.StatusOpen || s.clock().Unix() > found.ExpiresUnix {
-		return nil, &Error{Code: Conflict, Closed: true, Message: fmt.Sprintf("Session is %s", s.shown(found))}
+	if !found || !p.owns(v.session.OrgID) || v.session.AgentID != a.ID {
+		return nil, E(NotFound, "Session not found")
 	}
-	return found, nil
+	if v.session.Status != session.StatusOpen || s.clock().Unix() > v.session.ExpiresUnix {
+		return nil, &Error{Code: Conflict, Closed: true, Message: fmt.Sprintf("Session is %s", s.shown(v.session))}
+	}
+	return v, nil
 }
 
 // shown is a session's status with the clock applied: an open one past its time has expired.
@@ -147,15 +150,6 @@ func (s *store) shown(v *ent.Session) session.Status {
 }
 
 func sessionCounter(id uuid.UUID) string { return "session:" + id.String() }
-
-func (s *Sessions) figures(ctx context.Context, id uuid.UUID) (ledger.State, error) {
-	a, err := s.db.readEnt.Account.Query().
-		Where(account.KindEQ(account.KindSession), account.ChainID(int64(s.chainID())), account.OwnerID(id)).Only(ctx)
-	if err != nil {
-		return ledger.State{}, err
-	}
-	return ledger.StateOf(a), nil
-}
 
 // Get returns one session.
 func (s *Sessions) Get(ctx context.Context, p Principal, id uuid.UUID) (*SessionView, error) {

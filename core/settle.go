@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
@@ -35,17 +36,14 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 		receipt = pay.Receipt{Reason: err.Error()}
 	}
 	if !answered(resp, receipt) {
-		reason := fmt.Sprintf("The service answered %d after payment. %s", resp.Status, receipt.Reason)
-		if err := f.unknown(ctx, t, resp.Status, reason); err != nil {
-			return nil, err
-		}
-	} else if err := f.answered(ctx, c, t, resp.Status); err != nil {
+		err = f.unknown(ctx, t, resp.Status, fmt.Sprintf("The service answered %d after payment. %s", resp.Status, receipt.Reason))
+	} else {
+		err = f.answered(ctx, c, t, resp.Status)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if t, err = f.db.readEnt.Transaction.Get(ctx, t.ID); err != nil {
-		return nil, err
-	}
-	return f.result(ctx, c, resp, t)
+	return f.result(c, resp, t), nil
 }
 
 // answered reports whether the service has kept its side: it served, or says that it took the money.
@@ -56,21 +54,47 @@ func answered(resp *pay.Response, r pay.Receipt) bool {
 	return resp.Status < http.StatusMultipleChoices || (r.Known && r.Success)
 }
 
+// answered charges a session for a call that was answered; a wallet is charged by the chain.
 func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, status int) error {
-	if c.session == nil {
-		return f.db.writeEnt.Transaction.UpdateOneID(t.ID).SetUpstreamStatus(status).Exec(ctx)
+	t.UpstreamStatus = status
+	if c.prepaid == nil {
+		return f.note(ctx, ledger.Row{Into: answeredRow, Values: []any{t.ID.String(), int64(status)}})
 	}
-	moves := []ledger.Move{{Verb: ledger.Post, HoldID: *t.HoldID, Amount: t.Quoted}}
-	err := f.commit(ctx, moves, func(ctx context.Context, tx *Tx, _ ledger.Result) error {
-		return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
-			u.SetStatus(transaction.StatusSuccess).SetAmount(t.Quoted).SetUpstreamStatus(status)
-		})
+	end := *t
+	end.Status, end.Amount = transaction.StatusSuccess, t.Quoted
+	r, err := f.commit(ctx, unit{
+		moves: []ledger.Move{{Verb: ledger.Post, HoldID: *t.HoldID, Amount: t.Quoted}},
+		rows:  func(now time.Time) []ledger.Row { return ended(&end, now) },
+		news:  []News{settledNews(t)},
 	})
 	if errors.Is(err, ledger.ErrEnded) { // the answer came after the proof was dead: nothing is charged, and it is the caller's
-		return nil
+		return f.refresh(ctx, t)
 	}
+	if err != nil {
+		return err
+	}
+	if r.Repeated { // the chain was faster
+		return f.refresh(ctx, t)
+	}
+	*t = end
+	c.saw(r)
+	if c.prepaid.account.HoldsUntil == 0 { // it is closing
+		f.sessions.holdEnded(ctx, c.prepaid.session.ID)
+	}
+	return nil
+}
+
+// note writes a row without any move.
+func (f *Payments) note(ctx context.Context, row ledger.Row) error {
+	_, err := f.commit(ctx, unit{rows: func(time.Time) []ledger.Row { return []ledger.Row{row} }})
+	return err
+}
+
+// refresh reads a payment that somebody else has ended.
+func (f *Payments) refresh(ctx context.Context, t *ent.Transaction) error {
+	now, err := f.db.writeEnt.Transaction.Get(ctx, t.ID)
 	if err == nil {
-		f.sessions.holdEnded(ctx, c.session.ID)
+		*t = *now
 	}
 	return err
 }
@@ -87,18 +111,18 @@ func settleTx(ctx context.Context, tx *Tx, t *ent.Transaction, end func(*ent.Tra
 
 // unknown notes that a proof has left and no good answer came. The hold stays until the chain has spoken.
 func (f *Payments) unknown(ctx context.Context, t *ent.Transaction, status int, reason string) error {
-	_, err := f.db.writeEnt.Transaction.Update().Where(transaction.ID(t.ID), transaction.StatusEQ(transaction.StatusPending)).
-		SetStatus(transaction.StatusUnknown).SetUpstreamStatus(status).SetReason(pay.Text(reason)).Save(ctx)
-	return err
+	t.Status, t.UpstreamStatus, t.Reason = transaction.StatusUnknown, status, pay.Text(reason)
+	return f.note(ctx, ledger.Row{Into: unknownRow, Values: []any{t.ID.String(), int64(status), t.Reason}})
 }
 
 // release voids a payment's hold: nothing was charged and nothing can be any more.
 func (f *Payments) release(ctx context.Context, t *ent.Transaction, reason string) error {
-	moves := []ledger.Move{{Verb: ledger.Void, HoldID: *t.HoldID}}
-	err := f.commit(ctx, moves, func(ctx context.Context, tx *Tx, _ ledger.Result) error {
-		return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
-			u.SetStatus(transaction.StatusFailed).SetAmount(0).SetReason(reason)
-		})
+	end := *t
+	end.Status, end.Amount, end.Reason = transaction.StatusFailed, 0, reason
+	_, err := f.commit(ctx, unit{
+		moves: []ledger.Move{{Verb: ledger.Void, HoldID: *t.HoldID}},
+		rows:  func(now time.Time) []ledger.Row { return ended(&end, now) },
+		news:  []News{settledNews(t)},
 	})
 	if err == nil && t.SessionID != nil {
 		f.sessions.holdEnded(ctx, *t.SessionID)

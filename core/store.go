@@ -25,6 +25,7 @@ func newStore(ctx context.Context, d Deps) (*store, error) {
 	if s.keys, err = newKeyring(ctx, d.DB, d); err != nil {
 		return nil, err
 	}
+	s.readers = newReaders(s)
 	s.batch = ledger.NewBatch(ctx, s.now, d.DB.Begin)
 	return s, s.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		s.platform, err = ledger.OpenPlatform(ctx, tx.Client, tx.Now, s.chainID())

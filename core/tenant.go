@@ -20,6 +20,9 @@ type tenant struct {
 
 func of(p Principal, c *ent.Client) tenant { return tenant{p, c} }
 
+// owns says the same of a row that was read together with those of others: see readers.
+func (p Principal) owns(org uuid.UUID) bool { return p.OrgID == org }
+
 func (t tenant) agents() *ent.AgentQuery {
 	return t.c.Agent.Query().Where(agent.OrgID(t.p.OrgID))
 }

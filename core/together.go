@@ -12,10 +12,10 @@ type together struct {
 	turn chan struct{} // full while a run is under way
 
 	mu   sync.Mutex
-	next *run // the run that has not begun yet, if anybody waits for one
+	next *sharedRun // the run that has not begun yet, if anybody waits for one
 }
 
-type run struct {
+type sharedRun struct {
 	done bool // guarded by the turn
 	err  error
 }
@@ -28,7 +28,7 @@ func newTogether() *together { return &together{turn: make(chan struct{}, 1)} }
 func (t *together) do(ctx context.Context, f func(context.Context) error) error {
 	t.mu.Lock()
 	if t.next == nil {
-		t.next = &run{}
+		t.next = &sharedRun{}
 	}
 	r := t.next
 	t.mu.Unlock()

@@ -21,7 +21,7 @@ type Tx struct {
 	*ent.Client
 	Now time.Time // UTC
 
-	raw  ledger.Tx // zero inside a ledger unit, whose moves are judged already
+	raw  ledger.Tx
 	news []News
 }
 
@@ -89,7 +89,7 @@ func (tx *Tx) move(ctx context.Context, moves ...ledger.Move) (ledger.Result, er
 		return ledger.Result{}, r[0].Err
 	}
 	if !r[0].Repeated {
-		tx.balances(r[0])
+		tx.news = append(tx.news, balanceNews(r[0])...)
 	}
 	return r[0], nil
 }
@@ -110,49 +110,53 @@ func (tx *Tx) moves(ctx context.Context, moves ...ledger.Move) ([]ledger.Result,
 			return nil, r.Err
 		}
 		if !r.Repeated {
-			tx.balances(r)
+			tx.news = append(tx.news, balanceNews(r)...)
 		}
 	}
 	return results, nil
 }
 
-// commit puts moves and the rows that belong to them into the ledger's batch, and publishes the news after the
-// commit. also may be nil. A refusal is returned as an error; nothing has moved then.
-func (s *store) commit(ctx context.Context, moves []ledger.Move, also func(ctx context.Context, tx *Tx, r ledger.Result) error) error {
-	var news []News
-	u := ledger.Unit{Moves: moves, Also: func(ctx context.Context, c *ent.Client, r ledger.Result) error {
-		tx := &Tx{Client: c, Now: s.now()}
-		tx.balances(r)
-		if also != nil {
-			if err := also(ctx, tx, r); err != nil {
-				return err
-			}
-		}
-		news = tx.news // a unit that is tried again tells the news of its last try only
-		return nil
-	}}
-	r, err := s.batch.Do(ctx, u)
-	if err != nil {
-		return err
-	}
-	if r.Err != nil {
-		return r.Err
-	}
-	s.bus.Publish(news...)
-	return nil
+// unit is what one caller commits through the ledger's batch: see ledger.Unit.
+type unit struct {
+	guard ledger.Guard
+	moves []ledger.Move
+	rows  func(now time.Time) []ledger.Row // that go with the moves; nil: none
+	news  []News                           // to tell after the commit, besides the balances
 }
 
-// balances tells of every wallet and session account that a unit touched.
-func (tx *Tx) balances(r ledger.Result) {
+// commit puts a unit into the ledger's batch, and publishes the news after the commit. A refusal is returned as an
+// error; nothing has moved then.
+func (s *store) commit(ctx context.Context, u unit) (ledger.Result, error) {
+	in := ledger.Unit{Guard: u.guard, Moves: u.moves}
+	if u.rows != nil {
+		in.Rows = func(ledger.Result) []ledger.Row { return u.rows(s.now()) }
+	}
+	r, err := s.batch.Do(ctx, in)
+	if err != nil {
+		return r, err
+	}
+	if r.Err != nil {
+		return r, r.Err
+	}
+	if !r.Repeated {
+		s.bus.Publish(append(balanceNews(r), u.news...)...)
+	}
+	return r, nil
+}
+
+// balanceNews tells of every wallet and session account that a unit touched.
+func balanceNews(r ledger.Result) []News {
+	var news []News
 	for _, a := range r.Accounts {
 		if a.Kind != ledger.Wallet && a.Kind != ledger.Session {
 			continue
 		}
-		tx.news = append(tx.news, News{Kind: BalanceChanged, OrgID: a.OrgID, AgentID: a.AgentID, SubjectID: a.ID, Account: &a})
+		news = append(news, News{Kind: BalanceChanged, OrgID: a.OrgID, AgentID: a.AgentID, SubjectID: a.ID, Account: &a})
 		if a.Kind == ledger.Session {
-			tx.news = append(tx.news, News{Kind: SessionChanged, OrgID: a.OrgID, AgentID: a.AgentID, SubjectID: a.OwnerID})
+			news = append(news, News{Kind: SessionChanged, OrgID: a.OrgID, AgentID: a.AgentID, SubjectID: a.OwnerID})
 		}
 	}
+	return news
 }
 
 // sessionChanged tells of a change of a session's state, and keeps a row of it.

@@ -99,7 +99,9 @@ func (w *World) Session(p core.Principal, a *core.AgentView, deposit money.USDC)
 	w.T.Helper()
 	var v *core.SessionView
 	var err error
-	w.confirm(func() { v, err = w.Core.Sessions.Open(w.Ctx, p, core.OpenSessionInput{AgentID: a.ID, Deposit: deposit}) }, func() *string {
+	w.confirm(func() {
+		v, err = w.Core.Sessions.Open(w.Ctx, p, core.OpenSessionInput{AgentID: a.ID, Deposit: deposit})
+	}, func() *string {
 		all, err := w.Core.Sessions.List(w.Ctx, p, &a.ID)
 		w.no(err)
 		if len(all) == 0 {

@@ -135,5 +135,9 @@ func (b *Batch) try(ctx context.Context, units []Unit) ([]Result, error) {
 	if err != nil {
 		return nil, errors.Join(err, tx.SQL.Rollback())
 	}
-	return results, tx.SQL.Commit()
+	if err := tx.SQL.Commit(); err != nil {
+		return nil, err
+	}
+	tx.Prepared.warm(ctx)
+	return results, nil
 }

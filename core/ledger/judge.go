@@ -21,6 +21,7 @@ type books struct {
 	transfers map[uuid.UUID]*Entry
 	byKey     map[string]uuid.UUID
 	byLog     map[string]uuid.UUID
+	guards    guards
 
 	changedAccounts  map[uuid.UUID]bool
 	changedCounters  map[string]bool
@@ -48,6 +49,9 @@ func (b *books) add(e *Entry) {
 func (b *books) judge(now time.Time, u Unit) Result {
 	if r, ok := b.repeated(u); ok {
 		return r
+	}
+	if !b.guards.hold(now, u.Guard) {
+		return Result{Err: ErrChanged}
 	}
 	j := &judgement{books: b, now: now, accounts: map[uuid.UUID]State{}, counters: map[string]counter{}, entries: map[uuid.UUID]Entry{}}
 	r := Result{Accounts: map[uuid.UUID]State{}}
@@ -249,8 +253,12 @@ func (j *judgement) count(ids []string, amount money.USDC, calls int64) {
 }
 
 func (j *judgement) open(m Move, status string, moved money.USDC) Entry {
+	id := m.ID
+	if id == uuid.Nil {
+		id = uuid.Must(uuid.NewV7())
+	}
 	e := Entry{
-		ID: uuid.Must(uuid.NewV7()), Key: m.Key, Debit: m.Debit, Credit: m.Credit, Status: status, Amount: m.Amount, Posted: moved,
+		ID: id, Key: m.Key, Debit: m.Debit, Credit: m.Credit, Status: status, Amount: m.Amount, Posted: moved,
 		Code: m.Code, TransactionID: m.TransactionID, Counters: m.Counters, LogKey: m.LogKey, Block: m.Block,
 	}
 	j.entries[e.ID] = e
