@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
 
 	"bursar/core/ledger"
 	"bursar/ent"
@@ -58,21 +60,29 @@ func answered(resp *pay.Response, r pay.Receipt) bool {
 
 func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, status int) error {
 	if c.session == nil {
-		return f.db.writeEnt.Transaction.UpdateOneID(t.ID).SetUpstreamStatus(status).Exec(ctx)
+		return f.noteStatus(ctx, t, status)
 	}
+	first := false
 	moves := []ledger.Move{{Verb: ledger.Post, HoldID: *t.HoldID, Amount: t.Quoted}}
 	err := f.commit(ctx, moves, func(ctx context.Context, tx *Tx, _ ledger.Result) error {
+		first = true
 		return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
 			u.SetStatus(transaction.StatusSuccess).SetAmount(t.Quoted).SetUpstreamStatus(status)
 		})
 	})
-	if errors.Is(err, ledger.ErrEnded) { // the answer came after the proof was dead: nothing is charged, and it is the caller's
-		return nil
+	// The answer came after the proof was dead, and nothing is charged; or after the chain had shown it.
+	if errors.Is(err, ledger.ErrEnded) || (err == nil && !first) {
+		return f.noteStatus(ctx, t, status)
 	}
 	if err == nil {
 		f.sessions.holdEnded(ctx, c.session.ID)
 	}
 	return err
+}
+
+// noteStatus notes what the service answered, for history.
+func (f *Payments) noteStatus(ctx context.Context, t *ent.Transaction, status int) error {
+	return f.db.writeEnt.Transaction.UpdateOneID(t.ID).SetUpstreamStatus(status).Exec(ctx)
 }
 
 // settleTx gives a payment its end, and tells of it.
@@ -87,9 +97,12 @@ func settleTx(ctx context.Context, tx *Tx, t *ent.Transaction, end func(*ent.Tra
 
 // unknown notes that a proof has left and no good answer came. The hold stays until the chain has spoken.
 func (f *Payments) unknown(ctx context.Context, t *ent.Transaction, status int, reason string) error {
-	_, err := f.db.writeEnt.Transaction.Update().Where(transaction.ID(t.ID), transaction.StatusEQ(transaction.StatusPending)).
+	n, err := f.db.writeEnt.Transaction.Update().Where(transaction.ID(t.ID), transaction.StatusEQ(transaction.StatusPending)).
 		SetStatus(transaction.StatusUnknown).SetUpstreamStatus(status).SetReason(pay.Text(reason)).Save(ctx)
-	return err
+	if err != nil || n == 1 || status == 0 {
+		return err
+	}
+	return f.noteStatus(ctx, t, status) // the chain was faster and has decided
 }
 
 // release voids a payment's hold: nothing was charged and nothing can be any more.
@@ -122,13 +135,13 @@ func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction,
 		})
 	}
 	r, err := tx.moves(ctx, append(moves, f.arrival(to, m)...)...)
-	if err != nil {
-		return err
+	if err != nil || r[len(moves)-1].Repeated {
+		return err // another process has booked this log since t was read
 	}
 	if err := f.arrived(ctx, tx, to, m); err != nil {
 		return err
 	}
-	if t.SessionID != nil && r[0].Repeated && t.Status == transaction.StatusSuccess {
+	if r[0].Repeated { // its answer has charged it, and has told of its end; t may have been read before that
 		return tx.Transaction.UpdateOneID(t.ID).SetTxHash(m.TxHash.Hex()).Exec(ctx)
 	}
 	return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
@@ -138,8 +151,11 @@ func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction,
 
 func logKey(m evm.Movement) string { return fmt.Sprintf("log:%s:%d", m.TxHash.Hex(), m.LogIndex) }
 
-// resolveBatch is how many payments one run of ResolveHolds ends.
-const resolveBatch = 200
+// Bounds of ResolveHolds.
+const (
+	resolveBatch    = 200 // payments of one page
+	resolveTogether = 16  // of them at one time: each asks the chain and commits
+)
 
 // ResolveHolds ends the payments whose proof has expired unused: the watcher has read every block up to a time
 // at which the token no longer takes the authorization, and none of them showed it.
@@ -148,22 +164,43 @@ func (f *Payments) ResolveHolds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// At block time t an authorization with validBefore <= t is refused (EIP3009.sol: now < validBefore).
-	dead, err := f.db.readEnt.Transaction.Query().Where(
-		transaction.KindEQ(transaction.KindPayment), transaction.ValidBeforeUnixLTE(cursor.TimeUnix), transaction.TxHashIsNil(),
-		transaction.Or(
-			transaction.StatusIn(transaction.StatusPending, transaction.StatusUnknown),
-			transaction.And(transaction.StatusEQ(transaction.StatusSuccess), transaction.SessionIDNotNil(), transaction.AmountGT(0)),
-		),
-	).Order(transaction.ByCreatedAt()).Limit(resolveBatch).All(ctx)
-	if err != nil {
-		return err
-	}
 	var all error
-	for _, t := range dead {
-		all = errors.Join(all, f.resolve(ctx, t, cursor.TimeUnix))
+	var after uuid.UUID // ids are in order of time: page on, so that payments that wait do not keep the others waiting
+	for {
+		// At block time t an authorization with validBefore <= t is refused (EIP3009.sol: now < validBefore).
+		dead, err := f.db.readEnt.Transaction.Query().Where(
+			transaction.IDGT(after),
+			transaction.KindEQ(transaction.KindPayment), transaction.ValidBeforeUnixLTE(cursor.TimeUnix), transaction.TxHashIsNil(),
+			transaction.Or(
+				transaction.StatusIn(transaction.StatusPending, transaction.StatusUnknown),
+				transaction.And(transaction.StatusEQ(transaction.StatusSuccess), transaction.SessionIDNotNil(), transaction.AmountGT(0)),
+			),
+		).Order(transaction.ByID()).Limit(resolveBatch).All(ctx)
+		if err != nil {
+			return errors.Join(all, err)
+		}
+		all = errors.Join(all, f.resolvePage(ctx, dead, cursor.TimeUnix))
+		if len(dead) < resolveBatch || ctx.Err() != nil {
+			return errors.Join(all, ctx.Err())
+		}
+		after = dead[len(dead)-1].ID
 	}
-	return all
+}
+
+// resolvePage resolves some at a time, so that their commits and questions to the chain do not wait for one another.
+func (f *Payments) resolvePage(ctx context.Context, dead []*ent.Transaction, read int64) error {
+	errs := make([]error, len(dead))
+	gate := make(chan struct{}, resolveTogether)
+	var wg sync.WaitGroup
+	for i, t := range dead {
+		gate <- struct{}{}
+		wg.Go(func() {
+			errs[i] = f.resolve(ctx, t, read)
+			<-gate
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 const expiredUnused = "The payment proof expired unused: nothing was charged"
