@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
@@ -29,7 +30,8 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 		}
 		return nil, &Error{
 			Code: e.Code, Err: e.Err, Payment: t.ID.String(),
-			Message: e.Message + "; the payment's outcome is unknown until the chain shows it",
+			Message: fmt.Sprintf("%s; the payment's outcome is unknown until the chain shows it, or until its proof ends at %s",
+				e.Message, time.Unix(t.ValidBeforeUnix, 0).UTC().Format(time.RFC3339)),
 		}
 	}
 	receipt, err := p.Receipt(o, resp)
