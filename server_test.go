@@ -101,6 +101,24 @@ func start(t testing.TB, args ...string) *program {
 
 func (p *program) start() {
 	p.t.Helper()
+	p.run()
+	text, err := os.ReadFile(filepath.Join(p.Data, "secrets", "demo.json"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var keys struct {
+		Key   string `json:"api_key"`
+		Token string `json:"agnic_token"`
+	}
+	if err := json.Unmarshal(text, &keys); err != nil {
+		p.t.Fatal(err)
+	}
+	p.Key, p.Token = keys.Key, keys.Token
+}
+
+// run starts the process and waits until it listens.
+func (p *program) run() {
+	p.t.Helper()
 	p.out = &output{}
 	p.cmd = exec.Command(os.Args[0], p.args...)
 	p.cmd.Env = append(os.Environ(), childVariable+"=1")
@@ -120,18 +138,6 @@ func (p *program) start() {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(p.Data, "secrets", "demo.json"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	var keys struct {
-		Key   string `json:"api_key"`
-		Token string `json:"agnic_token"`
-	}
-	if err := json.Unmarshal(text, &keys); err != nil {
-		p.t.Fatal(err)
-	}
-	p.Key, p.Token = keys.Key, keys.Token
 }
 
 // kill ends the program as kill -9 does.

@@ -75,3 +75,19 @@ func TestSecretsAreKept(t *testing.T) {
 		t.Errorf("a damaged secret: %v", err)
 	}
 }
+
+// Processes on one machine may share the development chain that one of them runs; nobody else may.
+func TestSharedDevelopmentChain(t *testing.T) {
+	c, err := config.Load([]string{"--rpc-url=http://127.0.0.1:8545", "--chain-id=845321337"}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Embedded() || c.DemoOn() || c.GraphiQLOn() || !c.NeedsSecrets() || c.Network().ChainID != evm.DevID || c.Network().Confirmations != 0 {
+		t.Errorf("%+v", c)
+	}
+	for _, url := range []string{"http://10.0.0.1:8545", "https://rpc.example"} {
+		if _, err := config.Load([]string{"--rpc-url=" + url, "--chain-id=845321337"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--chain-id") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}

@@ -42,8 +42,12 @@ var (
 	}
 	unknownRow = &ledger.Statement{
 		Name: "note an unknown outcome", Columns: []string{"uuid", "bigint", "text"}, MayMiss: true,
-		Postgres: `UPDATE transactions t SET status = 'unknown', upstream_status = v.c2, reason = v.c3 FROM v WHERE t.id = v.c1 AND t.status = 'pending'`,
-		SQLite:   `UPDATE transactions SET status = 'unknown', upstream_status = ?2, reason = ?3 WHERE id = ?1 AND status = 'pending'`,
+		Postgres: `UPDATE transactions t SET upstream_status = COALESCE(NULLIF(v.c2, 0), t.upstream_status),
+			reason = CASE WHEN t.status = 'pending' THEN v.c3 ELSE t.reason END,
+			status = CASE WHEN t.status = 'pending' THEN 'unknown' ELSE t.status END FROM v WHERE t.id = v.c1`,
+		SQLite: `UPDATE transactions SET upstream_status = COALESCE(NULLIF(?2, 0), upstream_status),
+			reason = CASE WHEN status = 'pending' THEN ?3 ELSE reason END,
+			status = CASE WHEN status = 'pending' THEN 'unknown' ELSE status END WHERE id = ?1`,
 	}
 	addEventRow = &ledger.Statement{
 		Name: "add event", Columns: []string{"uuid", "timestamptz", "uuid", "text", "uuid", "uuid"},
@@ -70,6 +74,10 @@ func ended(t *ent.Transaction, now time.Time) []ledger.Row {
 			uuid.Must(uuid.NewV7()).String(), now, t.OrgID.String(), event.KindPaymentSettled.String(), t.AgentID.String(), t.ID.String(),
 		}},
 	}
+}
+
+func answeredBy(t *ent.Transaction, status int) ledger.Row {
+	return ledger.Row{Into: answeredRow, Values: []any{t.ID.String(), int64(status)}}
 }
 
 func settledNews(t *ent.Transaction) News {

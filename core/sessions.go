@@ -45,6 +45,8 @@ type SessionView struct {
 	DepositTxHash, RefundTxHash        *string
 	ExpiresIn                          int64 // seconds, never below zero
 	Version                            int64 // the account's
+
+	credited money.USDC // ever: the deposit, and charges that came back
 }
 
 // OpenSessionInput describes a new session. Duration zero means one hour.
@@ -201,6 +203,7 @@ func (s *Sessions) views(ctx context.Context, found []*ent.Session) ([]*SessionV
 	for _, a := range accounts {
 		v, state := byID[a.OwnerID], ledger.StateOf(a)
 		v.Remaining, v.Used, v.Version = state.Available(), state.DebitsPosted.Add(state.DebitsPending), state.Version
+		v.credited = state.CreditsPosted
 	}
 	if err := s.addCalls(ctx, byID, counters); err != nil {
 		return nil, err
@@ -221,7 +224,8 @@ func (s *Sessions) addCalls(ctx context.Context, byID map[uuid.UUID]*SessionView
 	return nil
 }
 
-// addOperations fills in deposit and refund. What was refunded left the account as well, so it is not "used".
+// addOperations fills in deposit and refund. What was refunded left the account as well, so it is not "used"; nor is a
+// charge that came back, because its proof was never used.
 func (s *Sessions) addOperations(ctx context.Context, byID map[uuid.UUID]*SessionView, ids []uuid.UUID) error {
 	ops, err := s.db.readEnt.Operation.Query().Where(operation.SessionIDIn(ids...)).Order(operation.ByCreatedAt()).All(ctx)
 	if err != nil {
@@ -233,6 +237,9 @@ func (s *Sessions) addOperations(ctx context.Context, byID map[uuid.UUID]*Sessio
 		switch {
 		case o.Kind == operation.KindDeposit:
 			v.Deposit, v.DepositTxHash = o.Amount, o.TxHash
+			if v.credited > 0 {
+				v.Used = v.Used.Sub(v.credited.Sub(o.Amount))
+			}
 		case o.Kind == operation.KindRefund && !dead:
 			v.Refunded, v.RefundTxHash = v.Refunded.Add(o.Amount), o.TxHash
 			v.Used = v.Used.Sub(o.Amount)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -28,7 +29,8 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 		}
 		return nil, &Error{
 			Code: e.Code, Err: e.Err, Payment: t.ID.String(),
-			Message: e.Message + "; the payment's outcome is unknown until the chain shows it",
+			Message: fmt.Sprintf("%s; the payment's outcome is unknown until the chain shows it, or until its proof ends at %s",
+				e.Message, time.Unix(t.ValidBeforeUnix, 0).UTC().Format(time.RFC3339)),
 		}
 	}
 	receipt, err := p.Receipt(o, resp)
@@ -58,7 +60,7 @@ func answered(resp *pay.Response, r pay.Receipt) bool {
 func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, status int) error {
 	t.UpstreamStatus = status
 	if c.prepaid == nil {
-		return f.note(ctx, ledger.Row{Into: answeredRow, Values: []any{t.ID.String(), int64(status)}})
+		return f.note(ctx, answeredBy(t, status))
 	}
 	end := *t
 	end.Status, end.Amount = transaction.StatusSuccess, t.Quoted
@@ -67,14 +69,12 @@ func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, st
 		rows:  func(now time.Time) []ledger.Row { return ended(&end, now) },
 		news:  []News{settledNews(t)},
 	})
-	if errors.Is(err, ledger.ErrEnded) { // the answer came after the proof was dead: nothing is charged, and it is the caller's
-		return f.refresh(ctx, t)
+	// The answer came after the proof was dead, and nothing is charged; or after the chain had shown it.
+	if errors.Is(err, ledger.ErrEnded) || (err == nil && r.Repeated) {
+		return errors.Join(f.note(ctx, answeredBy(t, status)), f.refresh(ctx, t))
 	}
 	if err != nil {
 		return err
-	}
-	if r.Repeated { // the chain was faster
-		return f.refresh(ctx, t)
 	}
 	*t = end
 	c.saw(r)
@@ -99,6 +99,11 @@ func (f *Payments) refresh(ctx context.Context, t *ent.Transaction) error {
 	return err
 }
 
+// noteStatus notes what the service answered, for history.
+func (f *Payments) noteStatus(ctx context.Context, t *ent.Transaction, status int) error {
+	return f.db.writeEnt.Transaction.UpdateOneID(t.ID).SetUpstreamStatus(status).Exec(ctx)
+}
+
 // settleTx gives a payment its end, and tells of it.
 func settleTx(ctx context.Context, tx *Tx, t *ent.Transaction, end func(*ent.TransactionUpdateOne)) error {
 	u := tx.Transaction.UpdateOneID(t.ID).SetSettledAt(tx.Now)
@@ -111,8 +116,8 @@ func settleTx(ctx context.Context, tx *Tx, t *ent.Transaction, end func(*ent.Tra
 
 // unknown notes that a proof has left and no good answer came. The hold stays until the chain has spoken.
 func (f *Payments) unknown(ctx context.Context, t *ent.Transaction, status int, reason string) error {
-	t.Status, t.UpstreamStatus, t.Reason = transaction.StatusUnknown, status, pay.Text(reason)
-	return f.note(ctx, ledger.Row{Into: unknownRow, Values: []any{t.ID.String(), int64(status), t.Reason}})
+	row := ledger.Row{Into: unknownRow, Values: []any{t.ID.String(), int64(status), pay.Text(reason)}}
+	return errors.Join(f.note(ctx, row), f.refresh(ctx, t))
 }
 
 // release voids a payment's hold: nothing was charged and nothing can be any more.
@@ -146,13 +151,13 @@ func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction,
 		})
 	}
 	r, err := tx.moves(ctx, append(moves, f.arrival(to, m)...)...)
-	if err != nil || r[len(moves)-1].Repeated { // another process booked this log meanwhile, and told of it
-		return err
+	if err != nil || r[len(moves)-1].Repeated {
+		return err // another process has booked this log since t was read
 	}
 	if err := f.arrived(ctx, tx, to, m); err != nil {
 		return err
 	}
-	if t.SessionID != nil && r[0].Repeated && t.Status == transaction.StatusSuccess {
+	if r[0].Repeated { // its answer has charged it, and has told of its end; t may have been read before that
 		return tx.Transaction.UpdateOneID(t.ID).SetTxHash(m.TxHash.Hex()).Exec(ctx)
 	}
 	return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
@@ -207,8 +212,11 @@ func (f *Funding) latePayer(ctx context.Context, tx *Tx, t *ent.Transaction) (uu
 	return f.platform.Suspense, nil
 }
 
-// resolveBatch is how many payments one run of ResolveHolds ends.
-const resolveBatch = 200
+// Bounds of ResolveHolds.
+const (
+	resolveBatch    = 200 // payments of one page
+	resolveTogether = 16  // of them at one time: each asks the chain and commits
+)
 
 // ResolveHolds ends the payments whose proof has expired unused: the watcher has read every block up to a time
 // at which the token no longer takes the authorization, and none of them showed it.
@@ -217,22 +225,43 @@ func (f *Payments) ResolveHolds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// At block time t an authorization with validBefore <= t is refused (EIP3009.sol: now < validBefore).
-	dead, err := f.db.readEnt.Transaction.Query().Where(
-		transaction.KindEQ(transaction.KindPayment), transaction.ValidBeforeUnixLTE(cursor.TimeUnix), transaction.TxHashIsNil(),
-		transaction.Or(
-			transaction.StatusIn(transaction.StatusPending, transaction.StatusUnknown),
-			transaction.And(transaction.StatusEQ(transaction.StatusSuccess), transaction.SessionIDNotNil(), transaction.AmountGT(0)),
-		),
-	).Order(transaction.ByCreatedAt()).Limit(resolveBatch).All(ctx)
-	if err != nil {
-		return err
-	}
 	var all error
-	for _, t := range dead {
-		all = errors.Join(all, f.resolve(ctx, t, cursor.TimeUnix))
+	var after uuid.UUID // ids are in order of time: page on, so that payments that wait do not keep the others waiting
+	for {
+		// At block time t an authorization with validBefore <= t is refused (EIP3009.sol: now < validBefore).
+		dead, err := f.db.readEnt.Transaction.Query().Where(
+			transaction.IDGT(after),
+			transaction.KindEQ(transaction.KindPayment), transaction.ValidBeforeUnixLTE(cursor.TimeUnix), transaction.TxHashIsNil(),
+			transaction.Or(
+				transaction.StatusIn(transaction.StatusPending, transaction.StatusUnknown),
+				transaction.And(transaction.StatusEQ(transaction.StatusSuccess), transaction.SessionIDNotNil(), transaction.AmountGT(0)),
+			),
+		).Order(transaction.ByID()).Limit(resolveBatch).All(ctx)
+		if err != nil {
+			return errors.Join(all, err)
+		}
+		all = errors.Join(all, f.resolvePage(ctx, dead, cursor.TimeUnix))
+		if len(dead) < resolveBatch || ctx.Err() != nil {
+			return errors.Join(all, ctx.Err())
+		}
+		after = dead[len(dead)-1].ID
 	}
-	return all
+}
+
+// resolvePage resolves some at a time, so that their commits and questions to the chain do not wait for one another.
+func (f *Payments) resolvePage(ctx context.Context, dead []*ent.Transaction, read int64) error {
+	errs := make([]error, len(dead))
+	gate := make(chan struct{}, resolveTogether)
+	var wg sync.WaitGroup
+	for i, t := range dead {
+		gate <- struct{}{}
+		wg.Go(func() {
+			errs[i] = f.resolve(ctx, t, read)
+			<-gate
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 const expiredUnused = "The payment proof expired unused: nothing was charged"

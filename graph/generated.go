@@ -246,6 +246,7 @@ type ComplexityRoot struct {
 		AgentID        func(childComplexity int) int
 		Amount         func(childComplexity int) int
 		CreatedAt      func(childComplexity int) int
+		DecidedBy      func(childComplexity int) int
 		Endpoint       func(childComplexity int) int
 		FromAddress    func(childComplexity int) int
 		ID             func(childComplexity int) int
@@ -325,6 +326,8 @@ type SubscriptionResolver interface {
 }
 type TransactionResolver interface {
 	UpstreamStatus(ctx context.Context, obj *ent.Transaction) (*int32, error)
+
+	DecidedBy(ctx context.Context, obj *ent.Transaction) (*time.Time, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -1313,6 +1316,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Transaction.CreatedAt(childComplexity), true
+	case "Transaction.decidedBy":
+		if e.ComplexityRoot.Transaction.DecidedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Transaction.DecidedBy(childComplexity), true
 	case "Transaction.endpoint":
 		if e.ComplexityRoot.Transaction.Endpoint == nil {
 			break
@@ -1968,6 +1977,8 @@ func (ec *executionContext) childFields_Transaction(ctx context.Context, field g
 		return ec.fieldContext_Transaction_upstreamStatus(ctx, field)
 	case "reason":
 		return ec.fieldContext_Transaction_reason(ctx, field)
+	case "decidedBy":
+		return ec.fieldContext_Transaction_decidedBy(ctx, field)
 	case "createdAt":
 		return ec.fieldContext_Transaction_createdAt(ctx, field)
 	case "settledAt":
@@ -6836,6 +6847,29 @@ func (ec *executionContext) fieldContext_Transaction_reason(_ context.Context, f
 	return graphql.NewScalarFieldContext("Transaction", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
+func (ec *executionContext) _Transaction_decidedBy(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Transaction_decidedBy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Transaction().DecidedBy(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalODateTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Transaction_decidedBy(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Transaction", field, true, true, errors.New("field of type DateTime does not have child fields"))
+}
+
 func (ec *executionContext) _Transaction_createdAt(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -10757,6 +10791,44 @@ func (ec *executionContext) _Transaction(ctx context.Context, sel ast.SelectionS
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "decidedBy":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Transaction_decidedBy(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "createdAt":
 			out.Values[i] = ec._Transaction_createdAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {

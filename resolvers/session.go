@@ -53,3 +53,8 @@ func (transactionFields) UpstreamStatus(_ context.Context, t *ent.Transaction) (
 	status := int32(t.UpstreamStatus)
 	return &status, nil
 }
+
+// DecidedBy is null for a record that is final.
+func (transactionFields) DecidedBy(_ context.Context, t *ent.Transaction) (*time.Time, error) {
+	return core.DecidedBy(t), nil
+}

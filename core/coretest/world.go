@@ -20,6 +20,7 @@ import (
 
 	"bursar/chain/chaintest"
 	"bursar/core"
+	"bursar/jobs"
 	"bursar/money"
 	"bursar/pay"
 	"bursar/pay/x402"
@@ -146,6 +147,28 @@ func (w *World) Settle() {
 		w.no(w.Core.Funding.ReadChain(w.Ctx))
 		w.no(w.Core.Sessions.ExpireDue(w.Ctx))
 	}
+}
+
+// Jobs runs every job of the program once, in the order of its table.
+func (w *World) Jobs() {
+	w.T.Helper()
+	for _, j := range jobs.Table(w.Core, time.Second) {
+		if err := j.Run(w.Ctx); err != nil {
+			w.T.Fatalf("%s: %v", j.Name, err)
+		}
+	}
+}
+
+// Head is the chain's newest block and its time. Each block takes a whole second of the chain's time, so a burst of
+// them leaves the world's clock behind: it is moved up to the chain's.
+func (w *World) Head() (uint64, time.Time) {
+	w.T.Helper()
+	b, err := w.Net.Head(w.Ctx)
+	w.no(err)
+	if late := b.Time.Sub(w.Clock.Now()); late > 0 {
+		w.Clock.ahead.Add(int64(late))
+	}
+	return b.Number, b.Time
 }
 
 // Balanced fails the test unless the audit finds no difference.

@@ -162,6 +162,9 @@ func paidHeaders(h http.Header, res *core.FetchResult) {
 	h.Set("X-Agnic-Paid", strconv.FormatBool(paid))
 	if res.Payment != nil {
 		h.Set("X-Agnic-Transaction", transactionID(res.Payment))
+		if at := core.DecidedBy(res.Payment); at != nil && res.Payment.Status == transaction.StatusUnknown {
+			h.Set("X-Agnic-Decided-By", stamp(*at))
+		}
 	}
 	if paid {
 		h.Set("X-Agnic-Amount", res.Cost.Dollars().String())

@@ -71,7 +71,7 @@ const (
 	corsMethods = "GET, POST, PUT, PATCH, DELETE"
 	corsRequest = "Authorization, X-Agnic-Token, Content-Type, X-Session-Id, X-Request-Id, " +
 		"X-Partner-Id, X-Merchant-Id, X-Merchant-Wallet, X-Merchant-Fee-Percent"
-	corsAnswer = "X-Agnic-Paid, X-Agnic-Amount, X-Agnic-Network, X-Agnic-Scheme, X-Agnic-Transaction, X-Request-Id, " +
+	corsAnswer = "X-Agnic-Paid, X-Agnic-Amount, X-Agnic-Network, X-Agnic-Scheme, X-Agnic-Transaction, X-Agnic-Decided-By, X-Request-Id, " +
 		"Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 	corsSeconds = "600"
 )

@@ -354,8 +354,11 @@ type Receipt struct {
 	Agent string `json:"agent"`
 
 	// Cost For display; a cost rounds up and what remains rounds down
-	Cost          DollarText `json:"cost"`
-	PaymentMethod string     `json:"payment_method"`
+	Cost DollarText `json:"cost"`
+
+	// DecidedBy Addition. While payment_status is unknown; as in the history
+	DecidedBy     *int64 `json:"decided_by,omitempty"`
+	PaymentMethod string `json:"payment_method"`
 
 	// PaymentStatus Addition
 	PaymentStatus    string `json:"payment_status,omitempty"`
@@ -428,9 +431,16 @@ type Transaction struct {
 	AgentId openapi_types.UUID `json:"agent_id"`
 
 	// Amount Atomic USDC; wei for ETH. Of a failed one "0"
-	Amount      string  `json:"amount"`
+	Amount string `json:"amount"`
+
+	// DecidedBy Addition. Unix seconds of the chain's time at which it is decided at the latest: what no block has shown by then was
+	// never charged. Absent when it is final.
+	DecidedBy   *int64  `json:"decided_by,omitempty"`
 	FromAddress Address `json:"from_address"`
 	Id          ID      `json:"id"`
+
+	// Reason Addition. Why it failed or is unknown
+	Reason string `json:"reason,omitempty"`
 
 	// SessionId Addition
 	SessionId *openapi_types.UUID `json:"session_id,omitempty"`

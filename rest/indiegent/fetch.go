@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"bursar/core"
+	"bursar/ent/transaction"
 	"bursar/rest"
 )
 
@@ -102,6 +103,9 @@ func fetchBody(res *core.FetchResult) []byte {
 	}
 	if res.Payment != nil {
 		paid.PaymentStatus, paid.TransactionId = res.Payment.Status.String(), &res.Payment.ID
+		if res.Payment.Status == transaction.StatusUnknown {
+			paid.DecidedBy = transactionBody(res.Payment).DecidedBy
+		}
 	}
 	answer, encoding := embedded(res.Header.Get("Content-Type"), res.Body)
 	var b bytes.Buffer
