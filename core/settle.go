@@ -59,8 +59,8 @@ func answered(resp *pay.Response, r pay.Receipt) bool {
 // answered charges a session for a call that was answered; a wallet is charged by the chain.
 func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, status int) error {
 	t.UpstreamStatus = status
-	if c.prepaid == nil {
-		return f.note(ctx, answeredBy(t, status))
+	if c.prepaid == nil { // the chain may have decided already
+		return errors.Join(f.note(ctx, answeredBy(t, status)), f.refresh(ctx, t))
 	}
 	end := *t
 	end.Status, end.Amount = transaction.StatusSuccess, t.Quoted
