@@ -86,46 +86,57 @@ func TestLaggingNodeIsPassedOver(t *testing.T) {
 		n.Node.Commit()
 	}
 	p := n.Proxy()
-	c := watch(t, n, p.URL(), n.Node.URL())
-	before := head(t, c)
+	clients := map[string]*watched{"noticed": watch(t, n, p.URL(), n.Node.URL()), "not noticed yet": watch(t, n, p.URL(), n.Node.URL())}
+	before := head(t, n)
+	for _, c := range clients {
+		head(t, c)
+	}
 	nonce := common.HexToHash("0x01")
 	r := relay(t, n, relayer, authorize(t, n, payer, seller, money.One, nonce))
 	n.Node.Commit()
 	now := head(t, n)
-
 	p.Set(chaintest.Stale(lag))
-	if got := head(t, c); got.Number != now.Number {
-		t.Errorf("the head went from %d to %d, the chain's is %d", before.Number, got.Number, now.Number)
-	}
-	if got, err := c.Receipt(t.Context(), r.TxHash); err != nil || got.BlockHash != r.BlockHash {
-		t.Errorf("receipt %+v, %v", got, err)
-	}
-	if used, err := c.AuthorizationUsed(t.Context(), payerAddress, nonce, now.Number); err != nil || !used {
-		t.Errorf("used %v, %v", used, err)
-	}
-	if got, err := c.NonceAt(t.Context(), relayerAddress); err != nil || got != 1 {
-		t.Errorf("nonce %d, %v", got, err)
-	}
-	if got, err := c.BalanceOf(t.Context(), seller, r.Block); err != nil || got != money.One {
-		t.Errorf("balance %s, %v", got, err)
-	}
-	if got, err := c.BalanceOf(t.Context(), seller, 0); err != nil || got != money.One {
-		t.Errorf("balance now %s, %v", got, err)
-	}
-	if got, err := c.BlockByNumber(t.Context(), r.Block); err != nil || got.Hash != r.BlockHash {
-		t.Errorf("block %+v, %v", got, err)
-	}
-	if got, err := c.Movements(t.Context(), before.Number+1, now.Number); err != nil || len(got) != 1 {
-		t.Errorf("%d movements, %v", len(got), err)
-	}
-	if _, err := c.Receipt(t.Context(), common.Hash{9}); !errors.Is(err, evm.ErrNotFound) {
-		t.Errorf("no such receipt: %v", err)
-	}
-	if _, err := c.BlockByNumber(t.Context(), now.Number+1); !errors.Is(err, evm.ErrNotFound) {
-		t.Errorf("a block to come: %v", err)
-	}
-	if got := c.logged("chain node failed"); got != 0 {
-		t.Errorf("lagging was taken for failing %d times", got)
+	for name, c := range clients {
+		t.Run(name, func(t *testing.T) {
+			if name == "noticed" {
+				if got := head(t, c); got.Number != now.Number {
+					t.Errorf("the head went from %d to %d, the chain's is %d", before.Number, got.Number, now.Number)
+				}
+				if got, err := c.BalanceOf(t.Context(), seller, 0); err != nil || got != money.One {
+					t.Errorf("balance now %s, %v", got, err)
+				}
+			}
+			if got, err := c.Receipt(t.Context(), r.TxHash); err != nil || got.BlockHash != r.BlockHash {
+				t.Errorf("receipt %+v, %v", got, err)
+			}
+			if used, err := c.AuthorizationUsed(t.Context(), payerAddress, nonce, now.Number); err != nil || !used {
+				t.Errorf("used %v, %v", used, err)
+			}
+			if got, err := c.NonceAt(t.Context(), relayerAddress); err != nil || got != 1 {
+				t.Errorf("nonce %d, %v", got, err)
+			}
+			if got, err := c.BalanceOf(t.Context(), seller, r.Block); err != nil || got != money.One {
+				t.Errorf("balance %s, %v", got, err)
+			}
+			if got, err := c.BlockByNumber(t.Context(), r.Block); err != nil || got.Hash != r.BlockHash {
+				t.Errorf("block %+v, %v", got, err)
+			}
+			if got, err := c.Movements(t.Context(), before.Number+1, now.Number); err != nil || len(got) != 1 {
+				t.Errorf("%d movements, %v", len(got), err)
+			}
+			if _, err := c.Receipt(t.Context(), common.Hash{9}); !errors.Is(err, evm.ErrNotFound) {
+				t.Errorf("no such receipt: %v", err)
+			}
+			if _, err := c.BlockByNumber(t.Context(), now.Number+1); !errors.Is(err, evm.ErrNotFound) {
+				t.Errorf("a block to come: %v", err)
+			}
+			if got := head(t, c); got.Number != now.Number {
+				t.Errorf("head %d", got.Number)
+			}
+			if got := c.logged("chain node failed"); got != 0 {
+				t.Errorf("lagging was taken for failing %d times", got)
+			}
+		})
 	}
 }
 
@@ -351,7 +362,23 @@ func TestBusyNodeIsLeftAlone(t *testing.T) {
 	fine()
 	p.Set(chaintest.RetryAfter(86_400))
 	ask(1)
-	c.pass(61 * time.Second)
+	c.pass(59 * time.Second)
+	if got := ask(1); got != 0 {
+		t.Errorf("a node that asked for a day was asked %d times in the first minute", got)
+	}
+	c.pass(2 * time.Second)
+	fine()
+	p.Set(chaintest.RetryAfter(20))
+	before := p.Asked("")
+	for range 50 {
+		if err := c.Send(t.Context(), []byte{1}); !errors.Is(err, evm.ErrUnavailable) {
+			t.Errorf("%v", err)
+		}
+	}
+	if got := p.Asked("") - before; got != 1 {
+		t.Errorf("a node that asked for 20 seconds was sent to %d times", got)
+	}
+	c.pass(21 * time.Second)
 	fine()
 	for _, rule := range []chaintest.Rule{
 		chaintest.Status(http.StatusTooManyRequests), chaintest.Refuse(-32005, "daily request count exceeded, request rate limited"),
@@ -369,7 +396,7 @@ func TestBusyNodeIsLeftAlone(t *testing.T) {
 		c.pass(time.Minute)
 		fine()
 	}
-	if got := c.logged("chain node failed"); got != 5 {
+	if got := c.logged("chain node failed"); got != 6 {
 		t.Errorf("logged %d times", got)
 	}
 }
@@ -419,6 +446,9 @@ func TestSlowNodeIsNotWaitedFor(t *testing.T) {
 	_, address := newKey(t)
 	if got, err := c.NonceAt(t.Context(), address); err != nil || got != 0 {
 		t.Errorf("%d, %v", got, err)
+	}
+	if c.logged("slower than the others") != 1 {
+		t.Error("the slow node was waited for until its request timed out")
 	}
 }
 

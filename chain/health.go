@@ -73,7 +73,7 @@ func (n *node) pause(now time.Time, asked time.Duration) bool {
 		own = min(longPause, firstPause<<n.health.pauses)
 	}
 	n.health.pauses++
-	n.health.paused = now.Add(max(own, min(asked, maxPause)))
+	n.health.paused = now.Add(max(own, asked))
 	return fresh
 }
 
@@ -113,7 +113,7 @@ func (n *node) lag(lags bool) bool {
 // busyError says that a node asks for less traffic, and for how long if it said so.
 type busyError struct {
 	words string
-	after time.Duration
+	after time.Duration // maxPause at most
 }
 
 func (e *busyError) Error() string {
@@ -133,11 +133,11 @@ func (l limits) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	asked := resp.Header.Get("Retry-After")
 	if resp.StatusCode == http.StatusTooManyRequests || (resp.StatusCode == http.StatusServiceUnavailable && asked != "") {
-		seconds, bad := strconv.ParseUint(asked, 10, 16) // the other form, a date, is read as no word
-		if bad != nil {
-			seconds = 0
+		after := time.Duration(0)
+		if seconds, bad := strconv.ParseUint(asked, 10, 64); bad == nil { // the other form, a date, is read as no word
+			after = time.Duration(min(seconds, uint64(maxPause/time.Second))) * time.Second
 		}
-		return nil, errors.Join(&busyError{words: "HTTP " + resp.Status, after: time.Duration(seconds) * time.Second}, resp.Body.Close())
+		return nil, errors.Join(&busyError{words: "HTTP " + resp.Status, after: after}, resp.Body.Close())
 	}
 	resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
 	return resp, nil
