@@ -64,6 +64,14 @@ func (n *network) close() {
 	}
 }
 
+// wake signals new blocks, where a node tells of them.
+func (n *network) wake(ctx context.Context) <-chan struct{} {
+	if n.node != nil {
+		return n.client.Wake(ctx, n.node.WS())
+	}
+	return n.client.Wake(ctx)
+}
+
 var ether = big.NewInt(1e18)
 
 // prepare gives the relayer gas on the development chain.

@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 	if err := app.Funding.ReadChain(ctx); err != nil {
 		return err
 	}
-	running.Go(func() { jobs.Run(background, log, jobs.Table(app, cfg.Poll())) })
+	running.Go(func() { jobs.Run(background, log, jobs.Table(app, cfg.Poll()), network.wake(background)) })
 	running.Go(func() {
 		if err := app.Relay(background); err != nil {
 			log.ErrorContext(background, "news from other processes are not heard", "error", err)

@@ -240,7 +240,7 @@ func (f *Payments) ResolveHolds(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(all, err)
 		}
-		all = errors.Join(all, f.resolvePage(ctx, dead, cursor.TimeUnix))
+		all = errors.Join(all, f.resolvePage(ctx, dead, cursor))
 		if len(dead) < resolveBatch || ctx.Err() != nil {
 			return errors.Join(all, ctx.Err())
 		}
@@ -249,7 +249,7 @@ func (f *Payments) ResolveHolds(ctx context.Context) error {
 }
 
 // resolvePage resolves some at a time, so that their commits and questions to the chain do not wait for one another.
-func (f *Payments) resolvePage(ctx context.Context, dead []*ent.Transaction, read int64) error {
+func (f *Payments) resolvePage(ctx context.Context, dead []*ent.Transaction, read *ent.Cursor) error {
 	errs := make([]error, len(dead))
 	gate := make(chan struct{}, resolveTogether)
 	var wg sync.WaitGroup
@@ -266,7 +266,7 @@ func (f *Payments) resolvePage(ctx context.Context, dead []*ent.Transaction, rea
 
 const expiredUnused = "The payment proof expired unused: nothing was charged"
 
-func (f *Payments) resolve(ctx context.Context, t *ent.Transaction, read int64) error {
+func (f *Payments) resolve(ctx context.Context, t *ent.Transaction, read *ent.Cursor) error {
 	wait, err := f.usedLately(ctx, t.FromAddress, *t.AuthNonce, t.ValidBeforeUnix, read)
 	if err != nil || wait {
 		return err
@@ -282,12 +282,13 @@ func (f *Payments) resolve(ctx context.Context, t *ent.Transaction, read int64) 
 // any more: a use of it in a block that the watcher has read would have been booked with the cursor.
 const secondLook = 300
 
-// usedLately reports whether to wait for the watcher, although it has read to a block at the time read.
-func (s *store) usedLately(ctx context.Context, from, nonce string, validBefore, read int64) (bool, error) {
-	if read >= validBefore+secondLook {
+// usedLately reports whether to wait for the watcher, although it has read to a block whose time is past validBefore.
+// The chain is asked as of that block: a node that has not reached it would still say "unused".
+func (s *store) usedLately(ctx context.Context, from, nonce string, validBefore int64, read *ent.Cursor) (bool, error) {
+	if read.TimeUnix >= validBefore+secondLook {
 		return false, nil
 	}
-	return s.chain.AuthorizationUsed(ctx, common.HexToAddress(from), common.HexToHash(nonce))
+	return s.chain.AuthorizationUsed(ctx, common.HexToAddress(from), common.HexToHash(nonce), uint64(read.Block))
 }
 
 // giveBack returns a session's charge that the seller never collected.

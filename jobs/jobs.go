@@ -15,37 +15,70 @@ type Job struct {
 	Name  string
 	Every time.Duration
 	Run   func(context.Context) error // bounded, and safe to repeat and to run in several processes at once
+	Woken bool                        // a signal of Run's channel makes it run early
 }
+
+// wakeGap is the least time between the starts of two runs when signals come thick, as from a development chain in a
+// burst.
+const wakeGap = 20 * time.Millisecond
 
 // Table lists the jobs. poll is how often the chain is read and operations are advanced.
 func Table(app *core.Core, poll time.Duration) []Job {
 	return []Job{
-		{"settle", poll, app.Operations.AdvanceDue},
-		{"watch", poll, app.Funding.ReadChain},
-		{"rebroadcast", 5 * time.Second, app.Operations.Rebroadcast},
-		{"resolve holds", 5 * time.Second, app.Payments.ResolveHolds},
-		{"expire operations", 5 * time.Second, app.Funding.ExpireOperations},
-		{"sessions", 2 * time.Second, app.Sessions.ExpireDue},
-		{"drain inactive", 30 * time.Second, app.Agents.DrainInactive},
-		{"audit", time.Hour, app.Books.Check},
+		{Name: "settle", Every: poll, Run: app.Operations.AdvanceDue, Woken: true},
+		{Name: "watch", Every: poll, Run: app.Funding.ReadChain, Woken: true},
+		{Name: "rebroadcast", Every: 5 * time.Second, Run: app.Operations.Rebroadcast},
+		{Name: "resolve holds", Every: 5 * time.Second, Run: app.Payments.ResolveHolds},
+		{Name: "expire operations", Every: 5 * time.Second, Run: app.Funding.ExpireOperations},
+		{Name: "sessions", Every: 2 * time.Second, Run: app.Sessions.ExpireDue},
+		{Name: "drain inactive", Every: 30 * time.Second, Run: app.Agents.DrainInactive},
+		{Name: "audit", Every: time.Hour, Run: app.Books.Check},
 	}
 }
 
 // Run runs the table until ctx ends, and returns when the last run has. Each job runs at once and then on its
-// interval, one run at a time; an error is logged and waits for the next tick.
-func Run(ctx context.Context, log *slog.Logger, table []Job) {
+// interval, one run at a time; an error is logged and waits for the next tick. A signal of wake, which may be nil,
+// makes the jobs that are Woken run early: it saves them waiting, and nothing depends on it.
+func Run(ctx context.Context, log *slog.Logger, table []Job, wake <-chan struct{}) {
 	var wg sync.WaitGroup
+	var woken []chan<- struct{}
 	for _, j := range table {
-		wg.Go(func() { loop(ctx, log, j) })
+		var early chan struct{}
+		if j.Woken {
+			early = make(chan struct{}, 1)
+			woken = append(woken, early)
+		}
+		wg.Go(func() { loop(ctx, log, j, early) })
 	}
+	wg.Go(func() { pass(ctx, wake, woken) })
 	wg.Wait()
 }
 
-func loop(ctx context.Context, log *slog.Logger, j Job) {
+// pass gives each signal to all. One that comes while a job runs makes it run again, and several are as good as one.
+func pass(ctx context.Context, wake <-chan struct{}, woken []chan<- struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+		}
+		for _, w := range woken {
+			select {
+			case w <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func loop(ctx context.Context, log *slog.Logger, j Job, early <-chan struct{}) {
 	t := time.NewTicker(j.Every)
 	defer t.Stop()
+	gap := time.NewTimer(wakeGap)
+	defer gap.Stop()
 	failing := ""
 	for {
+		gap.Reset(wakeGap)
 		err := j.Run(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -60,6 +93,12 @@ func loop(ctx context.Context, log *slog.Logger, j Job) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-early:
+			select {
+			case <-ctx.Done():
+				return
+			case <-gap.C:
+			}
 		}
 	}
 }

@@ -43,11 +43,56 @@ func TestRunner(t *testing.T) {
 				time.Sleep(300 * time.Millisecond)
 				runs.Add(1)
 				return errors.New("fails")
-			}}})
+			}}}, nil)
 		}()
 		time.Sleep(3500 * time.Millisecond)
 		if got := runs.Load(); got != 4 {
 			t.Errorf("%d runs in 3.5 s", got)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// A signal makes the jobs that ask for it run early, several signals make one run, and a burst does not make a job
+// run all the time.
+func TestRunnerIsWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var woken, timed atomic.Int64
+		count := func(n *atomic.Int64) func(context.Context) error {
+			return func(context.Context) error { n.Add(1); return nil }
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		wake, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			jobs.Run(ctx, slog.New(slog.DiscardHandler), []jobs.Job{
+				{Name: "a", Every: time.Hour, Run: count(&woken), Woken: true}, {Name: "b", Every: time.Hour, Run: count(&timed)},
+			}, wake)
+		}()
+		time.Sleep(time.Minute)
+		for want := int64(2); want < 5; want++ {
+			wake <- struct{}{}
+			synctest.Wait()
+			if got := woken.Load(); got != want {
+				t.Errorf("%d runs, want %d", got, want)
+			}
+			time.Sleep(time.Second)
+		}
+		before := woken.Load()
+		for range 100 {
+			wake <- struct{}{}
+			time.Sleep(time.Millisecond)
+		}
+		if got := woken.Load() - before; got < 2 || got > 6 {
+			t.Errorf("%d runs in 100 ms", got)
+		}
+		if got := timed.Load(); got != 1 {
+			t.Errorf("a job that is not woken ran %d times", got)
+		}
+		time.Sleep(2 * time.Hour)
+		if got := timed.Load(); got != 3 {
+			t.Errorf("%d runs on the interval", got)
 		}
 		cancel()
 		<-done

@@ -1,0 +1,120 @@
+package core_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"bursar/chain"
+	"bursar/chain/chaintest"
+	"bursar/core"
+	"bursar/core/coretest"
+	"bursar/ent/session"
+	"bursar/money"
+	"bursar/pay/paytest"
+)
+
+// sometimes makes a rule hold for one of n requests, by chance.
+func sometimes(n int, rule chaintest.Rule) chaintest.Rule {
+	return func(r chaintest.Request, next func(chaintest.Request) chaintest.Answer) chaintest.Answer {
+		if rand.IntN(n) == 0 {
+			return rule(r, next)
+		}
+		return next(r)
+	}
+}
+
+// A session is opened, used and closed over nodes that do what public nodes have been seen doing. It takes longer;
+// nothing is lost, paid twice, or left over.
+func TestMoneyOverBadNodes(t *testing.T) {
+	const send = "eth_sendRawTransaction"
+	for name, nodes := range map[string][][]chaintest.Rule{
+		"answers to sends are lost":       {{chaintest.On(chaintest.LoseAnswer(), send)}},
+		"sends arrive twice":              {{chaintest.On(chaintest.Twice(), send)}},
+		"some requests fail":              {{sometimes(5, chaintest.Status(http.StatusInternalServerError))}},
+		"some answers are lost":           {{sometimes(4, chaintest.LoseAnswer())}, {sometimes(7, chaintest.LoseAnswer())}},
+		"the preferred lies 20 behind":    {{chaintest.Stale(20)}, {}},
+		"the second lies 20 behind":       {{}, {chaintest.Stale(20)}},
+		"the preferred lags now and then": {{sometimes(3, chaintest.Stale(20))}, {}},
+		"20 behind, and answers lost":     {{chaintest.Stale(20)}, {chaintest.On(chaintest.LoseAnswer(), send)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachDatabase(t, func(t *testing.T, w *coretest.World) { liveOver(t, w, nodes) })
+		})
+	}
+}
+
+func liveOver(t *testing.T, w *coretest.World, nodes [][]chaintest.Rule) {
+	p, _ := w.User("dev@example.com")
+	a := w.Agent(p, "bot", 6*money.One)
+	for range 25 {
+		w.Net.Node.Commit()
+	}
+	var proxies []*chaintest.Proxy
+	var urls []string
+	for range nodes {
+		proxy := w.Net.Proxy()
+		proxies, urls = append(proxies, proxy), append(urls, proxy.URL())
+	}
+	client, err := chain.Open(w.Ctx, chain.Config{URLs: urls, Network: w.Net.Network(), Clock: w.Clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	for i, rules := range nodes {
+		proxies[i].Set(rules...)
+	}
+	deps := w.Deps
+	deps.Chain = client
+	over, err := core.New(w.Ctx, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := w.Seller(cent)
+	v, err := over.Sessions.Open(w.Ctx, p, core.OpenSessionInput{AgentID: a.ID, Deposit: 5 * money.One})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the jobs do, whatever they meet: an error is tried again.
+	until := func(want session.Status) {
+		t.Helper()
+		var met error
+		for range 200 {
+			met = errors.Join(
+				over.Operations.AdvanceDue(w.Ctx), over.Operations.Rebroadcast(w.Ctx), over.Funding.ReadChain(w.Ctx),
+				over.Sessions.ExpireDue(w.Ctx), over.Funding.ExpireOperations(w.Ctx), over.Payments.ResolveHolds(w.Ctx),
+			)
+			got, err := over.Sessions.Get(w.Ctx, p, v.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Status == want {
+				return
+			}
+			w.Net.Node.Commit()
+		}
+		t.Fatalf("the session does not become %s: %v", want, met)
+	}
+	until(session.StatusOpen)
+	for i := range 4 {
+		r, err := over.Payments.Fetch(w.Ctx, p, core.FetchInput{Agent: a.ID.String(), SessionID: v.ID.String(), URL: s.Link(1+i%2, paytest.Serve, 0)})
+		if err != nil || !r.Paid {
+			t.Fatalf("call %d: %+v %v", i, r, err)
+		}
+	}
+	if _, err := over.Sessions.Close(w.Ctx, p, v.ID); err != nil {
+		t.Fatal(err)
+	}
+	until(session.StatusClosed)
+	w.Settle()
+	if got, want := w.Net.Balance(common.HexToAddress(a.Address)), 6*money.One-4*cent; got != want {
+		t.Errorf("the wallet has %s, want %s", got, want)
+	}
+	if seller, platform := w.Net.Balance(s.PayTo), w.Net.Balance(w.Platform); seller != 4*cent || platform != 0 {
+		t.Errorf("the seller has %s, the platform %s", seller, platform)
+	}
+	w.Balanced()
+}
