@@ -21,6 +21,8 @@ type Chain interface {
 	BlockByNumber(ctx context.Context, number uint64) (evm.Block, error)
 	// Movements lists the USDC movements of the blocks from..to, both included, in chain order.
 	Movements(ctx context.Context, from, to uint64) ([]evm.Movement, error)
+	// Recheck is Movements for a range that was read before, from every node that has it: the union of what they show.
+	Recheck(ctx context.Context, from, to uint64) ([]evm.Movement, error)
 	// BalanceOf is an address's USDC at a block; 0 means the newest.
 	BalanceOf(ctx context.Context, a common.Address, block uint64) (money.USDC, error)
 	// AuthorizationUsed says whether the token had executed or cancelled an authorization by the end of a block.

@@ -14,6 +14,7 @@ import (
 	"bursar/ent/agent"
 	"bursar/ent/block"
 	"bursar/ent/cursor"
+	"bursar/ent/transfer"
 	"bursar/evm"
 )
 
@@ -138,6 +139,66 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 		_, err = tx.Block.Delete().Where(block.ChainID(int64(f.chainID())), block.NumberLT(int64(to)-blocksKept)).Exec(ctx)
 		return err
 	})
+}
+
+// The second pass looks at blocks of some minutes ago, each a few times.
+const (
+	recheckBehind = 60  // blocks below the cursor at which it begins
+	recheckSpan   = 150 // blocks of one run
+)
+
+// Recheck reads a range once more that was read some minutes ago, from all nodes, and books what was missed then: nodes
+// have been seen to show a block before all of its logs.
+func (f *Funding) Recheck(ctx context.Context) error {
+	at, err := f.db.writeEnt.Cursor.Get(ctx, int(f.chainID()))
+	if ent.IsNotFound(err) || (err == nil && at.Block <= recheckBehind) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	to := uint64(at.Block) - recheckBehind
+	first, err := f.firstBooked(ctx)
+	if err != nil {
+		return err
+	}
+	moved, err := f.chain.Recheck(ctx, max(first, to-min(to, recheckSpan)), to)
+	if err != nil {
+		return err
+	}
+	if moved, err = f.ours(ctx, moved); err != nil {
+		return err
+	}
+	for _, m := range moved {
+		err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
+			key, err := freshKey(ctx, tx.Client, m)
+			if err != nil {
+				return err
+			}
+			known, err := tx.Transfer.Query().Where(transfer.LogKey(key)).Exist(ctx)
+			if err != nil || known {
+				return err
+			}
+			f.log.ErrorContext(ctx, "a movement was not shown when its block was read first", "log", key)
+			return f.bookAt(ctx, tx, at, m)
+		})
+		if errors.Is(err, errMoved) {
+			return nil // the next run
+		}
+		if err != nil {
+			return fmt.Errorf("core: book %s: %w", logKey(m), err)
+		}
+	}
+	return nil
+}
+
+// firstBooked is the first block whose movements are in the books.
+func (f *Funding) firstBooked(ctx context.Context) (uint64, error) {
+	oldest, err := f.db.readEnt.Block.Query().Where(block.ChainID(int64(f.chainID()))).Order(block.ByNumber()).First(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return uint64(oldest.Number) + 1, nil
 }
 
 // bookAt books a movement unless the cursor has left the place that it was read from: then another process is ahead,

@@ -27,6 +27,7 @@ func Table(app *core.Core, poll time.Duration) []Job {
 	return []Job{
 		{Name: "settle", Every: poll, Run: app.Operations.AdvanceDue, Woken: true},
 		{Name: "watch", Every: poll, Run: app.Funding.ReadChain, Woken: true},
+		{Name: "second pass", Every: time.Minute, Run: app.Funding.Recheck},
 		{Name: "rebroadcast", Every: 5 * time.Second, Run: app.Operations.Rebroadcast},
 		{Name: "resolve holds", Every: 5 * time.Second, Run: app.Payments.ResolveHolds},
 		{Name: "expire operations", Every: 5 * time.Second, Run: app.Funding.ExpireOperations},
