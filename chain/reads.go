@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"time"
@@ -19,12 +20,13 @@ import (
 type header struct {
 	Number  hexutil.Uint64 `json:"number"`
 	Hash    common.Hash    `json:"hash"`
+	Parent  common.Hash    `json:"parentHash"`
 	Time    hexutil.Uint64 `json:"timestamp"`
 	BaseFee *hexutil.Big   `json:"baseFeePerGas"`
 }
 
 func (h header) block() evm.Block {
-	return evm.Block{Number: uint64(h.Number), Hash: h.Hash, Time: time.Unix(int64(h.Time), 0).UTC()}
+	return evm.Block{Number: uint64(h.Number), Hash: h.Hash, Parent: h.Parent, Time: time.Unix(int64(h.Time), 0).UTC()}
 }
 
 // header reads a block by tag; evm.ErrNotFound when the node does not have it.
@@ -138,21 +140,43 @@ func (c *Client) Fees(ctx context.Context) (fees evm.Fees, err error) {
 	return fees, err
 }
 
+// receipt is a node's, with the fee for data that an OP-stack node adds.
+type receipt struct {
+	types.Receipt
+	L1Fee *hexutil.Big
+}
+
+// UnmarshalJSON reads both parts; the embedded one alone would hide the other.
+func (r *receipt) UnmarshalJSON(text []byte) error {
+	var extra struct {
+		L1Fee *hexutil.Big `json:"l1Fee"`
+	}
+	if err := json.Unmarshal(text, &extra); err != nil {
+		return err
+	}
+	r.L1Fee = extra.L1Fee
+	return r.Receipt.UnmarshalJSON(text)
+}
+
+func (r *receipt) value() evm.Receipt {
+	return evm.Receipt{
+		TxHash: r.TxHash, Block: r.BlockNumber.Uint64(), BlockHash: r.BlockHash, OK: r.Status == types.ReceiptStatusSuccessful,
+		GasUsed: r.GasUsed, PriceWei: r.EffectiveGasPrice, L1FeeWei: (*big.Int)(r.L1Fee), Logs: r.Logs,
+	}
+}
+
 // Receipt is what a mined transaction left behind. It is evm.ErrNotFound while the node has none, and
 // evm.ErrUnavailable when the node cannot tell, as while it indexes transactions after its start.
 func (c *Client) Receipt(ctx context.Context, hash common.Hash) (r evm.Receipt, err error) {
 	err = c.read(ctx, func(n *node) error {
-		var got *types.Receipt
+		var got *receipt
 		if err := n.call(ctx, &got, "eth_getTransactionReceipt", hash); err != nil {
 			return err
 		}
 		if got == nil || got.BlockNumber == nil || got.BlockHash == (common.Hash{}) {
 			return fmt.Errorf("chain: receipt of %s: %w", hash, evm.ErrNotFound)
 		}
-		r = evm.Receipt{
-			TxHash: got.TxHash, Block: got.BlockNumber.Uint64(), BlockHash: got.BlockHash,
-			OK: got.Status == types.ReceiptStatusSuccessful, GasUsed: got.GasUsed, Logs: got.Logs,
-		}
+		r = got.value()
 		return nil
 	})
 	return r, err

@@ -5,6 +5,7 @@ package evm
 
 import (
 	"errors"
+	"math/big"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -29,10 +30,11 @@ var (
 	ErrUnavailable = errors.New("evm: no node answered")
 )
 
-// Block is a block's identity and its time.
+// Block is a block's identity, the block that it stands on, and its time.
 type Block struct {
 	Number uint64
 	Hash   common.Hash
+	Parent common.Hash
 	Time   time.Time
 }
 
@@ -55,10 +57,7 @@ type Receipt struct {
 	BlockHash common.Hash
 	OK        bool // false: reverted
 	GasUsed   uint64
+	PriceWei  *big.Int // per gas, as charged; nil when the node does not say
+	L1FeeWei  *big.Int // what an OP-stack chain charged on top for its data; nil on other chains
 	Logs      []*types.Log
-}
-
-// Fees are the EIP-1559 prices for the next blocks, in wei per gas.
-type Fees struct {
-	TipWei, CapWei int64
 }
