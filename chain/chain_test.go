@@ -82,18 +82,28 @@ func TestAuthorizationSettlesOnce(t *testing.T) {
 	if err := n.Simulate(t.Context(), relayerAddress, call); err != nil {
 		t.Fatal(err)
 	}
-	if used, err := n.AuthorizationUsed(t.Context(), payerAddress, nonce); err != nil || used {
+	start, err := n.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used, err := n.AuthorizationUsed(t.Context(), payerAddress, nonce, start.Number); err != nil || used {
 		t.Fatalf("used before: %v, %v", used, err)
 	}
 	before := relay(t, n, relayer, call)
 	if !before.OK || before.GasUsed == 0 || before.GasUsed > 100_000 {
 		t.Fatalf("receipt %+v", before)
 	}
-	if used, err := n.AuthorizationUsed(t.Context(), payerAddress, nonce); err != nil || !used {
+	if used, err := n.AuthorizationUsed(t.Context(), payerAddress, nonce, before.Block); err != nil || !used {
 		t.Fatalf("used after: %v, %v", used, err)
 	}
+	if used, err := n.AuthorizationUsed(t.Context(), payerAddress, nonce, before.Block-1); err != nil || used {
+		t.Fatalf("used a block before: %v, %v", used, err)
+	}
+	if used, err := n.AuthorizationUsed(t.Context(), payerAddress, nonce, before.Block+10); !errors.Is(err, evm.ErrUnavailable) {
+		t.Fatalf("at a block to come: %v, %v", used, err)
+	}
 
-	err := n.Simulate(t.Context(), relayerAddress, call)
+	err = n.Simulate(t.Context(), relayerAddress, call)
 	if !errors.Is(err, evm.ErrReverted) || !strings.HasSuffix(err.Error(), ": FiatTokenV2: authorization is used or canceled") {
 		t.Fatalf("second simulation: %v", err)
 	}

@@ -1,6 +1,6 @@
 // Package chain reads and writes an Ethereum chain over JSON-RPC: blocks, USDC movements and balances, receipts,
 // prices and signed transactions. It holds no keys and stores nothing. Several nodes may be named; a read goes to
-// the first one that works, a transaction to all.
+// the first one that works and does not lag, a transaction to all.
 package chain
 
 import (
@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bursar/evm"
@@ -30,7 +31,11 @@ type Client struct {
 	nodes   []*node
 	clock   func() time.Time
 	log     *slog.Logger
-	sends   sync.WaitGroup // broadcasts that outlive the Send that began them
+	running sync.WaitGroup // requests that outlive the call that began them, as broadcasts do
+	alone   atomic.Bool    // the last range of logs had no second node to agree on its block
+
+	mu    sync.Mutex
+	heads heads
 }
 
 // Open connects and checks each node that answers: chain id, the token's code, its decimals and its EIP-712 domain.
@@ -73,39 +78,38 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 // Network is the network that the client was opened for.
 func (c *Client) Network() evm.Network { return c.network }
 
-// Close waits for broadcasts under way and drops the connections.
+// Close waits for requests under way and drops the connections.
 func (c *Client) Close() {
-	c.sends.Wait()
+	c.running.Wait()
 	for _, n := range c.nodes {
 		n.close()
 	}
 }
 
-// failed keeps a node that gave no usable answer from being asked first for a while.
+// failed keeps a node that gave no usable answer from being asked first for a while, and one that asked for a pause
+// from being asked at all. A node that only lacks a block has not failed. What goes on is logged once.
 func (c *Client) failed(n *node, err error) {
-	n.rest(c.clock().Add(restTime))
-	c.log.Warn("chain node failed", "host", n.host, "error", err)
+	if errors.Is(err, errBehind) {
+		return
+	}
+	now := c.clock()
+	var busy *busyError
+	fresh := false
+	if errors.As(err, &busy) {
+		fresh = n.pause(now, busy.after)
+	} else {
+		fresh = n.rest(now.Add(restTime))
+	}
+	if fresh {
+		c.log.Warn("chain node failed", "host", n.host, "error", err)
+	}
 }
 
-// read runs f against the nodes, rested ones last, until one gives an answer. evm.ErrUnavailable moves on to the
-// next node; every other error is the answer.
-func (c *Client) read(ctx context.Context, f func(*node) error) error {
-	var failures []error
-	for _, n := range c.order() {
-		err := c.ready(ctx, n)
-		if err == nil {
-			err = f(n)
-		}
-		if err == nil || !errors.Is(err, evm.ErrUnavailable) {
-			return err
-		}
-		if ctx.Err() != nil { // the caller gave up: that says nothing about the node
-			return fmt.Errorf("%w: %w", evm.ErrUnavailable, ctx.Err())
-		}
-		c.failed(n, err)
-		failures = append(failures, err)
+// worked ends what failed began.
+func (c *Client) worked(n *node) {
+	if n.recovered() {
+		c.log.Info("chain node works again", "host", n.host)
 	}
-	return errors.Join(failures...)
 }
 
 // ready checks a node before its first use. One that turns out to serve another network, which Open could not see
@@ -116,17 +120,4 @@ func (c *Client) ready(ctx context.Context, n *node) error {
 		return fmt.Errorf("%w: %w", evm.ErrUnavailable, err)
 	}
 	return err
-}
-
-func (c *Client) order() []*node {
-	now := c.clock()
-	var fit, resting []*node
-	for _, n := range c.nodes {
-		if n.resting(now) {
-			resting = append(resting, n)
-		} else {
-			fit = append(fit, n)
-		}
-	}
-	return append(fit, resting...)
 }

@@ -65,7 +65,17 @@ func (n *node) fail(method string, err error) error {
 			return fmt.Errorf("%w: %s", evm.ErrReverted, reason(err))
 		case method == "eth_getLogs" && isTooLarge(answer.ErrorCode(), text):
 			return fmt.Errorf("%w: %s: %s", errTooLarge, n.host, answer.Error())
+		case answer.ErrorCode() == codeLimitExceeded || answer.ErrorCode() == http.StatusTooManyRequests || contains(text, rateWords):
+			return fmt.Errorf("%w: %s: %s: %w", evm.ErrUnavailable, n.host, method, &busyError{words: answer.Error()})
 		}
+	}
+	var busy *busyError
+	if errors.As(err, &busy) {
+		return fmt.Errorf("%w: %s: %s: %w", evm.ErrUnavailable, n.host, method, busy)
+	}
+	var tooLong *http.MaxBytesError
+	if errors.As(err, &tooLong) && method == "eth_getLogs" {
+		return fmt.Errorf("%w: %s: an answer of more than %d bytes", errTooLarge, n.host, tooLong.Limit)
 	}
 	var status rpc.HTTPError
 	if errors.As(err, &status) {

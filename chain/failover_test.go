@@ -1,15 +1,11 @@
 package chain_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"math/big"
 	"net/http"
-	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,44 +18,6 @@ import (
 	"bursar/evm"
 	"bursar/money"
 )
-
-type request struct {
-	ID     json.RawMessage   `json:"id"`
-	Method string            `json:"method"`
-	Params []json.RawMessage `json:"params"`
-	gone   <-chan struct{}   // the client hung up
-}
-
-// troubled is a real chain behind a node that misbehaves: trouble answers a request itself, or says false.
-func troubled(t *testing.T, behind string, trouble func(w http.ResponseWriter, r request) bool) string {
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
-		body, err := io.ReadAll(in.Body)
-		var r request
-		if err != nil || json.Unmarshal(body, &r) != nil {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		r.gone = in.Context().Done()
-		w.Header().Set("Content-Type", "application/json")
-		if trouble(w, r) {
-			return
-		}
-		out, err := http.Post(behind, "application/json", bytes.NewReader(body))
-		if err != nil {
-			w.WriteHeader(http.StatusBadGateway)
-			return
-		}
-		defer out.Body.Close()
-		_, _ = io.Copy(w, out.Body)
-	}))
-	t.Cleanup(s.Close)
-	return s.URL
-}
-
-func refuse(w io.Writer, r request, code int, text string) bool {
-	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%q}}`, r.ID, code, text)
-	return true
-}
 
 func open(t *testing.T, n *chaintest.Net, urls ...string) *chain.Client {
 	t.Helper()
@@ -78,26 +36,24 @@ func TestLogRangeIsHalved(t *testing.T) {
 		n.Fund(to, 7)
 	}
 	var asked, small atomic.Int32
-	url := troubled(t, n.Node.URL(), func(w http.ResponseWriter, r request) bool {
-		if r.Method != "eth_getLogs" {
-			return false
-		}
+	url := n.Proxy(chaintest.On(func(r chaintest.Request, next func(chaintest.Request) chaintest.Answer) chaintest.Answer {
 		asked.Add(1)
 		var q struct{ FromBlock, ToBlock hexutil.Uint64 }
 		if err := json.Unmarshal(r.Params[0], &q); err != nil {
 			t.Error(err)
 		}
 		if q.ToBlock-q.FromBlock > 1 {
-			return refuse(w, r, -32005, "query returned more than 10000 results")
+			return chaintest.Answer{Error: &chaintest.Refusal{Code: -32005, Message: "query returned more than 10000 results"}}
 		}
 		small.Add(1)
-		return false
-	})
+		return next(r)
+	}, "eth_getLogs")).URL()
 	head, err := n.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := open(t, n, url).Movements(t.Context(), 0, head.Number)
+	c := open(t, n, url)
+	got, err := c.Movements(t.Context(), 0, head.Number)
 	if err != nil || len(got) != 6 {
 		t.Fatalf("%d movements, %v", len(got), err)
 	}
@@ -109,37 +65,27 @@ func TestLogRangeIsHalved(t *testing.T) {
 			t.Fatalf("movement %d: %+v", i, m)
 		}
 	}
+	refused := asked.Load() - small.Load()
+	if got, err := c.Movements(t.Context(), 0, head.Number); err != nil || len(got) != 6 {
+		t.Fatalf("%d movements, %v", len(got), err)
+	}
+	if again := asked.Load() - small.Load() - refused; again > 1 {
+		t.Errorf("%d ranges were refused before it was known what the node takes, and %d after", refused, again)
+	}
 }
 
 func TestReadsFailOver(t *testing.T) {
 	n := chaintest.New(t)
-	var mode atomic.Value
-	mode.Store("fine")
-	var asked atomic.Int32
-	url := troubled(t, n.Node.URL(), func(w http.ResponseWriter, r request) bool {
-		asked.Add(1)
-		switch mode.Load() {
-		case "busy":
-			w.WriteHeader(http.StatusTooManyRequests)
-		case "indexing":
-			return refuse(w, r, -32000, "transaction indexing is in progress")
-		case "lagging":
-			if r.Method != "eth_getBlockByNumber" {
-				return false
-			}
-			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":null}`, r.ID)
-		case "cut":
-			panic(http.ErrAbortHandler)
-		default:
-			return false
-		}
-		return true
-	})
+	p := n.Proxy()
+	url := p.URL()
 	_, to := newKey(t)
 	hash := n.Fund(to, money.One)
 	alone, both := open(t, n, url), open(t, n, url, n.Node.URL())
-	for _, m := range []string{"busy", "indexing", "cut"} {
-		mode.Store(m)
+	for m, rule := range map[string]chaintest.Rule{
+		"busy": chaintest.Status(http.StatusTooManyRequests), "broken": chaintest.Status(http.StatusInternalServerError),
+		"indexing": chaintest.Refuse(-32000, "transaction indexing is in progress"), "cut": chaintest.LoseRequest(), "silent": chaintest.LoseAnswer(),
+	} {
+		p.Set(rule)
 		if _, err := alone.Receipt(t.Context(), hash); !errors.Is(err, evm.ErrUnavailable) || errors.Is(err, evm.ErrNotFound) {
 			t.Errorf("%s alone: %v", m, err)
 		}
@@ -147,16 +93,17 @@ func TestReadsFailOver(t *testing.T) {
 			t.Errorf("%s with another: %+v, %v", m, r, err)
 		}
 	}
-	mode.Store("fine")
-	before := asked.Load()
-	if _, err := both.Head(t.Context()); err != nil || asked.Load() != before {
+	p.Set()
+	before := p.Asked("")
+	if _, err := both.Head(t.Context()); err != nil || p.Asked("") != before {
 		t.Errorf("a node that failed just now was asked first, %v", err)
 	}
 	head, err := n.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	mode.Store("lagging")
+	p.Set(chaintest.On(chaintest.Null(), "eth_getBlockByNumber"))
+	alone, both = open(t, n, url), open(t, n, url, n.Node.URL()) // nobody rests
 	if got, err := alone.Movements(t.Context(), head.Number, head.Number); !errors.Is(err, evm.ErrUnavailable) {
 		t.Errorf("a node without the block gave %d movements, %v", len(got), err)
 	}
@@ -169,14 +116,8 @@ func TestSendGoesToAll(t *testing.T) {
 	n := chaintest.New(t)
 	key, address := newKey(t)
 	n.Ether(address, ether)
-	var sent atomic.Int32
-	cut := troubled(t, n.Node.URL(), func(_ http.ResponseWriter, r request) bool {
-		if r.Method == "eth_sendRawTransaction" {
-			sent.Add(1)
-			panic(http.ErrAbortHandler)
-		}
-		return false
-	})
+	p := n.Proxy(chaintest.On(chaintest.LoseRequest(), "eth_sendRawTransaction"))
+	cut := p.URL()
 	call := evm.Call{To: common.Address{7}, Gas: 21_000, ValueWei: big.NewInt(1)}
 	raw, hash := sign(t, n, key, 0, call)
 	if err := open(t, n, cut).Send(t.Context(), raw); !errors.Is(err, evm.ErrUnavailable) {
@@ -186,13 +127,13 @@ func TestSendGoesToAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := sent.Load()
+	before := p.Asked("eth_sendRawTransaction")
 	if err := c.Send(t.Context(), raw); err != nil {
 		t.Error(err)
 	}
 	n.Mined(hash)
 	c.Close() // waits for the broadcasts that Send did not
-	if sent.Load() == before {
+	if p.Asked("eth_sendRawTransaction") == before {
 		t.Error("the first node was not tried")
 	}
 }
@@ -202,18 +143,16 @@ func TestSendOutlivesItsCaller(t *testing.T) {
 	key, address := newKey(t)
 	n.Ether(address, ether)
 	arrived, release := make(chan struct{}), make(chan struct{})
-	slow := troubled(t, n.Node.URL(), func(_ http.ResponseWriter, r request) bool {
-		if r.Method == "eth_sendRawTransaction" {
-			close(arrived)
-			select {
-			case <-release:
-			case <-r.gone:
-				return true
-			}
+	slow := n.Proxy(chaintest.On(func(r chaintest.Request, next func(chaintest.Request) chaintest.Answer) chaintest.Answer {
+		close(arrived)
+		select {
+		case <-release:
+		case <-r.Gone:
+			return chaintest.Answer{Cut: true}
 		}
-		return false
-	})
-	c := open(t, n, slow)
+		return next(r)
+	}, "eth_sendRawTransaction"))
+	c := open(t, n, slow.URL())
 	raw, hash := sign(t, n, key, 0, evm.Call{To: common.Address{7}, Gas: 21_000})
 	gone, cancel := context.WithCancel(t.Context())
 	go func() { <-arrived; cancel() }()

@@ -14,50 +14,87 @@ import (
 
 // Movements lists the USDC transfers of the blocks from..to, both included, in chain order. It is
 // evm.ErrUnavailable when no node has block to yet: a node that lags would else answer "none", and the caller
-// would pass over money.
+// would pass over money. With several nodes, a second one must name the same block to, or it is evm.ErrUnavailable;
+// if the others are down or have not reached it, the one that answers is taken at its word.
 func (c *Client) Movements(ctx context.Context, from, to uint64) ([]evm.Movement, error) {
 	if from > to {
 		return nil, nil
 	}
 	var logs []types.Log
-	err := c.read(ctx, func(n *node) error {
-		_, err := n.header(ctx, hexutil.EncodeUint64(to))
-		if errors.Is(err, evm.ErrNotFound) {
-			return fmt.Errorf("%w: %s has not reached block %d", evm.ErrUnavailable, n.host, to)
-		}
-		if err != nil {
-			return err
-		}
-		logs, err = n.logs(ctx, c.network.USDC, from, to)
+	var by *node
+	var last header
+	err := c.read(ctx, func(n *node) (err error) {
+		by = n
+		last, logs, err = c.logsOf(ctx, n, from, to)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	if len(c.nodes) > 1 {
+		var others []*node
+		for _, n := range c.awake() {
+			if n != by {
+				others = append(others, n)
+			}
+		}
+		second, err := c.agreeing(ctx, others, to, last.Hash)
+		if err != nil {
+			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: %w", evm.ErrUnavailable, ctx.Err())
+		}
+		if alone := len(second) == 0; c.alone.Swap(alone) != alone {
+			c.log.WarnContext(ctx, "how many nodes stand for what is read has changed", "alone", alone, "host", by.host, "block", to)
+		}
+	}
 	return evm.Movements(c.network.USDC, logs), nil
 }
 
-// logs reads the token's logs of Transfer and AuthorizationUsed, halving the range as often as the node asks for.
-// The two logs of a pair share a block, so no cut can part them.
-func (n *node) logs(ctx context.Context, token common.Address, from, to uint64) ([]types.Log, error) {
-	var out []types.Log
-	err := n.call(ctx, &out, "eth_getLogs", map[string]any{
-		"address":   token,
-		"topics":    [][]common.Hash{{evm.TopicTransfer, evm.TopicAuthorizationUsed}},
-		"fromBlock": hexutil.EncodeUint64(from),
-		"toBlock":   hexutil.EncodeUint64(to),
-	})
-	if !errors.Is(err, errTooLarge) {
-		return out, err
+// logsOf is a node's block to, and its logs of the range.
+func (c *Client) logsOf(ctx context.Context, n *node, from, to uint64) (header, []types.Log, error) {
+	last, err := n.header(ctx, hexutil.EncodeUint64(to))
+	if errors.Is(err, evm.ErrNotFound) {
+		return last, nil, behind(n, to)
 	}
-	if from == to {
-		return nil, fmt.Errorf("%w: the logs of block %d alone: %w", evm.ErrUnavailable, from, err)
-	}
-	middle := from + (to-from)/2
-	first, err := n.logs(ctx, token, from, middle)
 	if err != nil {
-		return nil, err
+		return last, nil, err
 	}
-	second, err := n.logs(ctx, token, middle+1, to)
-	return append(first, second...), err
+	logs, err := n.logs(ctx, c.network.USDC, from, to)
+	return last, logs, err
+}
+
+// logs reads the token's logs of Transfer and AuthorizationUsed, halving the range as often as the node asks for, and
+// keeps to what it takes. The two logs of a pair share a block, so no cut can part them.
+func (n *node) logs(ctx context.Context, token common.Address, from, to uint64) ([]types.Log, error) {
+	var all []types.Log
+	span := to - from + 1
+	if taken := n.span.Load(); taken > 0 {
+		span = min(span, 2*taken) // what was too much once need not be so for ever
+	}
+	for halved := false; from <= to; {
+		end := min(to, from+span-1)
+		var out []types.Log
+		err := n.call(ctx, &out, "eth_getLogs", map[string]any{
+			"address":   token,
+			"topics":    [][]common.Hash{{evm.TopicTransfer, evm.TopicAuthorizationUsed}},
+			"fromBlock": hexutil.EncodeUint64(from),
+			"toBlock":   hexutil.EncodeUint64(end),
+		})
+		switch {
+		case errors.Is(err, errTooLarge) && from == end:
+			return nil, fmt.Errorf("%w: the logs of block %d alone: %w", evm.ErrUnavailable, from, err)
+		case errors.Is(err, errTooLarge):
+			span, halved = (end-from+1)/2, true
+			continue
+		case err != nil:
+			return nil, err
+		case halved || n.span.Load() > 0:
+			n.span.Store(span)
+		}
+		all = append(all, out...)
+		from = end + 1
+	}
+	return all, nil
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -19,7 +21,6 @@ import (
 
 const (
 	callTimeout = 10 * time.Second // one request to one node
-	restTime    = 5 * time.Second  // a failed node comes last for so long
 	wordLength  = 32
 )
 
@@ -37,11 +38,12 @@ var errWrongNetwork = errors.New("chain: wrong network")
 // node is one RPC endpoint.
 type node struct {
 	url, host string
+	span      atomic.Uint64 // blocks of logs that it takes at once; 0: it has refused none yet
 
 	mu      sync.Mutex
 	client  *rpc.Client
 	checked bool
-	until   time.Time
+	health  health
 }
 
 // ready connects and checks the node once. A node of the wrong network stays unusable: each call checks it again.
@@ -55,7 +57,7 @@ func (n *node) ready(ctx context.Context, network evm.Network) error {
 	if client == nil {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		fresh, err := rpc.DialContext(ctx, n.url)
+		fresh, err := rpc.DialOptions(ctx, n.url, rpc.WithHTTPClient(&http.Client{Transport: limits{http.DefaultTransport}}))
 		if err != nil {
 			return n.fail("connect", err)
 		}
@@ -87,18 +89,6 @@ func (n *node) close() {
 	if n.client != nil {
 		n.client.Close()
 	}
-}
-
-func (n *node) rest(until time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.until = until
-}
-
-func (n *node) resting(now time.Time) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return now.Before(n.until)
 }
 
 // check holds the node to what the registry says. A domain that differs would make every signature worthless.

@@ -41,26 +41,6 @@ func (n *node) header(ctx context.Context, tag string) (header, error) {
 	return *h, nil
 }
 
-// Head is the newest block.
-func (c *Client) Head(ctx context.Context) (b evm.Block, err error) {
-	err = c.read(ctx, func(n *node) error {
-		h, err := n.header(ctx, "latest")
-		b = h.block()
-		return err
-	})
-	return b, err
-}
-
-// BlockByNumber is the canonical block at a height, evm.ErrNotFound above the head.
-func (c *Client) BlockByNumber(ctx context.Context, number uint64) (b evm.Block, err error) {
-	err = c.read(ctx, func(n *node) error {
-		h, err := n.header(ctx, hexutil.EncodeUint64(number))
-		b = h.block()
-		return err
-	})
-	return b, err
-}
-
 // BalanceOf is an address's USDC at the end of a block; block 0 is the newest. A node that lacks the block or its
 // state makes it evm.ErrUnavailable.
 func (c *Client) BalanceOf(ctx context.Context, a common.Address, block uint64) (amount money.USDC, err error) {
@@ -70,6 +50,9 @@ func (c *Client) BalanceOf(ctx context.Context, a common.Address, block uint64) 
 	}
 	data := append(append([]byte(nil), selBalanceOf...), common.LeftPadBytes(a[:], wordLength)...)
 	err = c.read(ctx, func(n *node) error {
+		if err := c.mustHave(ctx, n, block); err != nil {
+			return err
+		}
 		word, err := n.word(ctx, c.network.USDC, data, tag)
 		if err != nil {
 			return err
@@ -91,23 +74,45 @@ func (c *Client) EtherOf(ctx context.Context, a common.Address) (*big.Int, error
 	return wei.ToInt(), err
 }
 
-// AuthorizationUsed says whether an EIP-3009 nonce of an address was used or canceled, as of the newest block.
-func (c *Client) AuthorizationUsed(ctx context.Context, from common.Address, nonce common.Hash) (used bool, err error) {
+// AuthorizationUsed says whether an EIP-3009 nonce of an address was used or canceled by the end of a block. A node
+// that lacks the block or its state makes it evm.ErrUnavailable: "unused" frees money, so it must not come from a node
+// that has yet to see the use.
+func (c *Client) AuthorizationUsed(ctx context.Context, from common.Address, nonce common.Hash, block uint64) (used bool, err error) {
 	data := append(append([]byte(nil), selAuthState...), common.LeftPadBytes(from[:], wordLength)...)
 	data = append(data, nonce[:]...)
 	err = c.read(ctx, func(n *node) error {
-		word, err := n.word(ctx, c.network.USDC, data, "latest")
+		if err := c.mustHave(ctx, n, block); err != nil {
+			return err
+		}
+		word, err := n.word(ctx, c.network.USDC, data, hexutil.EncodeUint64(block))
 		used = word != common.Hash{}
 		return err
 	})
 	return used, err
 }
 
-// NonceAt is the number of an address's mined transactions, which is its next account nonce when none waits.
+// NonceAt is the number of an address's mined transactions, which is its next account nonce when none waits: the most
+// that any node knows of, since a nonce used twice is a transaction lost.
 func (c *Client) NonceAt(ctx context.Context, a common.Address) (uint64, error) {
+	count := func(ctx context.Context, n *node) (nonce hexutil.Uint64, err error) {
+		err = n.call(ctx, &nonce, "eth_getTransactionCount", a, "latest")
+		return nonce, err
+	}
+	if nodes := c.awake(); len(nodes) > 1 {
+		most, answered := hexutil.Uint64(0), false
+		for _, got := range gather(ctx, c, graceTime, nodes, count) {
+			if got.err == nil {
+				most, answered = max(most, got.value), true
+			}
+		}
+		if answered {
+			return uint64(most), nil
+		}
+	}
 	var nonce hexutil.Uint64
-	err := c.read(ctx, func(n *node) error {
-		return n.call(ctx, &nonce, "eth_getTransactionCount", a, "latest")
+	err := c.read(ctx, func(n *node) (err error) {
+		nonce, err = count(ctx, n)
+		return err
 	})
 	return uint64(nonce), err
 }
@@ -165,21 +170,25 @@ func (r *receipt) value() evm.Receipt {
 	}
 }
 
-// Receipt is what a mined transaction left behind. It is evm.ErrNotFound while the node has none, and
-// evm.ErrUnavailable when the node cannot tell, as while it indexes transactions after its start.
+// Receipt is what a mined transaction left behind. It is evm.ErrNotFound while no node has it, and
+// evm.ErrUnavailable when they cannot tell, as while one lags or indexes transactions after its start.
 func (c *Client) Receipt(ctx context.Context, hash common.Hash) (r evm.Receipt, err error) {
-	err = c.read(ctx, func(n *node) error {
-		var got *receipt
-		if err := n.call(ctx, &got, "eth_getTransactionReceipt", hash); err != nil {
-			return err
-		}
-		if got == nil || got.BlockNumber == nil || got.BlockHash == (common.Hash{}) {
-			return fmt.Errorf("chain: receipt of %s: %w", hash, evm.ErrNotFound)
-		}
-		r = got.value()
-		return nil
+	err = c.find(ctx, func(n *node) error {
+		r, err = n.receipt(ctx, hash)
+		return err
 	})
 	return r, err
+}
+
+func (n *node) receipt(ctx context.Context, hash common.Hash) (evm.Receipt, error) {
+	var got *receipt
+	if err := n.call(ctx, &got, "eth_getTransactionReceipt", hash); err != nil {
+		return evm.Receipt{}, err
+	}
+	if got == nil || got.BlockNumber == nil || got.BlockHash == (common.Hash{}) {
+		return evm.Receipt{}, fmt.Errorf("chain: receipt of %s: %w", hash, evm.ErrNotFound)
+	}
+	return got.value(), nil
 }
 
 // Simulate runs a call against the newest state without sending it. It is evm.ErrReverted with the contract's

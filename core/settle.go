@@ -161,14 +161,14 @@ func (f *Payments) ResolveHolds(ctx context.Context) error {
 	}
 	var all error
 	for _, t := range dead {
-		all = errors.Join(all, f.resolve(ctx, t, cursor.TimeUnix))
+		all = errors.Join(all, f.resolve(ctx, t, cursor))
 	}
 	return all
 }
 
 const expiredUnused = "The payment proof expired unused: nothing was charged"
 
-func (f *Payments) resolve(ctx context.Context, t *ent.Transaction, read int64) error {
+func (f *Payments) resolve(ctx context.Context, t *ent.Transaction, read *ent.Cursor) error {
 	wait, err := f.usedLately(ctx, t.FromAddress, *t.AuthNonce, t.ValidBeforeUnix, read)
 	if err != nil || wait {
 		return err
@@ -184,12 +184,13 @@ func (f *Payments) resolve(ctx context.Context, t *ent.Transaction, read int64) 
 // any more: a use of it in a block that the watcher has read would have been booked with the cursor.
 const secondLook = 300
 
-// usedLately reports whether to wait for the watcher, although it has read to a block at the time read.
-func (s *store) usedLately(ctx context.Context, from, nonce string, validBefore, read int64) (bool, error) {
-	if read >= validBefore+secondLook {
+// usedLately reports whether to wait for the watcher, although it has read to a block whose time is past validBefore.
+// The chain is asked as of that block: a node that has not reached it would still say "unused".
+func (s *store) usedLately(ctx context.Context, from, nonce string, validBefore int64, read *ent.Cursor) (bool, error) {
+	if read.TimeUnix >= validBefore+secondLook {
 		return false, nil
 	}
-	return s.chain.AuthorizationUsed(ctx, common.HexToAddress(from), common.HexToHash(nonce))
+	return s.chain.AuthorizationUsed(ctx, common.HexToAddress(from), common.HexToHash(nonce), uint64(read.Block))
 }
 
 // giveBack returns a session's charge that the seller never collected.

@@ -325,7 +325,7 @@ func (f *Funding) ExpireOperations(ctx context.Context) error {
 		return err
 	}
 	for _, op := range dead {
-		wait, err := f.usedLately(ctx, op.FromAddress, *op.AuthNonce, op.ValidBeforeUnix, at.TimeUnix)
+		wait, err := f.usedLately(ctx, op.FromAddress, *op.AuthNonce, op.ValidBeforeUnix, at)
 		if err != nil {
 			return err
 		}

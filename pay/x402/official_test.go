@@ -94,10 +94,11 @@ func (m market) paySellers(t *testing.T) {
 			if err != nil || !r.Known || !r.Success || r.Amount != c.price {
 				t.Fatalf("receipt %+v, %v", r, err)
 			}
-			if mined := m.net.Mined(r.TxHash); !mined.OK {
+			mined := m.net.Mined(r.TxHash)
+			if !mined.OK {
 				t.Error("the receipt names a transaction that failed")
 			}
-			if used, err := m.net.AuthorizationUsed(t.Context(), m.wallet.Address, proof.Authorization.Nonce); err != nil || !used {
+			if used, err := m.net.AuthorizationUsed(t.Context(), m.wallet.Address, proof.Authorization.Nonce, mined.Block); err != nil || !used {
 				t.Errorf("authorization used: %t, %v", used, err)
 			}
 			if has, sellerHas := m.net.Balance(m.wallet.Address), m.net.Balance(m.payTo); had.Sub(has) != c.price || sellerHas.Sub(sellerHad) != c.price {
