@@ -60,9 +60,11 @@ func watch(t *testing.T, n *chaintest.Net, urls ...string) *watched {
 	return w
 }
 
-func head(t *testing.T, c interface {
+type header interface {
 	Head(ctx context.Context) (evm.Block, error)
-}) evm.Block {
+}
+
+func head(t *testing.T, c header) evm.Block {
 	t.Helper()
 	b, err := c.Head(t.Context())
 	if err != nil {

@@ -72,7 +72,7 @@ func (n *Node) fromFaucet(ctx context.Context, c evm.Call) (common.Hash, error) 
 			if receipt.Status != types.ReceiptStatusSuccessful {
 				return hash, errors.New("devnet: faucet: transaction reverted")
 			}
-			return hash, nil
+			return hash, n.settled()
 		}
 		select {
 		case <-poll.C:
@@ -80,6 +80,16 @@ func (n *Node) fromFaucet(ctx context.Context, c evm.Call) (common.Hash, error) 
 			return hash, fmt.Errorf("devnet: faucet: %w", ctx.Err())
 		}
 	}
+}
+
+// settled waits until the head and the pool know what a receipt says already, so that a receiver can spend at once.
+func (n *Node) settled() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.eth.TxPool().Sync(); err != nil {
+		return fmt.Errorf("devnet: faucet: %w", err)
+	}
+	return nil
 }
 
 func (n *Node) sendFromFaucet(ctx context.Context, c evm.Call) (common.Hash, error) {
