@@ -47,6 +47,7 @@ type Core struct {
 	Agents       *Agents       // wallets with a policy
 	Policies     *Policies     // what an agent may spend
 	Departments  *Departments  // groups of agents with a budget
+	Orgs         *Orgs         // tenants with limits
 	Payments     *Payments     // Fetch: the main job
 	Sessions     *Sessions     // prepaid balances
 	Operations   *Operations   // on-chain sends
@@ -67,6 +68,7 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.APIKeys = &APIKeys{s}
 	c.Balances = &Balances{s}
 	c.Departments = &Departments{s}
+	c.Orgs = &Orgs{s}
 	c.Operations = &Operations{s}
 	c.Funding = &Funding{store: s, operations: c.Operations}
 	c.Sessions = &Sessions{store: s, operations: c.Operations, funding: c.Funding}
@@ -74,7 +76,7 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Policies = &Policies{s}
 	c.Payments = &Payments{store: s, sessions: c.Sessions}
 	c.Transactions = &Transactions{s}
-	c.Books = &Books{s}
+	c.Books = newBooks(s)
 	return c, nil
 }
 
@@ -94,6 +96,7 @@ type store struct {
 	gasGrant  *big.Int
 	maxPay    money.USDC
 	step      func(name string)
+	outcomes  outcomes
 }
 
 // Ready reports whether the database and the chain answer.

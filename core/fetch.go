@@ -12,9 +12,10 @@ import (
 	"github.com/google/uuid"
 
 	"bursar/core/ledger"
-	"bursar/core/policy"
 	"bursar/ent"
 	"bursar/ent/agent"
+	"bursar/ent/department"
+	"bursar/ent/org"
 	"bursar/ent/transaction"
 	"bursar/evm"
 	"bursar/money"
@@ -75,7 +76,7 @@ type call struct {
 	agent   *ent.Agent
 	session *ent.Session
 	account uuid.UUID // what pays: the wallet's account or the session's
-	budget  policy.Budget
+	budget  limits
 	target  target
 	request *pay.Request
 	payer   common.Address
@@ -293,6 +294,7 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 			create.SetCredentialID(c.p.CredentialID)
 		}
 		t, err = create.Save(ctx)
+		tx.done = append(tx.done, PaymentReserved)
 		return err
 	})
 	if err != nil {
@@ -301,7 +303,8 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 	return t, nil
 }
 
-// unchanged refuses the hold when the agent or its policy is no longer what the call was judged by.
+// unchanged refuses the hold when the agent, its policy, or its organisation's or department's limits are no longer what
+// the call was judged by.
 func unchanged(ctx context.Context, tx *Tx, c *call) error {
 	now, err := tx.Agent.Query().Where(agent.ID(c.agent.ID)).WithPolicy().Only(ctx)
 	if err != nil {
@@ -310,7 +313,14 @@ func unchanged(ctx context.Context, tx *Tx, c *call) error {
 	if !now.Active || now.Edges.Policy.Version != c.agent.Edges.Policy.Version || !sameID(now.DepartmentID, c.agent.DepartmentID) {
 		return errMoved
 	}
-	return nil
+	same, err := tx.Org.Query().Where(org.ID(c.agent.OrgID), org.Version(c.budget.orgVersion)).Exist(ctx)
+	if err == nil && same && c.agent.DepartmentID != nil {
+		same, err = tx.Department.Query().Where(idIs(*c.agent.DepartmentID), department.Version(c.budget.departmentVersion)).Exist(ctx)
+	}
+	if err == nil && !same {
+		return errMoved
+	}
+	return err
 }
 
 func sameID(a, b *uuid.UUID) bool { return a == b || (a != nil && b != nil && *a == *b) }

@@ -113,9 +113,21 @@ func rules(sp *ent.SpendingPolicy) policy.Policy {
 	}
 }
 
+// limits are what a call is judged by, and the versions in which the organisation's and the department's were read.
+type limits struct {
+	policy.Budget
+	orgVersion, departmentVersion int
+}
+
 // budget gathers every limit that a call of the principal on the agent's behalf is under.
-func (s *store) budget(ctx context.Context, p Principal, a *ent.Agent) (policy.Budget, error) {
-	b := policy.Budget{OrgID: a.OrgID.String(), AgentID: a.ID.String(), Agent: rules(a.Edges.Policy)}
+func (s *store) budget(ctx context.Context, p Principal, a *ent.Agent) (limits, error) {
+	b := limits{Budget: policy.Budget{OrgID: a.OrgID.String(), AgentID: a.ID.String(), Agent: rules(a.Edges.Policy)}}
+	o, err := of(p, s.db.readEnt).org().Only(ctx)
+	if err != nil {
+		return b, err
+	}
+	b.Org = policy.OrgLimits{DailyLimit: o.DailyLimit, MonthlyLimit: o.MonthlyLimit, SpendingCap: o.SpendingCap}
+	b.orgVersion = o.Version
 	if p.CredentialID != uuid.Nil {
 		b.TokenID, b.Token = p.CredentialID.String(), p.Limits
 	}
@@ -124,7 +136,7 @@ func (s *store) budget(ctx context.Context, p Principal, a *ent.Agent) (policy.B
 		if err != nil {
 			return b, err
 		}
-		b.DepartmentID, b.Department = d.ID.String(), d.BudgetLimit
+		b.DepartmentID, b.Department, b.departmentVersion = d.ID.String(), d.BudgetLimit, d.Version
 	}
 	return b, nil
 }

@@ -82,13 +82,21 @@ func settleTx(ctx context.Context, tx *Tx, t *ent.Transaction, end func(*ent.Tra
 	if err := u.Exec(ctx); err != nil {
 		return err
 	}
+	outcome := PaymentFailed
+	if status, _ := u.Mutation().Status(); status == transaction.StatusSuccess {
+		outcome = PaymentCharged
+	}
+	tx.done = append(tx.done, outcome)
 	return tx.paymentSettled(ctx, t)
 }
 
 // unknown notes that a proof has left and no good answer came. The hold stays until the chain has spoken.
 func (f *Payments) unknown(ctx context.Context, t *ent.Transaction, status int, reason string) error {
-	_, err := f.db.writeEnt.Transaction.Update().Where(transaction.ID(t.ID), transaction.StatusEQ(transaction.StatusPending)).
+	n, err := f.db.writeEnt.Transaction.Update().Where(transaction.ID(t.ID), transaction.StatusEQ(transaction.StatusPending)).
 		SetStatus(transaction.StatusUnknown).SetUpstreamStatus(status).SetReason(pay.Text(reason)).Save(ctx)
+	if n > 0 {
+		f.outcomes.add(PaymentUnknown)
+	}
 	return err
 }
 
@@ -215,6 +223,7 @@ func (f *Payments) giveBack(ctx context.Context, t *ent.Transaction) error {
 		if err := tx.Transaction.UpdateOneID(t.ID).SetAmount(0).SetReason(expiredUnused).Exec(ctx); err != nil {
 			return err
 		}
+		tx.done = append(tx.done, PaymentReturned)
 		// A session that is closed begins closing again: its job sends this on like any rest.
 		return tx.Session.Update().Where(session.ID(*t.SessionID), session.StatusEQ(session.StatusClosed)).
 			SetStatus(session.StatusClosing).ClearClosedAt().Exec(ctx)

@@ -23,6 +23,7 @@ type Tx struct {
 
 	raw  ledger.Tx // zero inside a ledger unit, whose moves are judged already
 	news []News
+	done []Outcome // steps of payments, to be counted after the commit
 }
 
 const (
@@ -35,9 +36,9 @@ var errNoRows = errors.New("sql: no rows in result set")
 func (s *store) inTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
 	var err error
 	for range maxTxTries {
-		var news []News
-		if news, err = s.tryTx(ctx, fn); err == nil {
-			s.bus.Publish(news...)
+		var tx *Tx
+		if tx, err = s.tryTx(ctx, fn); err == nil {
+			s.committed(tx)
 			return nil
 		}
 		if !retryable(err) {
@@ -47,7 +48,7 @@ func (s *store) inTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 	return err
 }
 
-func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) ([]News, error) {
+func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) (*Tx, error) {
 	raw, err := s.db.Begin(ctx)
 	if err != nil {
 		return nil, err
@@ -59,7 +60,13 @@ func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) 
 	if err := raw.SQL.Commit(); err != nil {
 		return nil, fmt.Errorf("core: commit: %w", err)
 	}
-	return tx.news, nil
+	return tx, nil
+}
+
+// committed tells of what a transaction has done.
+func (s *store) committed(tx *Tx) {
+	s.outcomes.add(tx.done...)
+	s.bus.Publish(tx.news...)
 }
 
 // now is the clock in the precision that both databases keep.
@@ -119,7 +126,7 @@ func (tx *Tx) moves(ctx context.Context, moves ...ledger.Move) ([]ledger.Result,
 // commit puts moves and the rows that belong to them into the ledger's batch, and publishes the news after the
 // commit. also may be nil. A refusal is returned as an error; nothing has moved then.
 func (s *store) commit(ctx context.Context, moves []ledger.Move, also func(ctx context.Context, tx *Tx, r ledger.Result) error) error {
-	var news []News
+	last := &Tx{}
 	u := ledger.Unit{Moves: moves, Also: func(ctx context.Context, c *ent.Client, r ledger.Result) error {
 		tx := &Tx{Client: c, Now: s.now()}
 		tx.balances(r)
@@ -128,7 +135,7 @@ func (s *store) commit(ctx context.Context, moves []ledger.Move, also func(ctx c
 				return err
 			}
 		}
-		news = tx.news // a unit that is tried again tells the news of its last try only
+		last = tx // a unit that is tried again tells of its last try only
 		return nil
 	}}
 	r, err := s.batch.Do(ctx, u)
@@ -138,7 +145,7 @@ func (s *store) commit(ctx context.Context, moves []ledger.Move, also func(ctx c
 	if r.Err != nil {
 		return r.Err
 	}
-	s.bus.Publish(news...)
+	s.committed(last)
 	return nil
 }
 

@@ -25,6 +25,7 @@ func Table(app *core.Core, poll time.Duration) []Job {
 		{"rebroadcast", 5 * time.Second, app.Operations.Rebroadcast},
 		{"resolve holds", 5 * time.Second, app.Payments.ResolveHolds},
 		{"expire operations", 5 * time.Second, app.Funding.ExpireOperations},
+		{"note fees", 30 * time.Second, app.Operations.NoteFees},
 		{"sessions", 2 * time.Second, app.Sessions.ExpireDue},
 		{"drain inactive", 30 * time.Second, app.Agents.DrainInactive},
 		{"audit", time.Hour, app.Books.Check},
