@@ -39,6 +39,7 @@ var errWrongNetwork = errors.New("chain: wrong network")
 type node struct {
 	url, host string
 	span      atomic.Uint64 // blocks of logs that it takes at once; 0: it has refused none yet
+	failures  atomic.Uint64 // requests that it left without a usable answer
 
 	mu      sync.Mutex
 	client  *rpc.Client

@@ -46,11 +46,7 @@ func (n *node) header(ctx context.Context, tag string) (header, error) {
 // BalanceOf is an address's USDC at the end of a block; block 0 is the newest. A node that lacks the block or its
 // state makes it evm.ErrUnavailable.
 func (c *Client) BalanceOf(ctx context.Context, a common.Address, block uint64) (amount money.USDC, err error) {
-	tag := "latest"
-	if block != 0 {
-		tag = hexutil.EncodeUint64(block)
-	}
-	data := append(append([]byte(nil), selBalanceOf...), common.LeftPadBytes(a[:], wordLength)...)
+	tag, data := tagOf(block), balanceOfData(a)
 	err = c.read(ctx, func(n *node) error {
 		if err := c.mustHave(ctx, n, block); err != nil {
 			return err

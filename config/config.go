@@ -21,8 +21,9 @@ import (
 // Config is every setting. With none given the program runs by itself: an SQLite file, the embedded
 // development chain and the demo service, all in one data folder.
 type Config struct {
-	Listen string `default:"127.0.0.1:8080" env:"BURSAR_LISTEN" help:"Address of the API, host:port."`
-	Data   string `default:"./data" env:"BURSAR_DATA" help:"Folder of everything that is kept on this machine: the SQLite file, the development chain, generated secrets."`
+	Listen  string `default:"127.0.0.1:8080" env:"BURSAR_LISTEN" help:"Address of the API, host:port."`
+	Metrics string `name:"metrics" env:"BURSAR_METRICS_LISTEN" placeholder:"127.0.0.1:9090" help:"Address of GET /metrics for Prometheus, host:port. Default: none. Whoever reaches it sees the figures of all organisations together; keep it off the internet."`
+	Data    string `default:"./data" env:"BURSAR_DATA" help:"Folder of everything that is kept on this machine: the SQLite file, the development chain, generated secrets."`
 
 	DatabaseURL string `env:"BURSAR_DATABASE_URL" placeholder:"postgres://…" help:"PostgreSQL to use. Default: an SQLite file in the data folder, for one process."`
 
@@ -141,7 +142,11 @@ func (c Config) GasGrant() *big.Int {
 func (c Config) NeedsSecrets() bool { return c.DatabaseURL != "" || !c.Embedded() }
 
 func (c Config) validate() error {
-	for name, addr := range map[string]string{"--listen": c.Listen, "--dev-rpc": c.DevRPC, "--demo-addr": c.DemoAddr} {
+	addresses := map[string]string{"--listen": c.Listen, "--dev-rpc": c.DevRPC, "--demo-addr": c.DemoAddr}
+	if c.Metrics != "" {
+		addresses["--metrics"] = c.Metrics
+	}
+	for name, addr := range addresses {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return fmt.Errorf("%s: %q is not host:port", name, addr)
 		}

@@ -38,6 +38,15 @@ func TestProduction(t *testing.T) {
 	}
 }
 
+func TestMetricsAreOffUnlessAsked(t *testing.T) {
+	if c, err := config.Load(nil, &bytes.Buffer{}); err != nil || c.Metrics != "" {
+		t.Errorf("%q %v", c.Metrics, err)
+	}
+	if _, err := config.Load([]string{"--metrics=9090"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--metrics") {
+		t.Errorf("a bad address: %v", err)
+	}
+}
+
 func TestEveryFieldIsExplained(t *testing.T) {
 	var help bytes.Buffer
 	if _, err := config.Load([]string{"--help"}, &help); !errors.Is(err, config.ErrHelp) {

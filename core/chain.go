@@ -25,6 +25,8 @@ type Chain interface {
 	Recheck(ctx context.Context, from, to uint64) ([]evm.Movement, error)
 	// BalanceOf is an address's USDC at a block; 0 means the newest.
 	BalanceOf(ctx context.Context, a common.Address, block uint64) (money.USDC, error)
+	// BalancesOf is BalanceOf for many addresses at one block, in the order asked.
+	BalancesOf(ctx context.Context, addresses []common.Address, block uint64) ([]money.USDC, error)
 	// AuthorizationUsed says whether the token had executed or cancelled an authorization by the end of a block.
 	AuthorizationUsed(ctx context.Context, from common.Address, nonce common.Hash, block uint64) (bool, error)
 	// NonceAt is the next nonce of an account, counting mined transactions only.

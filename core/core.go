@@ -50,6 +50,7 @@ type Core struct {
 	Agents       *Agents       // wallets with a policy
 	Policies     *Policies     // what an agent may spend
 	Departments  *Departments  // groups of agents with a budget
+	Orgs         *Orgs         // tenants with limits
 	Payments     *Payments     // Fetch: the main job
 	Sessions     *Sessions     // prepaid balances
 	Operations   *Operations   // on-chain sends
@@ -72,12 +73,13 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Departments = &Departments{s}
 	c.Operations = &Operations{store: s, carrying: newTogether()}
 	c.Funding = &Funding{store: s, operations: c.Operations, reading: newTogether()}
+	c.Orgs = &Orgs{s}
 	c.Sessions = &Sessions{store: s, operations: c.Operations, funding: c.Funding}
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
 	c.Policies = &Policies{s}
 	c.Payments = &Payments{store: s, sessions: c.Sessions}
 	c.Transactions = &Transactions{s}
-	c.Books = &Books{s}
+	c.Books = newBooks(s)
 	return c, nil
 }
 
@@ -98,8 +100,9 @@ type store struct {
 	maxPay    money.USDC
 	step      func(name string)
 	readers   *readers
-	touched   sync.Map // when this process noted the use of a key last, by its id
+	touched   sync.Map  // when this process noted the use of a key last, by its id
 	process   uuid.UUID // of this run of the program, for leases
+	outcomes  outcomes
 }
 
 // Ready reports whether the database and the chain answer.

@@ -307,6 +307,7 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},
 		moves: []ledger.Move{hold},
 		rows:  func(time.Time) []ledger.Row { return []ledger.Row{addPayment(t)} },
+		done:  []Outcome{PaymentReserved},
 	})
 	if err != nil {
 		return nil, err

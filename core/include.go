@@ -66,9 +66,6 @@ func (o *Operations) include(ctx context.Context, op *ent.Operation) (bool, erro
 	if err != nil {
 		return false, err
 	}
-	if err := o.db.writeEnt.ChainTx.UpdateOneID(*op.ChainTxID).SetFeeWei(r.Fee().String()).Exec(ctx); err != nil {
-		return false, err
-	}
 	if done(op, o.chain.Network().USDC, r) {
 		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusIncluded).SetTxHash(r.TxHash.Hex()) })
 	}

@@ -67,7 +67,7 @@ func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, st
 	r, err := f.commit(ctx, unit{
 		moves: []ledger.Move{{Verb: ledger.Post, HoldID: *t.HoldID, Amount: t.Quoted}},
 		rows:  func(now time.Time) []ledger.Row { return ended(&end, now) },
-		news:  []News{settledNews(t)},
+		news:  []News{settledNews(t)}, done: []Outcome{PaymentCharged},
 	})
 	// The answer came after the proof was dead, and nothing is charged; or after the chain had shown it.
 	if errors.Is(err, ledger.ErrEnded) || (err == nil && r.Repeated) {
@@ -99,11 +99,6 @@ func (f *Payments) refresh(ctx context.Context, t *ent.Transaction) error {
 	return err
 }
 
-// noteStatus notes what the service answered, for history.
-func (f *Payments) noteStatus(ctx context.Context, t *ent.Transaction, status int) error {
-	return f.db.writeEnt.Transaction.UpdateOneID(t.ID).SetUpstreamStatus(status).Exec(ctx)
-}
-
 // settleTx gives a payment its end, and tells of it.
 func settleTx(ctx context.Context, tx *Tx, t *ent.Transaction, end func(*ent.TransactionUpdateOne)) error {
 	u := tx.Transaction.UpdateOneID(t.ID).SetSettledAt(tx.Now)
@@ -111,13 +106,22 @@ func settleTx(ctx context.Context, tx *Tx, t *ent.Transaction, end func(*ent.Tra
 	if err := u.Exec(ctx); err != nil {
 		return err
 	}
+	outcome := PaymentFailed
+	if status, _ := u.Mutation().Status(); status == transaction.StatusSuccess {
+		outcome = PaymentCharged
+	}
+	tx.done = append(tx.done, outcome)
 	return tx.paymentSettled(ctx, t)
 }
 
 // unknown notes that a proof has left and no good answer came. The hold stays until the chain has spoken.
 func (f *Payments) unknown(ctx context.Context, t *ent.Transaction, status int, reason string) error {
 	row := ledger.Row{Into: unknownRow, Values: []any{t.ID.String(), int64(status), pay.Text(reason)}}
-	return errors.Join(f.note(ctx, row), f.refresh(ctx, t))
+	err := errors.Join(f.note(ctx, row), f.refresh(ctx, t))
+	if err == nil && t.Status == transaction.StatusUnknown {
+		f.outcomes.add(PaymentUnknown)
+	}
+	return err
 }
 
 // release voids a payment's hold: nothing was charged and nothing can be any more.
@@ -127,7 +131,7 @@ func (f *Payments) release(ctx context.Context, t *ent.Transaction, reason strin
 	_, err := f.commit(ctx, unit{
 		moves: []ledger.Move{{Verb: ledger.Void, HoldID: *t.HoldID}},
 		rows:  func(now time.Time) []ledger.Row { return ended(&end, now) },
-		news:  []News{settledNews(t)},
+		news:  []News{settledNews(t)}, done: []Outcome{PaymentFailed},
 	})
 	if err == nil && t.SessionID != nil {
 		f.sessions.holdEnded(ctx, *t.SessionID)
@@ -313,6 +317,7 @@ func (f *Payments) giveBack(ctx context.Context, t *ent.Transaction) error {
 		if err := tx.Transaction.UpdateOneID(t.ID).SetAmount(0).SetReason(expiredUnused).Exec(ctx); err != nil {
 			return err
 		}
+		tx.done = append(tx.done, PaymentReturned)
 		// A session that is closed begins closing again: its job sends this on like any rest.
 		return tx.Session.Update().Where(session.ID(*t.SessionID), session.StatusEQ(session.StatusClosed)).
 			SetStatus(session.StatusClosing).ClearClosedAt().Exec(ctx)

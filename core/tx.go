@@ -23,6 +23,7 @@ type Tx struct {
 
 	raw  ledger.Tx
 	news []News
+	done []Outcome // steps of payments, to be counted after the commit
 }
 
 const (
@@ -35,9 +36,9 @@ var errNoRows = errors.New("sql: no rows in result set")
 func (s *store) inTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
 	var err error
 	for range maxTxTries {
-		var news []News
-		if news, err = s.tryTx(ctx, fn); err == nil {
-			s.bus.Publish(news...)
+		var tx *Tx
+		if tx, err = s.tryTx(ctx, fn); err == nil {
+			s.committed(tx)
 			return nil
 		}
 		if !retryable(err) {
@@ -47,7 +48,7 @@ func (s *store) inTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 	return err
 }
 
-func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) ([]News, error) {
+func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) (*Tx, error) {
 	raw, err := s.db.Begin(ctx)
 	if err != nil {
 		return nil, err
@@ -59,7 +60,13 @@ func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) 
 	if err := raw.SQL.Commit(); err != nil {
 		return nil, fmt.Errorf("core: commit: %w", err)
 	}
-	return tx.news, nil
+	return tx, nil
+}
+
+// committed tells of what a transaction has done.
+func (s *store) committed(tx *Tx) {
+	s.outcomes.add(tx.done...)
+	s.bus.Publish(tx.news...)
 }
 
 // now is the clock in the precision that both databases keep.
@@ -122,6 +129,7 @@ type unit struct {
 	moves []ledger.Move
 	rows  func(now time.Time) []ledger.Row // that go with the moves; nil: none
 	news  []News                           // to tell after the commit, besides the balances
+	done  []Outcome                        // to count after the commit
 }
 
 // commit puts a unit into the ledger's batch, and publishes the news after the commit. A refusal is returned as an
@@ -139,6 +147,7 @@ func (s *store) commit(ctx context.Context, u unit) (ledger.Result, error) {
 		return r, r.Err
 	}
 	if !r.Repeated {
+		s.outcomes.add(u.done...)
 		s.bus.Publish(append(balanceNews(r), u.news...)...)
 	}
 	return r, nil

@@ -36,8 +36,10 @@ func NewExecutableSchema(cfg Config) graphql.ExecutableSchema {
 type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
+	Agent() AgentResolver
 	Mutation() MutationResolver
 	Query() QueryResolver
+	Session() SessionResolver
 	Subscription() SubscriptionResolver
 	Transaction() TransactionResolver
 }
@@ -52,6 +54,7 @@ type ComplexityRoot struct {
 		AutoTopupAmount    func(childComplexity int) int
 		AutoTopupSource    func(childComplexity int) int
 		AutoTopupThreshold func(childComplexity int) int
+		BalanceAt          func(childComplexity int, at time.Time) int
 		CreatedAt          func(childComplexity int) int
 		DepartmentID       func(childComplexity int) int
 		ID                 func(childComplexity int) int
@@ -77,6 +80,14 @@ type ComplexityRoot struct {
 		Networks          func(childComplexity int) int
 		Prefix            func(childComplexity int) int
 		RevokedAt         func(childComplexity int) int
+	}
+
+	Audit struct {
+		Accounts    func(childComplexity int) int
+		Balanced    func(childComplexity int) int
+		Block       func(childComplexity int) int
+		Differences func(childComplexity int) int
+		Transfers   func(childComplexity int) int
 	}
 
 	Balance struct {
@@ -177,6 +188,7 @@ type ComplexityRoot struct {
 		RevokeAPIKey     func(childComplexity int, input RevokeAPIKeyInput) int
 		SetWalletAddress func(childComplexity int, input SetWalletAddressInput) int
 		UpdateAgent      func(childComplexity int, input UpdateAgentInput) int
+		UpdateOrgLimits  func(childComplexity int, input UpdateOrgLimitsInput) int
 		UpdatePolicy     func(childComplexity int, input UpdatePolicyInput) int
 	}
 
@@ -191,7 +203,22 @@ type ComplexityRoot struct {
 	}
 
 	Org struct {
-		ID func(childComplexity int) int
+		DailyLimit     func(childComplexity int) int
+		ID             func(childComplexity int) int
+		MonthlyLimit   func(childComplexity int) int
+		Name           func(childComplexity int) int
+		SpendingCap    func(childComplexity int) int
+		SpentThisMonth func(childComplexity int) int
+		SpentToday     func(childComplexity int) int
+		SpentTotal     func(childComplexity int) int
+		Version        func(childComplexity int) int
+	}
+
+	PastBalance struct {
+		At        func(childComplexity int) int
+		Available func(childComplexity int) int
+		Pending   func(childComplexity int) int
+		Posted    func(childComplexity int) int
 	}
 
 	Policy struct {
@@ -209,11 +236,13 @@ type ComplexityRoot struct {
 		APIKeys         func(childComplexity int, kind apikey.Kind) int
 		Agent           func(childComplexity int, id uuid.UUID) int
 		Agents          func(childComplexity int) int
+		Audit           func(childComplexity int) int
 		BalanceOverview func(childComplexity int) int
 		DefaultWallet   func(childComplexity int) int
 		Departments     func(childComplexity int) int
 		Me              func(childComplexity int) int
 		Network         func(childComplexity int) int
+		Org             func(childComplexity int) int
 		Session         func(childComplexity int, id uuid.UUID) int
 		Sessions        func(childComplexity int, agentID *uuid.UUID) int
 		Transaction     func(childComplexity int, id uuid.UUID) int
@@ -222,6 +251,7 @@ type ComplexityRoot struct {
 
 	Session struct {
 		AgentID       func(childComplexity int) int
+		BalanceAt     func(childComplexity int, at time.Time) int
 		CallCount     func(childComplexity int) int
 		ClosedAt      func(childComplexity int) int
 		CreatedAt     func(childComplexity int) int
@@ -249,6 +279,7 @@ type ComplexityRoot struct {
 		DecidedBy      func(childComplexity int) int
 		Endpoint       func(childComplexity int) int
 		FromAddress    func(childComplexity int) int
+		GasFee         func(childComplexity int) int
 		ID             func(childComplexity int) int
 		Kind           func(childComplexity int) int
 		Method         func(childComplexity int) int
@@ -286,6 +317,9 @@ type ComplexityRoot struct {
 
 // region    ************************** generated!.gotpl **************************
 
+type AgentResolver interface {
+	BalanceAt(ctx context.Context, obj *core.AgentView, at time.Time) (*core.PastBalance, error)
+}
 type MutationResolver interface {
 	CreateAgent(ctx context.Context, input core.CreateAgentInput) (*core.AgentView, error)
 	UpdateAgent(ctx context.Context, input UpdateAgentInput) (*core.AgentView, error)
@@ -299,6 +333,7 @@ type MutationResolver interface {
 	CreateAPIKey(ctx context.Context, input CreateAPIKeyInput) (*core.IssuedKey, error)
 	CreateToken(ctx context.Context, input CreateTokenInput) (*core.IssuedKey, error)
 	RevokeAPIKey(ctx context.Context, input RevokeAPIKeyInput) (bool, error)
+	UpdateOrgLimits(ctx context.Context, input UpdateOrgLimitsInput) (*core.OrgView, error)
 	OpenSession(ctx context.Context, input OpenSessionInput) (*core.SessionView, error)
 	CloseSession(ctx context.Context, input CloseSessionInput) (*core.SessionView, error)
 	Register(ctx context.Context, input core.PasswordInput) (*core.Login, error)
@@ -313,11 +348,16 @@ type QueryResolver interface {
 	Departments(ctx context.Context) ([]*core.DepartmentView, error)
 	APIKeys(ctx context.Context, kind apikey.Kind) ([]*ent.APIKey, error)
 	Network(ctx context.Context) (*Network, error)
+	Org(ctx context.Context) (*core.OrgView, error)
+	Audit(ctx context.Context) (*core.Audit, error)
 	Sessions(ctx context.Context, agentID *uuid.UUID) ([]*core.SessionView, error)
 	Session(ctx context.Context, id uuid.UUID) (*core.SessionView, error)
 	Transactions(ctx context.Context, filter *core.TransactionFilter, limit int32, offset int32) (*core.TransactionPage, error)
 	Transaction(ctx context.Context, id uuid.UUID) (*ent.Transaction, error)
 	Me(ctx context.Context) (*Me, error)
+}
+type SessionResolver interface {
+	BalanceAt(ctx context.Context, obj *core.SessionView, at time.Time) (*core.PastBalance, error)
 }
 type SubscriptionResolver interface {
 	BalanceChanged(ctx context.Context, agentID uuid.UUID) (<-chan *core.BalanceChange, error)
@@ -325,6 +365,8 @@ type SubscriptionResolver interface {
 	PaymentSettled(ctx context.Context, agentID *uuid.UUID) (<-chan *ent.Transaction, error)
 }
 type TransactionResolver interface {
+	GasFee(ctx context.Context, obj *ent.Transaction) (*string, error)
+
 	UpstreamStatus(ctx context.Context, obj *ent.Transaction) (*int32, error)
 
 	DecidedBy(ctx context.Context, obj *ent.Transaction) (*time.Time, error)
@@ -378,6 +420,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Agent.AutoTopupThreshold(childComplexity), true
+	case "Agent.balanceAt":
+		if e.ComplexityRoot.Agent.BalanceAt == nil {
+			break
+		}
+
+		args, err := ec.field_Agent_balanceAt_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Agent.BalanceAt(childComplexity, args["at"].(time.Time)), true
 	case "Agent.createdAt":
 		if e.ComplexityRoot.Agent.CreatedAt == nil {
 			break
@@ -511,6 +564,37 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ApiKey.RevokedAt(childComplexity), true
+
+	case "Audit.accounts":
+		if e.ComplexityRoot.Audit.Accounts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Audit.Accounts(childComplexity), true
+	case "Audit.balanced":
+		if e.ComplexityRoot.Audit.Balanced == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Audit.Balanced(childComplexity), true
+	case "Audit.block":
+		if e.ComplexityRoot.Audit.Block == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Audit.Block(childComplexity), true
+	case "Audit.differences":
+		if e.ComplexityRoot.Audit.Differences == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Audit.Differences(childComplexity), true
+	case "Audit.transfers":
+		if e.ComplexityRoot.Audit.Transfers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Audit.Transfers(childComplexity), true
 
 	case "Balance.available":
 		if e.ComplexityRoot.Balance.Available == nil {
@@ -970,6 +1054,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateAgent(childComplexity, args["input"].(UpdateAgentInput)), true
+	case "Mutation.updateOrgLimits":
+		if e.ComplexityRoot.Mutation.UpdateOrgLimits == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateOrgLimits_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateOrgLimits(childComplexity, args["input"].(UpdateOrgLimitsInput)), true
 	case "Mutation.updatePolicy":
 		if e.ComplexityRoot.Mutation.UpdatePolicy == nil {
 			break
@@ -1025,12 +1120,85 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Network.Usdc(childComplexity), true
 
+	case "Org.dailyLimit":
+		if e.ComplexityRoot.Org.DailyLimit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.DailyLimit(childComplexity), true
 	case "Org.id":
 		if e.ComplexityRoot.Org.ID == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Org.ID(childComplexity), true
+	case "Org.monthlyLimit":
+		if e.ComplexityRoot.Org.MonthlyLimit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.MonthlyLimit(childComplexity), true
+	case "Org.name":
+		if e.ComplexityRoot.Org.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.Name(childComplexity), true
+	case "Org.spendingCap":
+		if e.ComplexityRoot.Org.SpendingCap == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.SpendingCap(childComplexity), true
+	case "Org.spentThisMonth":
+		if e.ComplexityRoot.Org.SpentThisMonth == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.SpentThisMonth(childComplexity), true
+	case "Org.spentToday":
+		if e.ComplexityRoot.Org.SpentToday == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.SpentToday(childComplexity), true
+	case "Org.spentTotal":
+		if e.ComplexityRoot.Org.SpentTotal == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.SpentTotal(childComplexity), true
+	case "Org.version":
+		if e.ComplexityRoot.Org.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.Version(childComplexity), true
+
+	case "PastBalance.at":
+		if e.ComplexityRoot.PastBalance.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PastBalance.At(childComplexity), true
+	case "PastBalance.available":
+		if e.ComplexityRoot.PastBalance.Available == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PastBalance.Available(childComplexity), true
+	case "PastBalance.pending":
+		if e.ComplexityRoot.PastBalance.Pending == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PastBalance.Pending(childComplexity), true
+	case "PastBalance.posted":
+		if e.ComplexityRoot.PastBalance.Posted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PastBalance.Posted(childComplexity), true
 
 	case "Policy.allowedServices":
 		if e.ComplexityRoot.Policy.AllowedServices == nil {
@@ -1109,6 +1277,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Agents(childComplexity), true
+	case "Query.audit":
+		if e.ComplexityRoot.Query.Audit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Audit(childComplexity), true
 	case "Query.balanceOverview":
 		if e.ComplexityRoot.Query.BalanceOverview == nil {
 			break
@@ -1140,6 +1314,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Network(childComplexity), true
+	case "Query.org":
+		if e.ComplexityRoot.Query.Org == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Org(childComplexity), true
 	case "Query.session":
 		if e.ComplexityRoot.Query.Session == nil {
 			break
@@ -1191,6 +1371,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Session.AgentID(childComplexity), true
+	case "Session.balanceAt":
+		if e.ComplexityRoot.Session.BalanceAt == nil {
+			break
+		}
+
+		args, err := ec.field_Session_balanceAt_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Session.BalanceAt(childComplexity, args["at"].(time.Time)), true
 	case "Session.callCount":
 		if e.ComplexityRoot.Session.CallCount == nil {
 			break
@@ -1334,6 +1525,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Transaction.FromAddress(childComplexity), true
+	case "Transaction.gasFee":
+		if e.ComplexityRoot.Transaction.GasFee == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Transaction.GasFee(childComplexity), true
 	case "Transaction.id":
 		if e.ComplexityRoot.Transaction.ID == nil {
 			break
@@ -1506,6 +1703,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputSetWalletAddressInput,
 		ec.unmarshalInputTransactionFilter,
 		ec.unmarshalInputUpdateAgentInput,
+		ec.unmarshalInputUpdateOrgLimitsInput,
 		ec.unmarshalInputUpdatePolicyInput,
 	)
 	first := true
@@ -1655,6 +1853,8 @@ func (ec *executionContext) childFields_Agent(ctx context.Context, field graphql
 		return ec.fieldContext_Agent_policy(ctx, field)
 	case "wallet":
 		return ec.fieldContext_Agent_wallet(ctx, field)
+	case "balanceAt":
+		return ec.fieldContext_Agent_balanceAt(ctx, field)
 	case "createdAt":
 		return ec.fieldContext_Agent_createdAt(ctx, field)
 	}
@@ -1691,6 +1891,22 @@ func (ec *executionContext) childFields_ApiKey(ctx context.Context, field graphq
 		return ec.fieldContext_ApiKey_revokedAt(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ApiKey", field.Name)
+}
+
+func (ec *executionContext) childFields_Audit(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "balanced":
+		return ec.fieldContext_Audit_balanced(ctx, field)
+	case "block":
+		return ec.fieldContext_Audit_block(ctx, field)
+	case "accounts":
+		return ec.fieldContext_Audit_accounts(ctx, field)
+	case "transfers":
+		return ec.fieldContext_Audit_transfers(ctx, field)
+	case "differences":
+		return ec.fieldContext_Audit_differences(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Audit", field.Name)
 }
 
 func (ec *executionContext) childFields_Balance(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1879,8 +2095,38 @@ func (ec *executionContext) childFields_Org(ctx context.Context, field graphql.C
 	switch field.Name {
 	case "id":
 		return ec.fieldContext_Org_id(ctx, field)
+	case "name":
+		return ec.fieldContext_Org_name(ctx, field)
+	case "dailyLimit":
+		return ec.fieldContext_Org_dailyLimit(ctx, field)
+	case "monthlyLimit":
+		return ec.fieldContext_Org_monthlyLimit(ctx, field)
+	case "spendingCap":
+		return ec.fieldContext_Org_spendingCap(ctx, field)
+	case "version":
+		return ec.fieldContext_Org_version(ctx, field)
+	case "spentToday":
+		return ec.fieldContext_Org_spentToday(ctx, field)
+	case "spentThisMonth":
+		return ec.fieldContext_Org_spentThisMonth(ctx, field)
+	case "spentTotal":
+		return ec.fieldContext_Org_spentTotal(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Org", field.Name)
+}
+
+func (ec *executionContext) childFields_PastBalance(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_PastBalance_at(ctx, field)
+	case "posted":
+		return ec.fieldContext_PastBalance_posted(ctx, field)
+	case "pending":
+		return ec.fieldContext_PastBalance_pending(ctx, field)
+	case "available":
+		return ec.fieldContext_PastBalance_available(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PastBalance", field.Name)
 }
 
 func (ec *executionContext) childFields_Policy(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1919,6 +2165,8 @@ func (ec *executionContext) childFields_Session(ctx context.Context, field graph
 		return ec.fieldContext_Session_used(ctx, field)
 	case "remaining":
 		return ec.fieldContext_Session_remaining(ctx, field)
+	case "balanceAt":
+		return ec.fieldContext_Session_balanceAt(ctx, field)
 	case "refunded":
 		return ec.fieldContext_Session_refunded(ctx, field)
 	case "callCount":
@@ -1955,6 +2203,8 @@ func (ec *executionContext) childFields_Transaction(ctx context.Context, field g
 		return ec.fieldContext_Transaction_amount(ctx, field)
 	case "wei":
 		return ec.fieldContext_Transaction_wei(ctx, field)
+	case "gasFee":
+		return ec.fieldContext_Transaction_gasFee(ctx, field)
 	case "from":
 		return ec.fieldContext_Transaction_from(ctx, field)
 	case "to":
@@ -2130,6 +2380,20 @@ func (ec *executionContext) childFields___Type(ctx context.Context, field graphq
 // endregion ************************** internal!.gotpl ***************************
 
 // region    ***************************** args.gotpl *****************************
+
+func (ec *executionContext) field_Agent_balanceAt_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "at",
+		func(ctx context.Context, v any) (time.Time, error) {
+			return ec.unmarshalNDateTime2timeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["at"] = arg0
+	return args, nil
+}
 
 func (ec *executionContext) field_Mutation_closeSession_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
@@ -2355,6 +2619,20 @@ func (ec *executionContext) field_Mutation_updateAgent_args(ctx context.Context,
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_updateOrgLimits_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (UpdateOrgLimitsInput, error) {
+			return ec.unmarshalNUpdateOrgLimitsInput2bursarᚋgraphᚐUpdateOrgLimitsInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_updatePolicy_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -2480,6 +2758,20 @@ func (ec *executionContext) field_Query_transactions_args(ctx context.Context, r
 		return nil, err
 	}
 	args["offset"] = arg2
+	return args, nil
+}
+
+func (ec *executionContext) field_Session_balanceAt_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "at",
+		func(ctx context.Context, v any) (time.Time, error) {
+			return ec.unmarshalNDateTime2timeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["at"] = arg0
 	return args, nil
 }
 
@@ -2902,6 +3194,50 @@ func (ec *executionContext) fieldContext_Agent_wallet(_ context.Context, field g
 	return fc, nil
 }
 
+func (ec *executionContext) _Agent_balanceAt(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Agent_balanceAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Agent().BalanceAt(ctx, obj, fc.Args["at"].(time.Time))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.PastBalance) graphql.Marshaler {
+			return ec.marshalNPastBalance2ᚖbursarᚋcoreᚐPastBalance(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Agent_balanceAt(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Agent",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PastBalance(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Agent_balanceAt_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Agent_createdAt(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -3222,6 +3558,121 @@ func (ec *executionContext) _ApiKey_revokedAt(ctx context.Context, field graphql
 }
 func (ec *executionContext) fieldContext_ApiKey_revokedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ApiKey", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Audit_balanced(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Audit_balanced(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Balanced(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Audit_balanced(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Audit", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _Audit_block(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Audit_block(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Block, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v uint64) graphql.Marshaler {
+			return ec.marshalNInt2uint64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Audit_block(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Audit", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Audit_accounts(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Audit_accounts(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Accounts, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Audit_accounts(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Audit", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Audit_transfers(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Audit_transfers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Transfers, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Audit_transfers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Audit", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Audit_differences(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Audit_differences(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Differences, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Audit_differences(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Audit", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Balance_posted(ctx context.Context, field graphql.CollectedField, obj *core.Balance) (ret graphql.Marshaler) {
@@ -4265,8 +4716,8 @@ func (ec *executionContext) _Me_org(ctx context.Context, field graphql.Collected
 			return obj.Org, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v *Org) graphql.Marshaler {
-			return ec.marshalNOrg2ᚖbursarᚋgraphᚐOrg(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *core.OrgView) graphql.Marshaler {
+			return ec.marshalNOrg2ᚖbursarᚋcoreᚐOrgView(ctx, selections, v)
 		},
 		true,
 		true,
@@ -4859,6 +5310,50 @@ func (ec *executionContext) fieldContext_Mutation_revokeApiKey(ctx context.Conte
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_updateOrgLimits(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_updateOrgLimits(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().UpdateOrgLimits(ctx, fc.Args["input"].(UpdateOrgLimitsInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.OrgView) graphql.Marshaler {
+			return ec.marshalNOrg2ᚖbursarᚋcoreᚐOrgView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_updateOrgLimits(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Org(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_updateOrgLimits_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_openSession(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -5240,7 +5735,7 @@ func (ec *executionContext) fieldContext_Network_explorerTx(_ context.Context, f
 	return graphql.NewScalarFieldContext("Network", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
-func (ec *executionContext) _Org_id(ctx context.Context, field graphql.CollectedField, obj *Org) (ret graphql.Marshaler) {
+func (ec *executionContext) _Org_id(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -5261,6 +5756,282 @@ func (ec *executionContext) _Org_id(ctx context.Context, field graphql.Collected
 }
 func (ec *executionContext) fieldContext_Org_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Org_name(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Org_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Org_dailyLimit(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_dailyLimit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DailyLimit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *money.USDC) graphql.Marshaler {
+			return ec.marshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Org_dailyLimit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Org_monthlyLimit(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_monthlyLimit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MonthlyLimit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *money.USDC) graphql.Marshaler {
+			return ec.marshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Org_monthlyLimit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Org_spendingCap(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_spendingCap(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SpendingCap, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *money.USDC) graphql.Marshaler {
+			return ec.marshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Org_spendingCap(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Org_version(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_version(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Version, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Org_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Org_spentToday(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_spentToday(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SpentToday, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Org_spentToday(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Org_spentThisMonth(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_spentThisMonth(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SpentThisMonth, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Org_spentThisMonth(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Org_spentTotal(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_spentTotal(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SpentTotal, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Org_spentTotal(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PastBalance_at(ctx context.Context, field graphql.CollectedField, obj *core.PastBalance) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PastBalance_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PastBalance_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PastBalance", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _PastBalance_posted(ctx context.Context, field graphql.CollectedField, obj *core.PastBalance) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PastBalance_posted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Posted, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PastBalance_posted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PastBalance", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PastBalance_pending(ctx context.Context, field graphql.CollectedField, obj *core.PastBalance) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PastBalance_pending(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Pending, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PastBalance_pending(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PastBalance", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PastBalance_available(ctx context.Context, field graphql.CollectedField, obj *core.PastBalance) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PastBalance_available(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Available, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PastBalance_available(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PastBalance", field, false, false, errors.New("field of type USDC does not have child fields"))
 }
 
 func (ec *executionContext) _Policy_spendingCap(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
@@ -5695,6 +6466,70 @@ func (ec *executionContext) fieldContext_Query_network(_ context.Context, field 
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_org(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_org(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Org(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.OrgView) graphql.Marshaler {
+			return ec.marshalNOrg2ᚖbursarᚋcoreᚐOrgView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_org(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Org(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_audit(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_audit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Audit(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.Audit) graphql.Marshaler {
+			return ec.marshalNAudit2ᚖbursarᚋcoreᚐAudit(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_audit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Audit(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query_sessions(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -6115,6 +6950,50 @@ func (ec *executionContext) _Session_remaining(ctx context.Context, field graphq
 }
 func (ec *executionContext) fieldContext_Session_remaining(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Session", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Session_balanceAt(ctx context.Context, field graphql.CollectedField, obj *core.SessionView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Session_balanceAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Session().BalanceAt(ctx, obj, fc.Args["at"].(time.Time))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.PastBalance) graphql.Marshaler {
+			return ec.marshalNPastBalance2ᚖbursarᚋcoreᚐPastBalance(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Session_balanceAt(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Session",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PastBalance(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Session_balanceAt_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _Session_refunded(ctx context.Context, field graphql.CollectedField, obj *core.SessionView) (ret graphql.Marshaler) {
@@ -6592,6 +7471,29 @@ func (ec *executionContext) _Transaction_wei(ctx context.Context, field graphql.
 }
 func (ec *executionContext) fieldContext_Transaction_wei(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Transaction", field, false, false, errors.New("field of type Wei does not have child fields"))
+}
+
+func (ec *executionContext) _Transaction_gasFee(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Transaction_gasFee(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Transaction().GasFee(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOWei2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Transaction_gasFee(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Transaction", field, true, true, errors.New("field of type Wei does not have child fields"))
 }
 
 func (ec *executionContext) _Transaction_from(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
@@ -8962,6 +9864,50 @@ func (ec *executionContext) unmarshalInputUpdateAgentInput(ctx context.Context, 
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputUpdateOrgLimitsInput(ctx context.Context, obj any) (UpdateOrgLimitsInput, error) {
+	var it UpdateOrgLimitsInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"dailyLimit", "monthlyLimit", "spendingCap"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "dailyLimit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dailyLimit"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DailyLimit = graphql.OmittableOf(data)
+		case "monthlyLimit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("monthlyLimit"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MonthlyLimit = graphql.OmittableOf(data)
+		case "spendingCap":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("spendingCap"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.SpendingCap = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputUpdatePolicyInput(ctx context.Context, obj any) (UpdatePolicyInput, error) {
 	var it UpdatePolicyInput
 	if obj == nil {
@@ -9064,72 +10010,110 @@ func (ec *executionContext) _Agent(ctx context.Context, sel ast.SelectionSet, ob
 		case "id":
 			out.Values[i] = ec._Agent_id(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "name":
 			out.Values[i] = ec._Agent_name(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "slug":
 			out.Values[i] = ec._Agent_slug(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "address":
 			out.Values[i] = ec._Agent_address(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "active":
 			out.Values[i] = ec._Agent_active(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "isDefault":
 			out.Values[i] = ec._Agent_isDefault(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "ownerId":
 			out.Values[i] = ec._Agent_ownerId(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "departmentId":
 			out.Values[i] = ec._Agent_departmentId(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "autoTopupThreshold":
 			out.Values[i] = ec._Agent_autoTopupThreshold(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "autoTopupAmount":
 			out.Values[i] = ec._Agent_autoTopupAmount(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "autoTopupSource":
 			out.Values[i] = ec._Agent_autoTopupSource(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "policy":
 			out.Values[i] = ec._Agent_policy(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "wallet":
 			out.Values[i] = ec._Agent_wallet(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "balanceAt":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Agent_balanceAt(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "createdAt":
 			out.Values[i] = ec._Agent_createdAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -9227,6 +10211,64 @@ func (ec *executionContext) _ApiKey(ctx context.Context, sel ast.SelectionSet, o
 		case "revokedAt":
 			out.Values[i] = ec._ApiKey_revokedAt(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var auditImplementors = []string{"Audit"}
+
+func (ec *executionContext) _Audit(ctx context.Context, sel ast.SelectionSet, obj *core.Audit) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, auditImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Audit")
+		case "balanced":
+			out.Values[i] = ec._Audit_balanced(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "block":
+			out.Values[i] = ec._Audit_block(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "accounts":
+			out.Values[i] = ec._Audit_accounts(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "transfers":
+			out.Values[i] = ec._Audit_transfers(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "differences":
+			out.Values[i] = ec._Audit_differences(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		default:
@@ -9975,6 +11017,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "updateOrgLimits":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_updateOrgLimits(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "openSession":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_openSession(ctx, field)
@@ -10101,7 +11150,7 @@ func (ec *executionContext) _Network(ctx context.Context, sel ast.SelectionSet, 
 
 var orgImplementors = []string{"Org"}
 
-func (ec *executionContext) _Org(ctx context.Context, sel ast.SelectionSet, obj *Org) graphql.Marshaler {
+func (ec *executionContext) _Org(ctx context.Context, sel ast.SelectionSet, obj *core.OrgView) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, orgImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -10113,6 +11162,99 @@ func (ec *executionContext) _Org(ctx context.Context, sel ast.SelectionSet, obj 
 			out.Values[i] = graphql.MarshalString("Org")
 		case "id":
 			out.Values[i] = ec._Org_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "name":
+			out.Values[i] = ec._Org_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "dailyLimit":
+			out.Values[i] = ec._Org_dailyLimit(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "monthlyLimit":
+			out.Values[i] = ec._Org_monthlyLimit(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "spendingCap":
+			out.Values[i] = ec._Org_spendingCap(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "version":
+			out.Values[i] = ec._Org_version(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "spentToday":
+			out.Values[i] = ec._Org_spentToday(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "spentThisMonth":
+			out.Values[i] = ec._Org_spentThisMonth(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "spentTotal":
+			out.Values[i] = ec._Org_spentTotal(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var pastBalanceImplementors = []string{"PastBalance"}
+
+func (ec *executionContext) _PastBalance(ctx context.Context, sel ast.SelectionSet, obj *core.PastBalance) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, pastBalanceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PastBalance")
+		case "at":
+			out.Values[i] = ec._PastBalance_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "posted":
+			out.Values[i] = ec._PastBalance_posted(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pending":
+			out.Values[i] = ec._PastBalance_pending(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "available":
+			out.Values[i] = ec._PastBalance_available(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -10384,6 +11526,50 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "org":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_org(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "audit":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_audit(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "sessions":
 			field := field
 
@@ -10544,67 +11730,105 @@ func (ec *executionContext) _Session(ctx context.Context, sel ast.SelectionSet, 
 		case "id":
 			out.Values[i] = ec._Session_id(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "agentId":
 			out.Values[i] = ec._Session_agentId(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "status":
 			out.Values[i] = ec._Session_status(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "deposit":
 			out.Values[i] = ec._Session_deposit(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "used":
 			out.Values[i] = ec._Session_used(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "remaining":
 			out.Values[i] = ec._Session_remaining(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "balanceAt":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Session_balanceAt(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "refunded":
 			out.Values[i] = ec._Session_refunded(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "callCount":
 			out.Values[i] = ec._Session_callCount(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
 			out.Values[i] = ec._Session_createdAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "expiresAt":
 			out.Values[i] = ec._Session_expiresAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "closedAt":
 			out.Values[i] = ec._Session_closedAt(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "depositTxHash":
 			out.Values[i] = ec._Session_depositTxHash(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "refundTxHash":
 			out.Values[i] = ec._Session_refundTxHash(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -10703,6 +11927,44 @@ func (ec *executionContext) _Transaction(ctx context.Context, sel ast.SelectionS
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "gasFee":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Transaction_gasFee(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "from":
 			out.Values[i] = ec._Transaction_from(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
@@ -11454,6 +12716,16 @@ var (
 	}
 )
 
+func (ec *executionContext) marshalNAudit2ᚖbursarᚋcoreᚐAudit(ctx context.Context, sel ast.SelectionSet, v *core.Audit) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._Audit(ctx, sel, v)
+}
+
 func (ec *executionContext) marshalNBalance2bursarᚋcoreᚐBalance(ctx context.Context, sel ast.SelectionSet, v core.Balance) graphql.Marshaler {
 	return ec._Balance(ctx, sel, &v)
 }
@@ -11783,6 +13055,22 @@ func (ec *executionContext) marshalNInt2int64(ctx context.Context, sel ast.Selec
 	return res
 }
 
+func (ec *executionContext) unmarshalNInt2uint64(ctx context.Context, v any) (uint64, error) {
+	res, err := graphql.UnmarshalUint64(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNInt2uint64(ctx context.Context, sel ast.SelectionSet, v uint64) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalUint64(v)
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
 func (ec *executionContext) marshalNIssuedKey2ᚖbursarᚋcoreᚐIssuedKey(ctx context.Context, sel ast.SelectionSet, v *core.IssuedKey) graphql.Marshaler {
 	if v == nil {
 		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
@@ -11828,7 +13116,7 @@ func (ec *executionContext) unmarshalNOpenSessionInput2bursarᚋgraphᚐOpenSess
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNOrg2ᚖbursarᚋgraphᚐOrg(ctx context.Context, sel ast.SelectionSet, v *Org) graphql.Marshaler {
+func (ec *executionContext) marshalNOrg2ᚖbursarᚋcoreᚐOrgView(ctx context.Context, sel ast.SelectionSet, v *core.OrgView) graphql.Marshaler {
 	if v == nil {
 		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
 			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
@@ -11841,6 +13129,16 @@ func (ec *executionContext) marshalNOrg2ᚖbursarᚋgraphᚐOrg(ctx context.Cont
 func (ec *executionContext) unmarshalNPasswordInput2bursarᚋcoreᚐPasswordInput(ctx context.Context, v any) (core.PasswordInput, error) {
 	res, err := ec.unmarshalInputPasswordInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNPastBalance2ᚖbursarᚋcoreᚐPastBalance(ctx context.Context, sel ast.SelectionSet, v *core.PastBalance) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._PastBalance(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalNPolicy2ᚖbursarᚋentᚐSpendingPolicy(ctx context.Context, sel ast.SelectionSet, v *ent.SpendingPolicy) graphql.Marshaler {
@@ -12122,6 +13420,11 @@ func (ec *executionContext) marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx context.Conte
 
 func (ec *executionContext) unmarshalNUpdateAgentInput2bursarᚋgraphᚐUpdateAgentInput(ctx context.Context, v any) (UpdateAgentInput, error) {
 	res, err := ec.unmarshalInputUpdateAgentInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNUpdateOrgLimitsInput2bursarᚋgraphᚐUpdateOrgLimitsInput(ctx context.Context, v any) (UpdateOrgLimitsInput, error) {
+	res, err := ec.unmarshalInputUpdateOrgLimitsInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -12582,6 +13885,24 @@ func (ec *executionContext) marshalOWei2string(ctx context.Context, sel ast.Sele
 	_ = sel
 	_ = ctx
 	res := MarshalHex(v)
+	return res
+}
+
+func (ec *executionContext) unmarshalOWei2ᚖstring(ctx context.Context, v any) (*string, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := UnmarshalHex(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOWei2ᚖstring(ctx context.Context, sel ast.SelectionSet, v *string) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := MarshalHex(*v)
 	return res
 }
 

@@ -124,7 +124,7 @@ type HeaderInput struct {
 // Who is calling, with which rights.
 type Me struct {
 	User       *ent.User           `json:"user"`
-	Org        *Org                `json:"org"`
+	Org        *core.OrgView       `json:"org"`
 	Role       core.Role           `json:"role"`
 	Credential core.CredentialKind `json:"credential"`
 }
@@ -153,11 +153,6 @@ type OpenSessionInput struct {
 	Deposit money.USDC `json:"deposit"`
 	// 1 to 86400.
 	DurationSeconds int32 `json:"durationSeconds"`
-}
-
-// A tenant: whatever is read or changed belongs to one.
-type Org struct {
-	ID uuid.UUID `json:"id"`
 }
 
 // Reading. Every field needs a credential; what belongs to others is NOT_FOUND.
@@ -189,6 +184,12 @@ type UpdateAgentInput struct {
 	AutoTopupThreshold graphql.Omittable[*money.USDC] `json:"autoTopupThreshold,omitempty"`
 	AutoTopupAmount    graphql.Omittable[*money.USDC] `json:"autoTopupAmount,omitempty"`
 	AutoTopupSource    graphql.Omittable[*string]     `json:"autoTopupSource,omitempty"`
+}
+
+type UpdateOrgLimitsInput struct {
+	DailyLimit   graphql.Omittable[*money.USDC] `json:"dailyLimit,omitempty"`
+	MonthlyLimit graphql.Omittable[*money.USDC] `json:"monthlyLimit,omitempty"`
+	SpendingCap  graphql.Omittable[*money.USDC] `json:"spendingCap,omitempty"`
 }
 
 type UpdatePolicyInput struct {

@@ -31,6 +31,7 @@ func Table(app *core.Core, poll time.Duration) []Job {
 		{Name: "rebroadcast", Every: 5 * time.Second, Run: app.Operations.Rebroadcast},
 		{Name: "resolve holds", Every: 5 * time.Second, Run: app.Payments.ResolveHolds},
 		{Name: "expire operations", Every: 5 * time.Second, Run: app.Funding.ExpireOperations},
+		{Name: "note fees", Every: 30 * time.Second, Run: app.Operations.NoteFees},
 		{Name: "sessions", Every: 2 * time.Second, Run: app.Sessions.ExpireDue},
 		{Name: "drain inactive", Every: 30 * time.Second, Run: app.Agents.DrainInactive},
 		{Name: "audit", Every: time.Hour, Run: app.Books.Check},

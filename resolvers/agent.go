@@ -2,6 +2,7 @@ package resolvers
 
 import (
 	"context"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/google/uuid"
@@ -21,6 +22,10 @@ func (r query) Agent(ctx context.Context, id uuid.UUID) (*core.AgentView, error)
 
 func (r query) DefaultWallet(ctx context.Context) (*core.AgentView, error) {
 	return r.Core.Agents.Default(ctx, caller(ctx))
+}
+
+func (r agentFields) BalanceAt(ctx context.Context, a *core.AgentView, at time.Time) (*core.PastBalance, error) {
+	return r.Balances.At(ctx, caller(ctx), a.ID, at)
 }
 
 func (r query) BalanceOverview(ctx context.Context) (*core.Overview, error) {

@@ -19,6 +19,10 @@ func (r query) Session(ctx context.Context, id uuid.UUID) (*core.SessionView, er
 	return r.Core.Sessions.Get(ctx, caller(ctx), id)
 }
 
+func (r sessionFields) BalanceAt(ctx context.Context, s *core.SessionView, at time.Time) (*core.PastBalance, error) {
+	return r.Balances.At(ctx, caller(ctx), s.ID, at)
+}
+
 func (r mutation) OpenSession(ctx context.Context, in graph.OpenSessionInput) (*core.SessionView, error) {
 	if in.DurationSeconds < 1 {
 		return nil, core.E(core.InvalidRequest, "durationSeconds must be positive")
@@ -57,4 +61,9 @@ func (transactionFields) UpstreamStatus(_ context.Context, t *ent.Transaction) (
 // DecidedBy is null for a record that is final.
 func (transactionFields) DecidedBy(_ context.Context, t *ent.Transaction) (*time.Time, error) {
 	return core.DecidedBy(t), nil
+}
+
+// GasFee is null unless a transaction of ours carries the record and is mined.
+func (r transactionFields) GasFee(ctx context.Context, t *ent.Transaction) (*string, error) {
+	return r.Core.Transactions.GasFee(ctx, caller(ctx), t)
 }

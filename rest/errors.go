@@ -138,6 +138,7 @@ func (d *Door) logError(ctx context.Context, e *core.Error) {
 // limitNames spells a rule as the Agnic limit detail does; other rules keep their name.
 var limitNames = map[string]string{
 	"token_daily": "daily", "token_monthly": "monthly", "max_per_transaction": "per_transaction", "per_call_max": "per_transaction",
+	"org_daily": "daily", "org_monthly": "monthly", "org_cap": "spending_cap",
 }
 
 func limitName(rule string) string {

@@ -92,6 +92,12 @@ func TestFinerCases(t *testing.T) {
 	if !reflect.DeepEqual(body, want) {
 		t.Errorf("limit detail %v", body)
 	}
+	for rule, name := range map[string]string{"org_daily": "daily", "org_monthly": "monthly", "org_cap": "spending_cap", "department_budget": "department_budget"} {
+		limit.Limit.Rule = rule
+		if _, body := written(t, rest.Agnic, limit); body["limit"] != name {
+			t.Errorf("%s is %v", rule, body["limit"])
+		}
+	}
 	paid := &core.Error{Code: core.Timeout, Message: "x", Payment: "1"}
 	if _, body := written(t, rest.IndieGent, paid); body["transaction_id"] != "1" {
 		t.Errorf("payment %v", body)

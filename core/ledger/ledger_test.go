@@ -97,7 +97,7 @@ func (w *world) proven(fail func(string, ...any)) map[uuid.UUID]ledger.State {
 		w.t.Fatal(err)
 	}
 	defer func() { _ = tx.SQL.Rollback() }()
-	sums, err := ledger.Sums(w.t.Context(), tx.SQL, chainID)
+	sums, err := ledger.Sums(w.t.Context(), tx.SQL, chainID, uuid.Nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
