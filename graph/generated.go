@@ -8145,7 +8145,7 @@ func (ec *executionContext) unmarshalInputCloseSessionInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"sessionId"}
+	fieldsInOrder := [...]string{"sessionId", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8159,6 +8159,13 @@ func (ec *executionContext) unmarshalInputCloseSessionInput(ctx context.Context,
 				return it, err
 			}
 			it.SessionID = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8351,7 +8358,7 @@ func (ec *executionContext) unmarshalInputDeactivateAgentInput(ctx context.Conte
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId"}
+	fieldsInOrder := [...]string{"agentId", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8365,6 +8372,13 @@ func (ec *executionContext) unmarshalInputDeactivateAgentInput(ctx context.Conte
 				return it, err
 			}
 			it.AgentID = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8381,7 +8395,7 @@ func (ec *executionContext) unmarshalInputDrainAgentInput(ctx context.Context, o
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId", "to"}
+	fieldsInOrder := [...]string{"agentId", "to", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8402,6 +8416,13 @@ func (ec *executionContext) unmarshalInputDrainAgentInput(ctx context.Context, o
 				return it, err
 			}
 			it.To = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8458,7 +8479,7 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 		asMap["bodyBase64"] = false
 	}
 
-	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds"}
+	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8535,6 +8556,13 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 				return it, err
 			}
 			it.TimeoutSeconds = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8551,7 +8579,7 @@ func (ec *executionContext) unmarshalInputFundAgentInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId", "txHash", "amount"}
+	fieldsInOrder := [...]string{"agentId", "txHash", "amount", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8579,6 +8607,13 @@ func (ec *executionContext) unmarshalInputFundAgentInput(ctx context.Context, ob
 				return it, err
 			}
 			it.Amount = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8636,7 +8671,7 @@ func (ec *executionContext) unmarshalInputOpenSessionInput(ctx context.Context, 
 		asMap["durationSeconds"] = 3600
 	}
 
-	fieldsInOrder := [...]string{"agentId", "deposit", "durationSeconds"}
+	fieldsInOrder := [...]string{"agentId", "deposit", "durationSeconds", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8664,6 +8699,13 @@ func (ec *executionContext) unmarshalInputOpenSessionInput(ctx context.Context, 
 				return it, err
 			}
 			it.DurationSeconds = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
