@@ -271,7 +271,7 @@ func (r *run) seal(v any, cause error) ([]byte, error) {
 func repeat[T any](ctx context.Context, s *store, row *ent.IdempotencyKey, lost func(context.Context, uuid.UUID) (T, error)) (T, error) {
 	var v T
 	switch {
-	case row.Answer != nil:
+	case row.Answer != nil && len(*row.Answer) > 0: // NULL is read as an empty one
 		plain, err := s.keys.openAnswer(row.ID, *row.Answer)
 		if err != nil {
 			return v, err
