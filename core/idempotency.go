@@ -35,9 +35,10 @@ const (
 	lookFirst         = 10 * time.Millisecond
 	lookMost          = 250 * time.Millisecond
 	keepTimeout       = 5 * time.Second
-	maxAnswer         = 3 << 19 // bytes of JSON, in which a body of 1 MiB is a third longer
-	forgetBatch       = 500     // rows forgotten in one statement
-	forgetBatches     = 100     // and statements in one run of the job
+	maxAnswer         = 3 << 19  // bytes of JSON, in which a body of 1 MiB is a third longer
+	maxFreeAnswer     = 96 << 10 // the same of 64 KiB, where nothing was begun: what costs nothing must not fill the disk
+	forgetBatch       = 500      // rows forgotten in one statement
+	forgetBatches     = 100      // and statements in one run of the job
 )
 
 // ask is a request that may carry a caller's key.
@@ -104,6 +105,7 @@ func once[T any](ctx context.Context, s *store, p Principal, a ask, lost func(co
 type run struct {
 	*store
 	id, owner uuid.UUID // the row, and this run of it
+	begun     bool
 }
 
 func (r *run) mine() predicate.IdempotencyKey {
@@ -192,6 +194,7 @@ func (r *run) began(ctx context.Context, tx *Tx, subject uuid.UUID) error {
 	if err == nil && n == 0 {
 		return errRuns
 	}
+	r.begun = err == nil
 	return err
 }
 
@@ -261,7 +264,7 @@ func (r *run) seal(v any, cause error) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("core: keep answer: %w", err)
 	}
-	if len(plain) > maxAnswer {
+	if len(plain) > maxAnswer || (!r.begun && len(plain) > maxFreeAnswer) {
 		return nil, nil
 	}
 	return r.keys.sealAnswer(r.id, plain)

@@ -574,7 +574,7 @@ func TestAnswerThatIsNotKept(t *testing.T) {
 		p, _ := w.User("dev@example.com")
 		w.Agent(p, "bot", money.One)
 		s := w.Seller(cent)
-		big := bytes.Repeat([]byte("x"), 5<<18) // 1.25 MiB
+		big, large := bytes.Repeat([]byte("x"), 5<<18), bytes.Repeat([]byte("y"), 1<<20-1)
 		url := w.Serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/free" && r.Header.Get("PAYMENT-SIGNATURE") == "" {
 				s.ServeHTTP(rw, r)
@@ -583,7 +583,11 @@ func TestAnswerThatIsNotKept(t *testing.T) {
 			if r.URL.Path != "/free" {
 				s.ServeHTTP(httptest.NewRecorder(), r)
 			}
-			_, _ = rw.Write(big)
+			body := big
+			if r.URL.RawQuery == "large" {
+				body = large
+			}
+			_, _ = rw.Write(body)
 		}))
 		in := core.FetchInput{URL: url + "/v2/serve", IdempotencyKey: key("big")}
 		first, err := w.Core.Payments.Fetch(w.Ctx, p, in)
@@ -594,9 +598,14 @@ func TestAnswerThatIsNotKept(t *testing.T) {
 		if e := core.AsError(err); err == nil || e.Code != core.Conflict || e.Payment != first.Payment.ID.String() {
 			t.Errorf("too large: %v", err)
 		}
-		for range 2 { // nothing was paid: it is simply asked for again
-			r, err := w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{URL: url + "/free", IdempotencyKey: key("free")})
-			if err != nil || !bytes.Equal(r.Body, big) {
+		for range 2 {
+			r, err := w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{URL: url + "/v2/serve?large", IdempotencyKey: key("large")})
+			if err != nil || !bytes.Equal(r.Body, large) {
+				t.Errorf("large: %v", err)
+			}
+			// Where nothing was paid it is simply asked for again.
+			r, err = w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{URL: url + "/free?large", IdempotencyKey: key("free")})
+			if err != nil || !bytes.Equal(r.Body, large) {
 				t.Errorf("too large and free: %v", err)
 			}
 		}
@@ -619,7 +628,7 @@ func TestAnswerThatIsNotKept(t *testing.T) {
 		if e := core.AsError(err); err == nil || e.Code != core.Conflict || e.Payment == "" {
 			t.Errorf("not kept: %v", err)
 		}
-		if proofs(s) != 2 {
+		if proofs(s) != 3 {
 			t.Errorf("%d proofs", proofs(s))
 		}
 		w.Settle()
