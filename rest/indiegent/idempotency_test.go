@@ -74,7 +74,7 @@ func TestKeyOnce(t *testing.T) {
 	p := l.person("dev@example.com")
 	agent := l.agent(p, "Research Bot", 0)
 	for path, body := range map[string]string{"/external/fetch": `{"url":"` + l.Seller.URL + `/free"}`, "/agents/" + agent + "/drain": "{}"} {
-		req, err := http.NewRequestWithContext(l.Ctx, "POST", l.URL+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(l.Ctx, http.MethodPost, l.URL+path, strings.NewReader(body))
 		l.no(err)
 		req.Header = http.Header{"X-Api-Key": {p.Key}, "Idempotency-Key": {"a", "b"}}
 		resp, err := http.DefaultClient.Do(req)
