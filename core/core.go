@@ -58,6 +58,7 @@ type Core struct {
 	Transactions *Transactions // history
 	Balances     *Balances     // figures, live
 	Books        *Books        // the audit
+	Idempotency  *Idempotency  // callers' own names for requests
 }
 
 // New builds the services and starts the ledger's batch, which ends with ctx.
@@ -80,6 +81,7 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Payments = &Payments{store: s, sessions: c.Sessions}
 	c.Transactions = &Transactions{s}
 	c.Books = newBooks(s)
+	c.Idempotency = &Idempotency{s}
 	return c, nil
 }
 

@@ -39,6 +39,8 @@ type FetchInput struct {
 	Body          []byte
 	MaxCost       *money.USDC   // nil: the policy and the server's ceiling alone
 	Timeout       time.Duration // zero: 30 s; clamped to 1 s … 60 s
+
+	IdempotencyKey *string // the caller's own name for this call; nil: none
 }
 
 // Ways of paying, as FetchResult.Method names them.
@@ -79,16 +81,32 @@ type call struct {
 	target  target
 	request *pay.Request
 	payer   common.Address
+	run     *run // nil without an idempotency key
 }
 
 // Fetch makes the call, pays if the service asks for it and the policy allows it, and returns the answer. The
 // money is reserved before a proof is signed; once a proof has left, anything but a good answer leaves the
 // payment unknown until the chain has spoken. Never a second signature for one call.
 func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*FetchResult, error) {
+	if err := p.needPayer(in.DefaultWallet); err != nil {
+		return nil, err
+	}
+	if in.IdempotencyKey == nil {
+		return f.fetch(ctx, p, in, nil)
+	}
+	k, err := once(ctx, f.store, p, ask{in.IdempotencyKey, "fetch", in.same()}, f.lostAnswer, func(r *run) (keptFetch, error) {
+		res, err := f.fetch(ctx, p, in, r)
+		return keepFetch(res), err
+	})
+	return k.result(), err
+}
+
+func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run) (*FetchResult, error) {
 	c, err := f.prepare(ctx, p, in)
 	if err != nil {
 		return nil, err
 	}
+	c.run = r
 	if err := c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil); err != nil {
 		return nil, AsError(err)
 	}
@@ -131,9 +149,6 @@ var methods = map[string]bool{
 
 // prepare loads everything that the call needs and checks what needs no price.
 func (f *Payments) prepare(ctx context.Context, p Principal, in FetchInput) (*call, error) {
-	if err := p.needPayer(in.DefaultWallet); err != nil {
-		return nil, err
-	}
 	c := &call{p: p, in: in}
 	var err error
 	if c.target, err = parseTarget(in.URL); err != nil {
@@ -306,12 +321,16 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 	r, err := f.commit(ctx, unit{
 		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},
 		moves: []ledger.Move{hold},
-		rows:  func(time.Time) []ledger.Row { return []ledger.Row{addPayment(t)} },
+		rows:  func(time.Time) []ledger.Row { return append(c.run.begunRows(id), addPayment(t)) },
 		done:  []Outcome{PaymentReserved},
 	})
+	if errors.Is(err, ledger.ErrMissed) {
+		return nil, errRuns // the key's row is another run's now
+	}
 	if err != nil {
 		return nil, err
 	}
+	c.run.noted()
 	c.saw(r)
 	return t, nil
 }

@@ -49,6 +49,11 @@ var (
 			reason = CASE WHEN status = 'pending' THEN ?3 ELSE reason END,
 			status = CASE WHEN status = 'pending' THEN 'unknown' ELSE status END WHERE id = ?1`,
 	}
+	begunRow = &ledger.Statement{
+		Name: "note what a key has begun", Columns: []string{"uuid", "uuid", "uuid"},
+		Postgres: `UPDATE idempotency_keys k SET subject_id = v.c2 FROM v WHERE k.id = v.c1 AND k.owner = v.c3 AND k.subject_id IS NULL`,
+		SQLite:   `UPDATE idempotency_keys SET subject_id = ?2 WHERE id = ?1 AND owner = ?3 AND subject_id IS NULL`,
+	}
 	addEventRow = &ledger.Statement{
 		Name: "add event", Columns: []string{"uuid", "timestamptz", "uuid", "text", "uuid", "uuid"},
 		Postgres: `INSERT INTO events (id, created_at, org_id, kind, agent_id, subject_id) SELECT c1, c2, c3, c4, c5, c6 FROM v`,

@@ -54,6 +54,8 @@ type OpenSessionInput struct {
 	AgentID  uuid.UUID
 	Deposit  money.USDC
 	Duration time.Duration
+
+	IdempotencyKey *string // the caller's own name for this request; nil: none
 }
 
 func (in *OpenSessionInput) validate() error {
@@ -78,6 +80,12 @@ func (s *Sessions) Open(ctx context.Context, p Principal, in OpenSessionInput) (
 	if err := in.validate(); err != nil {
 		return nil, err
 	}
+	a := ask{in.IdempotencyKey, "session.open", []string{in.AgentID.String(), in.Deposit.String(), in.Duration.String()}}
+	begun := func(ctx context.Context, id uuid.UUID) (*SessionView, error) { return s.Get(ctx, p, id) }
+	return once(ctx, s.store, p, a, begun, func(r *run) (*SessionView, error) { return s.deposit(ctx, p, in, r) })
+}
+
+func (s *Sessions) deposit(ctx context.Context, p Principal, in OpenSessionInput, r *run) (*SessionView, error) {
 	a, err := of(p, s.db.readEnt).agent(in.AgentID).Only(ctx)
 	if err != nil {
 		return nil, missing(err, "Agent wallet")
@@ -88,8 +96,10 @@ func (s *Sessions) Open(ctx context.Context, p Principal, in OpenSessionInput) (
 	var made *ent.Session
 	var op uuid.UUID
 	err = s.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		made, op, err = s.open(ctx, tx, a, in)
-		return err
+		if made, op, err = s.open(ctx, tx, a, in); err != nil {
+			return err
+		}
+		return r.began(ctx, tx, made.ID)
 	})
 	if err != nil {
 		return nil, AsError(err)
@@ -250,11 +260,16 @@ func (s *Sessions) addOperations(ctx context.Context, byID map[uuid.UUID]*Sessio
 
 // Close ends a session and sends what is left back to the agent's wallet. Closing again is the same answer. A
 // call still in flight keeps its money: the answer waits for it a little and then reads "closing", and the
-// refund leaves when the last hold has ended.
-func (s *Sessions) Close(ctx context.Context, p Principal, id uuid.UUID) (*SessionView, error) {
+// refund leaves when the last hold has ended. key is the caller's own name for this request; none or nil: none.
+func (s *Sessions) Close(ctx context.Context, p Principal, id uuid.UUID, key ...*string) (*SessionView, error) {
 	if err := p.needWrite(); err != nil {
 		return nil, err
 	}
+	a := ask{optionalKey(key), "session.close", []string{id.String()}}
+	return once(ctx, s.store, p, a, nil, func(*run) (*SessionView, error) { return s.finish(ctx, p, id) }) // again refunds nothing more
+}
+
+func (s *Sessions) finish(ctx context.Context, p Principal, id uuid.UUID) (*SessionView, error) {
 	found, err := of(p, s.db.readEnt).sessions().Where(session.ID(id)).Only(ctx)
 	if err != nil {
 		return nil, missing(err, "Session")

@@ -9081,7 +9081,7 @@ func (ec *executionContext) unmarshalInputCloseSessionInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"sessionId"}
+	fieldsInOrder := [...]string{"sessionId", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -9095,6 +9095,13 @@ func (ec *executionContext) unmarshalInputCloseSessionInput(ctx context.Context,
 				return it, err
 			}
 			it.SessionID = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -9287,7 +9294,7 @@ func (ec *executionContext) unmarshalInputDeactivateAgentInput(ctx context.Conte
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId"}
+	fieldsInOrder := [...]string{"agentId", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -9301,6 +9308,13 @@ func (ec *executionContext) unmarshalInputDeactivateAgentInput(ctx context.Conte
 				return it, err
 			}
 			it.AgentID = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -9317,7 +9331,7 @@ func (ec *executionContext) unmarshalInputDrainAgentInput(ctx context.Context, o
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId", "to"}
+	fieldsInOrder := [...]string{"agentId", "to", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -9338,6 +9352,13 @@ func (ec *executionContext) unmarshalInputDrainAgentInput(ctx context.Context, o
 				return it, err
 			}
 			it.To = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -9394,7 +9415,7 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 		asMap["bodyBase64"] = false
 	}
 
-	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds"}
+	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -9471,6 +9492,13 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 				return it, err
 			}
 			it.TimeoutSeconds = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -9487,7 +9515,7 @@ func (ec *executionContext) unmarshalInputFundAgentInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId", "txHash", "amount"}
+	fieldsInOrder := [...]string{"agentId", "txHash", "amount", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -9515,6 +9543,13 @@ func (ec *executionContext) unmarshalInputFundAgentInput(ctx context.Context, ob
 				return it, err
 			}
 			it.Amount = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -9572,7 +9607,7 @@ func (ec *executionContext) unmarshalInputOpenSessionInput(ctx context.Context, 
 		asMap["durationSeconds"] = 3600
 	}
 
-	fieldsInOrder := [...]string{"agentId", "deposit", "durationSeconds"}
+	fieldsInOrder := [...]string{"agentId", "deposit", "durationSeconds", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -9600,6 +9635,13 @@ func (ec *executionContext) unmarshalInputOpenSessionInput(ctx context.Context, 
 				return it, err
 			}
 			it.DurationSeconds = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil

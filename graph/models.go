@@ -14,6 +14,8 @@ import (
 
 type CloseSessionInput struct {
 	SessionID uuid.UUID `json:"sessionId"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 type CreateAPIKeyInput struct {
@@ -44,12 +46,16 @@ type CreateTokenInput struct {
 
 type DeactivateAgentInput struct {
 	AgentID uuid.UUID `json:"agentId"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 type DrainAgentInput struct {
 	AgentID uuid.UUID `json:"agentId"`
 	// May repeat the owner's stored address, not replace it.
 	To *string `json:"to,omitempty"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 type ExportAgentKeyInput struct {
@@ -80,6 +86,8 @@ type FetchInput struct {
 	MaxCost *money.USDC `json:"maxCost,omitempty"`
 	// 1 to 60; null: 30.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 type FetchResult struct {
@@ -109,6 +117,8 @@ type FundAgentInput struct {
 	TxHash  string    `json:"txHash"`
 	// What the transaction brings, exactly.
 	Amount money.USDC `json:"amount"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 type Header struct {
@@ -153,6 +163,8 @@ type OpenSessionInput struct {
 	Deposit money.USDC `json:"deposit"`
 	// 1 to 86400.
 	DurationSeconds int32 `json:"durationSeconds"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // Reading. Every field needs a credential; what belongs to others is NOT_FOUND.

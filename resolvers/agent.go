@@ -65,7 +65,7 @@ func (r mutation) UpdatePolicy(ctx context.Context, in graph.UpdatePolicyInput) 
 }
 
 func (r mutation) DeactivateAgent(ctx context.Context, in graph.DeactivateAgentInput) (*core.DrainResult, error) {
-	return r.Agents.Deactivate(ctx, caller(ctx), in.AgentID)
+	return r.Agents.Deactivate(ctx, caller(ctx), in.AgentID, in.IdempotencyKey)
 }
 
 func (r mutation) ExportAgentKey(ctx context.Context, in graph.ExportAgentKeyInput) (*graph.ExportedKey, error) {
@@ -77,7 +77,7 @@ func (r mutation) ExportAgentKey(ctx context.Context, in graph.ExportAgentKeyInp
 }
 
 func (r mutation) FundAgent(ctx context.Context, in graph.FundAgentInput) (*core.FundResult, error) {
-	return r.Funding.Fund(ctx, caller(ctx), in.AgentID, in.TxHash, in.Amount)
+	return r.Funding.Fund(ctx, caller(ctx), in.AgentID, in.TxHash, in.Amount, in.IdempotencyKey)
 }
 
 func (r mutation) DrainAgent(ctx context.Context, in graph.DrainAgentInput) (*core.DrainResult, error) {
@@ -85,5 +85,5 @@ func (r mutation) DrainAgent(ctx context.Context, in graph.DrainAgentInput) (*co
 	if in.To != nil {
 		to = *in.To
 	}
-	return r.Funding.Drain(ctx, caller(ctx), in.AgentID, to)
+	return r.Funding.Drain(ctx, caller(ctx), in.AgentID, to, in.IdempotencyKey)
 }

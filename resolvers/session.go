@@ -29,11 +29,12 @@ func (r mutation) OpenSession(ctx context.Context, in graph.OpenSessionInput) (*
 	}
 	return r.Sessions.Open(ctx, caller(ctx), core.OpenSessionInput{
 		AgentID: in.AgentID, Deposit: in.Deposit, Duration: time.Duration(in.DurationSeconds) * time.Second,
+		IdempotencyKey: in.IdempotencyKey,
 	})
 }
 
 func (r mutation) CloseSession(ctx context.Context, in graph.CloseSessionInput) (*core.SessionView, error) {
-	return r.Sessions.Close(ctx, caller(ctx), in.SessionID)
+	return r.Sessions.Close(ctx, caller(ctx), in.SessionID, in.IdempotencyKey)
 }
 
 func (r query) Transactions(ctx context.Context, filter *core.TransactionFilter, limit, offset int32) (*core.TransactionPage, error) {

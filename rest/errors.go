@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 
 	"bursar/core"
 )
@@ -95,6 +96,9 @@ func (d Dialect) transactionID(id string) string {
 // Write answers with an error. Use Door.Fail, which also logs it.
 func (d Dialect) Write(w http.ResponseWriter, e *core.Error) {
 	status, _ := d.spell(e)
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(e.RetrySeconds(), 10))
+	}
 	WriteJSON(w, status, d.body(e))
 }
 

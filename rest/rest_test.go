@@ -105,6 +105,17 @@ func TestFinerCases(t *testing.T) {
 	if _, body := written(t, rest.Agnic, paid); body["transaction_id"] != "tx_1" {
 		t.Errorf("payment %v", body)
 	}
+	for _, d := range []rest.Dialect{rest.IndieGent, rest.Agnic} {
+		w := httptest.NewRecorder()
+		d.Write(w, &core.Error{Code: core.Conflict, Message: "x", RetryAfter: 1500 * time.Millisecond})
+		if w.Code != 409 || w.Header().Get("Retry-After") != "2" {
+			t.Errorf("retry after: %d %v", w.Code, w.Header())
+		}
+		w = httptest.NewRecorder()
+		if d.Write(w, core.E(core.Conflict, "x")); w.Header().Get("Retry-After") != "" {
+			t.Errorf("no retry: %v", w.Header())
+		}
+	}
 	if status, body := written(t, rest.Agnic, core.E("new_code", "secret")); status != 500 || strings.Contains(fmt.Sprint(body), "secret") {
 		t.Errorf("unknown code: %d %v", status, body)
 	}

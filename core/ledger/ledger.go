@@ -25,6 +25,8 @@ var (
 	ErrUnknown = errors.New("ledger: no such account or hold")
 	// ErrChanged says that the unit's guard does not hold any more.
 	ErrChanged = errors.New("ledger: what the unit was judged by has changed")
+	// ErrMissed says that a row which a unit was to change is not there, or not as it must be.
+	ErrMissed = errors.New("ledger: row missed")
 	// ErrAmount says that an amount is not positive, or above what is held.
 	ErrAmount = errors.New("ledger: bad amount")
 )

@@ -81,7 +81,7 @@ func (w *writer) flush(ctx context.Context) error {
 			return fmt.Errorf("ledger: %s: %w", s.Name, err)
 		}
 		if hit != int64(len(rows)) && !s.MayMiss {
-			return fmt.Errorf("ledger: %s: %d rows of %d", s.Name, hit, len(rows))
+			return fmt.Errorf("ledger: %s: %w: %d of %d", s.Name, ErrMissed, hit, len(rows))
 		}
 	}
 	return nil

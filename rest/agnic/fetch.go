@@ -84,6 +84,9 @@ func fetchInput(w http.ResponseWriter, r *http.Request, header http.Header) (cor
 		in.MaxCost = &v
 	}
 	var err error
+	if in.IdempotencyKey, err = rest.IdempotencyKey(r.Header); err != nil { // ours, and the target's as well
+		return in, err
+	}
 	if in.Timeout, err = timeout(q.Get("timeout")); err != nil {
 		return in, err
 	}

@@ -58,6 +58,9 @@ func fetchInput(w http.ResponseWriter, r *http.Request) (core.FetchInput, error)
 		in.Header.Set(name, *value)
 	}
 	var err error
+	if in.IdempotencyKey, err = rest.IdempotencyKey(r.Header); err != nil {
+		return in, err
+	}
 	if in.MaxCost, err = rest.Dollars("max_cost", raw.MaxCost); err != nil {
 		return in, err
 	}
