@@ -75,7 +75,17 @@ func (k *killRun) fetch(session string) {
 		headers = append(headers, "X-Session-Id", session)
 	}
 	path := fmt.Sprintf("/call/%d/v%d/weather", k.calls.Add(1), 1+rand.IntN(2))
-	_, _, _ = k.p.call("POST", "/external/fetch", map[string]any{"url": k.shop + path}, headers...)
+	status, _, err := k.p.call("POST", "/external/fetch", map[string]any{"url": k.shop + path}, headers...)
+	if err == nil && status == 200 {
+		k.told("payment " + path)
+	}
+}
+
+// told remembers what a caller has been answered, and so must never be lost.
+func (k *killRun) told(row string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.answered = append(k.answered, row)
 }
 
 // anySession is one of the open ones, which somebody else may be closing; "" when there is none.
@@ -93,6 +103,7 @@ func (k *killRun) openSession() {
 	if text(out, "session", "status") != "open" {
 		return
 	}
+	k.told("deposit " + text(out, "session", "id"))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.sessions = append(k.sessions, text(out, "session", "id"))
@@ -110,7 +121,9 @@ func (k *killRun) closeSession() {
 	id := k.sessions[last]
 	k.sessions = k.sessions[:last]
 	k.mu.Unlock()
-	_, _, _ = k.p.call("POST", "/sessions/"+id+"/close", nil)
+	if _, out, _ := k.p.call("POST", "/sessions/"+id+"/close", nil); text(out, "session", "status") == "closed" {
+		k.told("closed " + id)
+	}
 }
 
 // newWallet makes an agent and funds it for the first time, with what brings the gas grant.
@@ -139,6 +152,9 @@ func (k *killRun) drain() {
 	k.mu.Unlock()
 	for range 100 { // its funding may be on the way
 		status, _, err := k.p.call("POST", "/agents/"+id+"/drain", map[string]any{})
+		if err == nil && status < 300 {
+			k.told("drain " + id)
+		}
 		if err != nil || status < 300 {
 			return
 		}

@@ -122,7 +122,34 @@ func (k *killRun) reckon() money.USDC {
 		k.t.Errorf("the seller holds %s, received %s, and %s was charged", has, earned, charged)
 	}
 	k.balances(f, history)
+	k.kept(history)
 	return k.platform(f, history)
+}
+
+// kept holds the history to what callers were told.
+func (k *killRun) kept(history []record) {
+	k.t.Helper()
+	have := map[string]bool{}
+	for _, r := range history {
+		switch r.kind {
+		case "payment":
+			have["payment "+strings.TrimPrefix(r.endpoint, k.shop)] = true
+		case "deposit":
+			have["deposit "+r.session] = r.status == "success"
+		case "drain":
+			have["drain "+r.agent] = true
+		}
+	}
+	for _, id := range k.column(`SELECT id FROM sessions WHERE status = 'closed'`) {
+		have["closed "+id] = true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, what := range k.answered {
+		if !have[what] {
+			k.t.Errorf("a caller was told of %q, and it is not so", what)
+		}
+	}
 }
 
 // payments holds each payment to the chain: charged exactly what its one movement shows, or nothing and no movement.

@@ -57,6 +57,7 @@ type killRun struct {
 
 	mu       sync.Mutex
 	sessions []string // open, as far as is known
+	answered []string // what callers were told, and so must be there for ever
 	wallets  []string // ids of agents with something to drain
 
 	kills, early int // early: while the program was starting
@@ -165,21 +166,46 @@ func perCall(shop http.Handler) http.Handler {
 
 var errShop = errors.New("the shop says no after it has taken the money")
 
-// settleProof is a seller as it comes: mostly honest, at times one that never collects, or takes the money and says no.
+// settleProof is a seller as it comes: mostly honest; at times one that never collects, that takes the money and says
+// no, or that collects late, when the caller has long been killed and started again.
 func (k *killRun) settleProof(ctx context.Context, a evm.Authorization, sig []byte) (common.Hash, error) {
-	mood := rand.IntN(10)
-	if mood == 0 {
+	switch rand.IntN(10) {
+	case 0:
 		return common.Hash{1}, nil
+	case 1:
+		if hash, err := k.settleNow(ctx, a, sig); err != nil {
+			return hash, err
+		}
+		return common.Hash{}, errShop
+	case 2, 3:
+		return k.settleLate(ctx, a, sig)
 	}
+	return k.settleNow(ctx, a, sig)
+}
+
+func (k *killRun) settleNow(ctx context.Context, a evm.Authorization, sig []byte) (common.Hash, error) {
 	s := k.settling.Load()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
-	hash, err := s.Settle(ctx, a, sig)
-	if mood == 1 && err == nil {
-		err = errShop
+	return s.Settle(ctx, a, sig)
+}
+
+// settleLate waits and then tries for as long as the proof lives.
+func (k *killRun) settleLate(ctx context.Context, a evm.Authorization, sig []byte) (common.Hash, error) {
+	wait := time.Duration(rand.Int64N(int64(shopProofLife)))
+	for {
+		select {
+		case <-ctx.Done():
+			return common.Hash{}, ctx.Err()
+		case <-time.After(wait):
+		}
+		hash, err := k.settleNow(ctx, a, sig)
+		if err == nil || errors.Is(err, evm.ErrReverted) || time.Now().Unix() > a.ValidBefore {
+			return hash, err
+		}
+		wait = time.Second / 2
 	}
-	return hash, err
 }
 
 // newSettler gives the shop a settler that knows nothing of what an earlier chain process lost.
