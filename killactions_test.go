@@ -10,8 +10,10 @@ import (
 	"bursar/money"
 )
 
-// openPool is how many open sessions a group of kills begins with.
-const openPool = 8
+const (
+	openPool = 8 // open sessions that a group of kills begins with
+	deposit  = "0.20"
+)
 
 // signUp registers the owner, whose address for drains is the bank's, and the wallet that pays.
 func (k *killRun) signUp() {
