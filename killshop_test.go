@@ -20,7 +20,7 @@ const shopProofLife = 15 * time.Second
 // settling is the shop's settler. The one of a chain that died is given up.
 type settling struct {
 	*demo.Settler
-	life context.Context //nolint:containedctx // of the chain that it settles on
+	life context.Context // of the chain that it settles on
 	end  context.CancelFunc
 }
 
