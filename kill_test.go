@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,10 +118,10 @@ func plan(dice *rand.Rand) []death {
 func (k *killRun) kill(d death) {
 	k.t.Helper()
 	k.launch(d)
-	p, begin := k.p, time.Now()
-	moment := time.Duration(k.dice.Int64N(int64(latestKill)))
+	p, process := k.p, k.p.cmd
 	if d.step == "" {
-		timer := time.AfterFunc(moment, func() { _ = p.cmd.Process.Kill() })
+		moment := time.Duration(k.dice.Int64N(int64(latestKill)))
+		timer := time.AfterFunc(moment, func() { _ = process.Process.Kill() })
 		defer timer.Stop()
 	}
 	if p.listening() {
@@ -132,15 +133,18 @@ func (k *killRun) kill(d death) {
 		select {
 		case <-p.ended:
 		case <-time.After(stepPatience):
-			k.t.Errorf("%s: not passed in %s", d, time.Since(begin))
+			k.t.Errorf("%s: not passed in %s", d, stepPatience)
 		}
 		p.kill()
 		callers.Wait()
 	} else {
 		k.early++
+		p.kill()
 	}
 	k.kills++
-	p.cmd = nil
+	if status, ok := process.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		k.t.Errorf("the program was not killed, it ended: %s", process.ProcessState)
+	}
 	if k.t.Failed() {
 		k.t.Fatalf("kill %d, %s, seed %d, data %s:\n%s", k.kills, d, k.seed, p.Data, tail(p.out.String()))
 	}
