@@ -160,7 +160,7 @@ func replicas(t *testing.T, args ...string) []*program {
 	out := []*program{start(t, args...)}
 	for range n - 1 {
 		p := newProgram(t, append(args, "--rpc-url="+out[0].RPC, fmt.Sprintf("--chain-id=%d", evm.DevID), "--poll-interval=250ms")...)
-		p.run()
+		p.start()
 		p.Key, p.Token = out[0].Key, out[0].Token
 		out = append(out, p)
 	}
