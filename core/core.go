@@ -51,6 +51,7 @@ type Core struct {
 	Sessions     *Sessions     // prepaid balances
 	Operations   *Operations   // on-chain sends
 	Funding      *Funding      // money in and out, and the watcher
+	TopUps       *TopUps       // money from an owner's own wallet, by itself
 	Transactions *Transactions // history
 	Balances     *Balances     // figures, live
 	Books        *Books        // the audit
@@ -69,6 +70,7 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Departments = &Departments{s}
 	c.Operations = &Operations{s}
 	c.Funding = &Funding{store: s, operations: c.Operations}
+	c.TopUps = &TopUps{store: s, operations: c.Operations}
 	c.Sessions = &Sessions{store: s, operations: c.Operations, funding: c.Funding}
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
 	c.Policies = &Policies{s}

@@ -58,10 +58,12 @@ func (o *Operations) queue(ctx context.Context, tx *Tx, n newOperation) (uuid.UU
 	record := tx.Transaction.Create().SetID(history).SetOrgID(n.OrgID).SetAgentID(n.AgentID).SetNillableSessionID(n.SessionID).
 		SetKind(n.History).SetQuoted(n.Amount).SetFromAddress(n.From.Hex()).SetToAddress(n.To.Hex()).
 		SetNetwork(o.chain.Network().Name).SetCreatedAt(tx.Now)
-	if n.Kind == operation.KindGas {
+	switch {
+	case n.Kind == operation.KindGas:
 		create.SetWei(n.Wei.String())
 		record.SetWei(n.Wei.String())
-	} else {
+	case guarded(n.Kind): // what is pulled is outside of the ledger until the watcher sees it
+	default:
 		r, err := tx.move(ctx, ledger.Move{
 			Verb: ledger.Hold, Key: n.Key, Debit: n.Debit, Credit: n.Credit, Amount: n.Amount, Code: n.Kind.String(), TransactionID: history,
 		})
@@ -86,7 +88,8 @@ func (o *Operations) AdvanceDue(ctx context.Context) error {
 	for {
 		ids, err := o.db.readEnt.Operation.Query().Where(
 			operation.IDGT(after), operation.StatusNotIn(operation.StatusFinal, operation.StatusExpired, operation.StatusFailed),
-			operation.Or(operation.StatusNEQ(operation.StatusIncluded), operation.KindEQ(operation.KindGas)), // the watcher ends the others
+			operation.Or(operation.StatusNEQ(operation.StatusIncluded), // the watcher ends the others
+				operation.KindIn(operation.KindGas, operation.KindTopUp, operation.KindPermit)),
 		).Order(operation.ByID()).Limit(advanceBatch).IDs(ctx)
 		if err != nil {
 			return err
@@ -133,7 +136,7 @@ func (o *Operations) transition(ctx context.Context, op *ent.Operation) (bool, e
 		return o.include(ctx, op)
 	case operation.StatusIncluded:
 		o.step(StepIncluded)
-		return o.finishGas(ctx, op)
+		return o.finishGuarded(ctx, op)
 	case operation.StatusFinal, operation.StatusExpired, operation.StatusFailed:
 	}
 	return false, nil
@@ -149,7 +152,7 @@ func (o *Operations) move(ctx context.Context, op *ent.Operation, set func(*ent.
 // authorize signs the EIP-3009 authorization. Its nonce follows from the operation's id, so signing again after a
 // crash is the same authorization: the token executes it at most once, whoever sends it and however often.
 func (o *Operations) authorize(ctx context.Context, op *ent.Operation) (bool, error) {
-	if op.Kind == operation.KindGas { // ether has no authorizations; the account nonce guards it
+	if guarded(op.Kind) { // nothing to sign
 		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusAuthorized) })
 	}
 	auth := o.authorization(op, o.clock().Add(authorizationLife).Unix())
@@ -185,6 +188,9 @@ func (o *Operations) call(op *ent.Operation) (evm.Call, error) {
 		}
 		return evm.Call{To: common.HexToAddress(op.ToAddress), ValueWei: wei, Gas: etherGas}, nil
 	}
+	if guarded(op.Kind) {
+		return o.pullCall(op), nil
+	}
 	data := evm.TransferWithAuthorizationData(o.authorization(op, op.ValidBeforeUnix), op.Signature)
 	return evm.Call{To: o.chain.Network().USDC, Data: data, Gas: relayGas}, nil
 }
@@ -196,8 +202,12 @@ func (o *Operations) sign(ctx context.Context, op *ent.Operation) (bool, error) 
 		return false, err
 	}
 	relayer := o.keys.relayerAddress()
-	if err := o.chain.Simulate(ctx, relayer, call); err != nil {
-		return false, o.note(ctx, op, err)
+	simulated := o.chain.Simulate(ctx, relayer, call)
+	if ended, err := o.endUnsigned(ctx, op, simulated); err != nil || ended {
+		return ended, err
+	}
+	if simulated != nil {
+		return false, o.note(ctx, op, simulated)
 	}
 	fees, err := o.chain.Fees(ctx)
 	if err != nil {
@@ -233,7 +243,7 @@ func (o *Operations) sign(ctx context.Context, op *ent.Operation) (bool, error) 
 		if n == 0 {
 			return errMoved // somebody else signed it; the nonce goes back with the transaction
 		}
-		if err := tx.Transaction.UpdateOneID(op.TransactionID).SetTxHash(hash.Hex()).Exec(ctx); err != nil {
+		if err := tx.Transaction.Update().Where(transaction.ID(op.TransactionID)).SetTxHash(hash.Hex()).Exec(ctx); err != nil { // a permit has none
 			return err
 		}
 		signed = true
@@ -333,23 +343,25 @@ func (o *Operations) include(ctx context.Context, op *ent.Operation) (bool, erro
 		return false, err
 	case r.OK:
 		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusIncluded) })
+	case op.Kind == operation.KindTopUp || op.Kind == operation.KindPermit:
+		return o.endReverted(ctx, op, r)
 	}
 	return o.move(ctx, op, func(u *ent.OperationUpdate) {
 		u.SetStatus(operation.StatusAuthorized).SetError("the carrying transaction was reverted")
 	})
 }
 
-// finishGas makes a gas grant final at its depth. USDC operations are made final by the watcher alone, so that
-// the ledger has one way in.
-func (o *Operations) finishGas(ctx context.Context, op *ent.Operation) (bool, error) {
-	if op.Kind != operation.KindGas {
+// finishGuarded makes a gas grant or a permit final at its depth. What moves USDC is made final by the watcher alone, so
+// that the ledger has one way in; of a top-up only a reorganisation is noticed here.
+func (o *Operations) finishGuarded(ctx context.Context, op *ent.Operation) (bool, error) {
+	if !guarded(op.Kind) {
 		return false, nil
 	}
 	r, err := o.chain.Receipt(ctx, common.HexToHash(*op.TxHash))
-	if errors.Is(err, evm.ErrNotFound) { // un-mined by a reorg
+	if errors.Is(err, evm.ErrNotFound) || (err == nil && !r.OK) { // un-mined by a reorg, and perhaps mined again with another outcome
 		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusSent) })
 	}
-	if err != nil {
+	if err != nil || op.Kind == operation.KindTopUp {
 		return false, err
 	}
 	head, err := o.chain.Head(ctx)
@@ -364,6 +376,6 @@ func finish(ctx context.Context, tx *Tx, op *ent.Operation, txHash string) error
 	if err := tx.Operation.UpdateOneID(op.ID).SetStatus(operation.StatusFinal).SetTxHash(txHash).SetError("").Exec(ctx); err != nil {
 		return err
 	}
-	return tx.Transaction.UpdateOneID(op.TransactionID).SetStatus(transaction.StatusSuccess).SetAmount(op.Amount).SetTxHash(txHash).
+	return tx.Transaction.Update().Where(transaction.ID(op.TransactionID)).SetStatus(transaction.StatusSuccess).SetAmount(op.Amount).SetTxHash(txHash).
 		SetSettledAt(tx.Now).Exec(ctx)
 }

@@ -213,7 +213,7 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 		return tx.sessionChanged(ctx, v)
 	case operation.KindDrain:
 		return f.arrived(ctx, tx, to, m)
-	case operation.KindGas:
+	case operation.KindGas, operation.KindTopUp, operation.KindPermit: // no authorization carries them
 	}
 	return nil
 }
@@ -290,11 +290,24 @@ func (f *Funding) foreign(ctx context.Context, tx *Tx, m evm.Movement) error {
 	if err != nil || from.account == to.account {
 		return err
 	}
-	r, err := tx.move(ctx, ledger.Move{
+	move := ledger.Move{
 		Verb: ledger.Transfer, Key: logKey(m), LogKey: logKey(m), Debit: from.account, Credit: to.account, Amount: m.Amount, Code: "chain",
-	})
+	}
+	var pull *ent.Operation
+	if to.agent != nil {
+		if pull, err = f.pullOf(ctx, tx, m); err != nil {
+			return err
+		}
+	}
+	if pull != nil {
+		move.Code, move.TransactionID = pull.Kind.String(), pull.TransactionID
+	}
+	r, err := tx.move(ctx, move)
 	if err != nil || r.Repeated {
 		return err
+	}
+	if pull != nil {
+		return f.toppedUp(ctx, tx, to.agent, pull, m)
 	}
 	if from.agent != nil {
 		if err := f.record(ctx, tx, from.agent, transaction.KindDrain, m); err != nil {
@@ -319,7 +332,7 @@ func (f *Funding) ExpireOperations(ctx context.Context) error {
 	}
 	dead, err := f.db.readEnt.Operation.Query().Where(
 		operation.StatusIn(operation.StatusAuthorized, operation.StatusSigned, operation.StatusSent, operation.StatusIncluded),
-		operation.KindNEQ(operation.KindGas), operation.ValidBeforeUnixLTE(at.TimeUnix),
+		operation.KindNotIn(operation.KindGas, operation.KindTopUp, operation.KindPermit), operation.ValidBeforeUnixLTE(at.TimeUnix),
 	).Order(operation.ByID()).All(ctx)
 	if err != nil {
 		return err

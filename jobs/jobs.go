@@ -27,6 +27,7 @@ func Table(app *core.Core, poll time.Duration) []Job {
 		{"expire operations", 5 * time.Second, app.Funding.ExpireOperations},
 		{"sessions", 2 * time.Second, app.Sessions.ExpireDue},
 		{"drain inactive", 30 * time.Second, app.Agents.DrainInactive},
+		{"top up", 30 * time.Second, app.TopUps.RunDue},
 		{"audit", time.Hour, app.Books.Check},
 	}
 }
