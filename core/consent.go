@@ -101,30 +101,30 @@ func (t *TopUps) Draft(ctx context.Context, p Principal, in TopUpTerms, permitVa
 }
 
 // Consent puts terms into force that the source has signed, in place of what was there, and queues the permit.
-func (t *TopUps) Consent(ctx context.Context, p Principal, in ConsentInput) error {
+func (t *TopUps) Consent(ctx context.Context, p Principal, in ConsentInput) (*AgentView, error) {
 	a, source, err := t.terms(ctx, p, &in.TopUpTerms)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now := t.now()
 	if in.IssuedAt.Before(now.Add(-consentLife)) || in.IssuedAt.After(now.Add(consentSkew)) {
-		return E(InvalidRequest, "The text was issued more than %d minutes ago: draw it up again", int(consentLife/time.Minute))
+		return nil, E(InvalidRequest, "The text was issued more than %d minutes ago: draw it up again", int(consentLife/time.Minute))
 	}
 	sig, err := signedBy(source, evm.PersonalDigest(t.consentText(a, in.TopUpTerms, in.IssuedAt)), in.Signature)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var permit evm.Permit
 	var permitSig []byte
 	if in.Permit != nil {
 		if permit, err = t.permit(ctx, source, in.Amount, *in.Permit); err != nil {
-			return err
+			return nil, err
 		}
 		if permitSig, err = signedBy(source, permit.Digest(t.chain.Network().Domain()), in.Permit.Signature); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return t.inTx(ctx, func(ctx context.Context, tx *Tx) error {
+	err = t.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		if err := tx.Agent.UpdateOneID(a.ID).SetAutoTopupSource(source.Hex()).SetAutoTopupThreshold(in.Threshold).SetAutoTopupAmount(in.Amount).
 			SetAutoTopupDailyLimit(*in.DailyLimit).SetAutoTopupConsent(sig).SetAutoTopupConsentUnix(in.IssuedAt.Unix()).SetAutoTopupConsentBy(p.UserID).
 			SetAutoTopupError("").ClearAutoTopupFailedAt().SetAutoTopupRetryUnix(0).Exec(ctx); err != nil {
@@ -135,6 +135,13 @@ func (t *TopUps) Consent(ctx context.Context, p Principal, in ConsentInput) erro
 		}
 		return t.queuePermit(ctx, tx, a, permit, permitSig)
 	})
+	if ent.IsConstraintError(err) {
+		return nil, E(Conflict, "The same permit is being handed in already")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.agents.Get(ctx, p, a.ID)
 }
 
 // queuePermit queues the sending of a permit; the same one is queued once.

@@ -70,9 +70,9 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Departments = &Departments{s}
 	c.Operations = &Operations{s}
 	c.Funding = &Funding{store: s, operations: c.Operations}
-	c.TopUps = &TopUps{store: s, operations: c.Operations}
 	c.Sessions = &Sessions{store: s, operations: c.Operations, funding: c.Funding}
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
+	c.TopUps = &TopUps{store: s, operations: c.Operations, agents: c.Agents}
 	c.Policies = &Policies{s}
 	c.Payments = &Payments{store: s, sessions: c.Sessions}
 	c.Transactions = &Transactions{s}

@@ -26,6 +26,7 @@ import (
 type TopUps struct {
 	*store
 	operations *Operations
+	agents     *Agents
 }
 
 // Bounds of top-ups.
@@ -93,12 +94,16 @@ func (t *TopUps) run(ctx context.Context, id uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	return t.inTx(ctx, func(ctx context.Context, tx *Tx) error {
+	err = t.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		if why != "" {
 			return t.failed(ctx, tx, a, why)
 		}
 		return t.begin(ctx, tx, id)
 	})
+	if errors.Is(err, errMoved) {
+		return nil
+	}
+	return err
 }
 
 // shortfall says why nothing can be pulled now, or nothing.
@@ -160,6 +165,9 @@ func (t *TopUps) begin(ctx context.Context, tx *Tx, id uuid.UUID) error {
 		Key: fmt.Sprintf("topup:%s:%d", id, n), Kind: operation.KindTopUp, History: transaction.KindAutoTopup, OrgID: a.OrgID, AgentID: id,
 		From: common.HexToAddress(*a.AutoTopupSource), To: common.HexToAddress(a.Address), Amount: *a.AutoTopupAmount,
 	})
+	if ent.IsConstraintError(err) {
+		return errMoved // it has the key
+	}
 	return err
 }
 
