@@ -30,6 +30,8 @@ var (
 	dataSeparator = crypto.Keccak256([]byte("DOMAIN_SEPARATOR()"))[:4]
 	selBalanceOf  = crypto.Keccak256([]byte("balanceOf(address)"))[:4]
 	selAuthState  = crypto.Keccak256([]byte("authorizationState(address,bytes32)"))[:4]
+	selAllowance  = crypto.Keccak256([]byte("allowance(address,address)"))[:4]
+	selNonces     = crypto.Keccak256([]byte("nonces(address)"))[:4]
 )
 
 // errWrongNetwork says that a node serves another chain or token than it was configured for.

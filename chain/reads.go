@@ -89,6 +89,43 @@ func (c *Client) AuthorizationUsed(ctx context.Context, from common.Address, non
 	return used, err
 }
 
+// Allowance is what a spender may take of an owner's USDC, as of the newest block. More than money.Max, as an unlimited
+// allowance is, reads as money.Max.
+func (c *Client) Allowance(ctx context.Context, owner, spender common.Address) (amount money.USDC, err error) {
+	data := append(append([]byte(nil), selAllowance...), common.LeftPadBytes(owner[:], wordLength)...)
+	data = append(data, common.LeftPadBytes(spender[:], wordLength)...)
+	err = c.read(ctx, func(n *node) error {
+		word, err := n.word(ctx, c.network.USDC, data, "latest")
+		if err != nil {
+			return err
+		}
+		amount = money.Max
+		if v := word.Big(); v.Cmp(money.Max.Big()) < 0 {
+			amount = money.USDC(v.Int64())
+		}
+		return nil
+	})
+	return amount, err
+}
+
+// PermitNonce is the number that an owner's next EIP-2612 permit must carry, as of the newest block.
+func (c *Client) PermitNonce(ctx context.Context, owner common.Address) (nonce uint64, err error) {
+	data := append(append([]byte(nil), selNonces...), common.LeftPadBytes(owner[:], wordLength)...)
+	err = c.read(ctx, func(n *node) error {
+		word, err := n.word(ctx, c.network.USDC, data, "latest")
+		if err != nil {
+			return err
+		}
+		v := word.Big()
+		if !v.IsUint64() {
+			return fmt.Errorf("%w: %s: absurd permit nonce %s", evm.ErrUnavailable, n.host, v)
+		}
+		nonce = v.Uint64()
+		return nil
+	})
+	return nonce, err
+}
+
 // NonceAt is the number of an address's mined transactions, which is its next account nonce when none waits: the most
 // that any node knows of, since a nonce used twice is a transaction lost.
 func (c *Client) NonceAt(ctx context.Context, a common.Address) (uint64, error) {

@@ -121,7 +121,7 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 		return f.refunded(ctx, tx, op)
 	case operation.KindDrain:
 		return f.arrived(ctx, tx, to, m)
-	case operation.KindGas:
+	case operation.KindGas, operation.KindTopUp, operation.KindPermit: // no authorization carries them
 	}
 	return nil
 }
@@ -227,11 +227,24 @@ func (f *Funding) foreign(ctx context.Context, tx *Tx, m movement) error {
 			return err
 		}
 	}
-	r, err := tx.move(ctx, ledger.Move{
+	move := ledger.Move{
 		Verb: ledger.Transfer, Key: m.key, LogKey: m.key, Block: m.Block, Debit: from.account, Credit: to.account, Amount: m.Amount, Code: "chain",
-	})
+	}
+	var pull *ent.Operation
+	if to.agent != nil {
+		if pull, err = f.pullOf(ctx, tx, m); err != nil {
+			return err
+		}
+	}
+	if pull != nil {
+		move.Code, move.TransactionID = pull.Kind.String(), pull.TransactionID
+	}
+	r, err := tx.move(ctx, move)
 	if err != nil || r.Repeated {
 		return err
+	}
+	if pull != nil {
+		return f.toppedUp(ctx, tx, to.agent, pull, m)
 	}
 	if from.agent != nil {
 		if err := f.record(ctx, tx, from.agent, transaction.KindDrain, m); err != nil {

@@ -53,7 +53,7 @@ func (o *Operations) carry(ctx context.Context) error {
 		var shared []*ent.Operation
 		for _, op := range ops {
 			after = op.ID
-			if !byAuthorization(op) {
+			if guarded(op.Kind) {
 				if err := o.load(ctx, []*ent.Operation{op}); err != nil {
 					return err
 				}
@@ -68,17 +68,6 @@ func (o *Operations) carry(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// byAuthorization reports whether the token itself refuses to execute the operation twice. The others are guarded by
-// the account nonce of their one carrier.
-func byAuthorization(op *ent.Operation) bool {
-	switch op.Kind {
-	case operation.KindDeposit, operation.KindRefund, operation.KindDrain:
-		return true
-	case operation.KindGas, operation.KindTopUp, operation.KindPermit:
-	}
-	return false
 }
 
 // load puts operations on one carrier and sends it. What would fail now stays, with the reason.
@@ -142,6 +131,11 @@ func (o *Operations) fit(ctx context.Context, relayer common.Address, ops []*ent
 		return nil, nil, err
 	}
 	for i, op := range ops {
+		if ended, err := o.endUnsigned(ctx, op, verdicts[i]); err != nil {
+			return nil, nil, err
+		} else if ended {
+			continue
+		}
 		if verdicts[i] != nil {
 			o.log.WarnContext(ctx, "operation would fail now", "operation_id", op.ID, "error", verdicts[i])
 			if err := o.note(ctx, op, verdicts[i]); err != nil {

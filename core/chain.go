@@ -25,6 +25,10 @@ type Chain interface {
 	Recheck(ctx context.Context, from, to uint64) ([]evm.Movement, error)
 	// BalanceOf is an address's USDC at a block; 0 means the newest.
 	BalanceOf(ctx context.Context, a common.Address, block uint64) (money.USDC, error)
+	// Allowance is what spender may take of owner's USDC, at the newest block; money.Max stands for all that is more.
+	Allowance(ctx context.Context, owner, spender common.Address) (money.USDC, error)
+	// PermitNonce is the number that owner's next EIP-2612 permit must carry.
+	PermitNonce(ctx context.Context, owner common.Address) (uint64, error)
 	// BalancesOf is BalanceOf for many addresses at one block, in the order asked.
 	BalancesOf(ctx context.Context, addresses []common.Address, block uint64) ([]money.USDC, error)
 	// AuthorizationUsed says whether the token had executed or cancelled an authorization by the end of a block.

@@ -55,6 +55,7 @@ type Core struct {
 	Sessions     *Sessions     // prepaid balances
 	Operations   *Operations   // on-chain sends
 	Funding      *Funding      // money in and out, and the watcher
+	TopUps       *TopUps       // money from an owner's own wallet, by itself
 	Transactions *Transactions // history
 	Balances     *Balances     // figures, live
 	Books        *Books        // the audit
@@ -77,6 +78,7 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Orgs = &Orgs{s}
 	c.Sessions = &Sessions{store: s, operations: c.Operations, funding: c.Funding}
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
+	c.TopUps = &TopUps{store: s, operations: c.Operations, agents: c.Agents}
 	c.Policies = &Policies{s}
 	c.Payments = &Payments{store: s, sessions: c.Sessions}
 	c.Transactions = &Transactions{s}

@@ -111,7 +111,7 @@ func (f *Funding) announced(ctx context.Context, p Principal, hash common.Hash, 
 
 func (f *Funding) fundResult(ctx context.Context, agentID uuid.UUID, hash common.Hash) (*FundResult, error) {
 	out := &FundResult{Funded: true}
-	first, err := f.db.readEnt.Transaction.Query().Where(transaction.AgentID(agentID), transaction.KindEQ(transaction.KindFund)).
+	first, err := f.db.readEnt.Transaction.Query().Where(transaction.AgentID(agentID), transaction.KindIn(transaction.KindFund, transaction.KindAutoTopup), transaction.StatusEQ(transaction.StatusSuccess)).
 		Order(transaction.ByCreatedAt(), transaction.ByID()).First(ctx)
 	if err != nil {
 		return nil, missing(err, "Funding")

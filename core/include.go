@@ -12,7 +12,6 @@ import (
 	"bursar/ent/attempt"
 	"bursar/ent/chaintx"
 	"bursar/ent/operation"
-	"bursar/ent/transaction"
 	"bursar/evm"
 )
 
@@ -69,8 +68,8 @@ func (o *Operations) include(ctx context.Context, op *ent.Operation) (bool, erro
 	if done(op, o.chain.Network().USDC, r) {
 		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusIncluded).SetTxHash(r.TxHash.Hex()) })
 	}
-	if !byAuthorization(op) {
-		return false, o.fail(ctx, op, "The chain refused it: the transaction was reverted")
+	if guarded(op.Kind) {
+		return o.endReverted(ctx, op, r)
 	}
 	return o.move(ctx, op, func(u *ent.OperationUpdate) {
 		u.SetStatus(operation.StatusAuthorized).SetError("its carrier was mined without it")
@@ -80,7 +79,7 @@ func (o *Operations) include(ctx context.Context, op *ent.Operation) (bool, erro
 // done reports whether a receipt shows the operation itself. In a batch the receipt alone says nothing: its calls may
 // fail one by one.
 func done(op *ent.Operation, token common.Address, r evm.Receipt) bool {
-	if !r.OK || !byAuthorization(op) {
+	if !r.OK || guarded(op.Kind) {
 		return r.OK
 	}
 	from, nonce := common.HexToAddress(op.FromAddress), common.HexToHash(*op.AuthNonce)
@@ -115,31 +114,21 @@ func (o *Operations) replaced(ctx context.Context, op *ent.Operation) (bool, err
 		return false, err // it came between the two looks
 	}
 	const why = "the nonce of its carrier was used by another transaction"
-	if !byAuthorization(op) {
+	if guarded(op.Kind) {
 		return false, o.note(ctx, op, errors.New(why))
 	}
 	return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusAuthorized).SetError(why) })
 }
 
-// fail ends an operation that the chain has refused for good. It has no hold: those that have are expired.
-func (o *Operations) fail(ctx context.Context, op *ent.Operation, reason string) error {
-	return o.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		n, err := tx.Operation.Update().Where(operation.ID(op.ID), operation.StatusEQ(op.Status)).SetStatus(operation.StatusFailed).SetError(reason).Save(ctx)
-		if err != nil || n == 0 {
-			return err
-		}
-		return tx.Transaction.UpdateOneID(op.TransactionID).SetStatus(transaction.StatusFailed).SetAmount(0).SetReason(reason).SetSettledAt(tx.Now).Exec(ctx)
-	})
-}
-
-// stillIncluded takes an operation back to sent when a reorganisation has un-mined it, and makes one without USDC final
-// at its depth. USDC operations are made final by the watcher alone, so that the ledger has one way in.
+// stillIncluded takes an operation back to sent when a reorganisation has un-mined it, perhaps to mine it again with
+// another outcome, and makes a gas grant or a permit final at its depth. What moves USDC is made final by the watcher
+// alone, so that the ledger has one way in.
 func (o *Operations) stillIncluded(ctx context.Context, op *ent.Operation) (bool, error) {
 	r, err := o.receipt(ctx, *op.ChainTxID)
-	if errors.Is(err, evm.ErrNotFound) {
+	if errors.Is(err, evm.ErrNotFound) || (err == nil && !r.OK) {
 		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusSent) })
 	}
-	if err != nil || op.Kind != operation.KindGas {
+	if err != nil || (op.Kind != operation.KindGas && op.Kind != operation.KindPermit) {
 		return false, err
 	}
 	head, err := o.chain.Head(ctx)

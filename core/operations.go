@@ -56,10 +56,12 @@ func (o *Operations) queue(ctx context.Context, tx *Tx, n newOperation) (uuid.UU
 	record := tx.Transaction.Create().SetID(history).SetOrgID(n.OrgID).SetAgentID(n.AgentID).SetNillableSessionID(n.SessionID).
 		SetKind(n.History).SetQuoted(n.Amount).SetFromAddress(n.From.Hex()).SetToAddress(n.To.Hex()).
 		SetNetwork(o.chain.Network().Name).SetCreatedAt(tx.Now)
-	if n.Kind == operation.KindGas {
+	switch {
+	case n.Kind == operation.KindGas:
 		create.SetWei(n.Wei.String())
 		record.SetWei(n.Wei.String())
-	} else {
+	case guarded(n.Kind): // what is pulled is outside of the ledger until the watcher sees it
+	default:
 		r, err := tx.move(ctx, ledger.Move{
 			Verb: ledger.Hold, Key: n.Key, Debit: n.Debit, Credit: n.Credit, Amount: n.Amount, Code: n.Kind.String(), TransactionID: history,
 		})
@@ -157,7 +159,7 @@ func (o *Operations) move(ctx context.Context, op *ent.Operation, set func(*ent.
 // authorize signs the EIP-3009 authorization. Its nonce follows from the operation's id, so signing again after a
 // crash is the same authorization: the token executes it at most once, whoever sends it and however often.
 func (o *Operations) authorize(ctx context.Context, op *ent.Operation) (bool, error) {
-	if op.Kind == operation.KindGas { // ether has no authorizations; the account nonce guards it
+	if guarded(op.Kind) { // nothing to sign
 		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusAuthorized) })
 	}
 	auth := o.authorization(op, o.clock().Add(authorizationLife).Unix())
@@ -193,6 +195,9 @@ func (o *Operations) call(op *ent.Operation) (evm.Call, error) {
 		}
 		return evm.Call{To: common.HexToAddress(op.ToAddress), ValueWei: wei, Gas: etherGas}, nil
 	}
+	if guarded(op.Kind) {
+		return o.pullCall(op), nil
+	}
 	data := evm.TransferWithAuthorizationData(o.authorization(op, op.ValidBeforeUnix), op.Signature)
 	return evm.Call{To: o.chain.Network().USDC, Data: data, Gas: innerGas}, nil
 }
@@ -213,6 +218,6 @@ func finish(ctx context.Context, tx *Tx, op *ent.Operation, txHash string, block
 	if err := tx.Operation.UpdateOneID(op.ID).SetStatus(operation.StatusFinal).SetTxHash(txHash).SetBlock(int64(block)).SetError("").Exec(ctx); err != nil {
 		return err
 	}
-	return tx.Transaction.UpdateOneID(op.TransactionID).SetStatus(transaction.StatusSuccess).SetAmount(op.Amount).SetTxHash(txHash).
+	return tx.Transaction.Update().Where(transaction.ID(op.TransactionID)).SetStatus(transaction.StatusSuccess).SetAmount(op.Amount).SetTxHash(txHash).
 		SetSettledAt(tx.Now).Exec(ctx)
 }

@@ -110,7 +110,7 @@ func (f *Funding) rewindTo(ctx context.Context, tx *Tx, at *ent.Cursor, to *ent.
 	return f.undo(ctx, tx, to.Number)
 }
 
-// unmineGas returns grants whose block is gone to where they are sent again.
+// unmineGas returns what has no hold (grants, pulls, permits) and whose block is gone to where it is sent again.
 func (f *Funding) unmineGas(ctx context.Context, tx *Tx, above int64) error {
 	ops, err := tx.Operation.Query().Where(operation.BlockGT(above), operation.HoldIDIsNil(), operation.ChainID(int64(f.chainID()))).All(ctx)
 	if err != nil {
@@ -129,7 +129,7 @@ func unfinish(ctx context.Context, tx *Tx, op *ent.Operation) error {
 	if err := tx.Operation.UpdateOneID(op.ID).SetStatus(operation.StatusSent).ClearBlock().Exec(ctx); err != nil {
 		return err
 	}
-	return tx.Transaction.UpdateOneID(op.TransactionID).SetStatus(transaction.StatusPending).SetAmount(0).ClearSettledAt().Exec(ctx)
+	return tx.Transaction.Update().Where(transaction.ID(op.TransactionID)).SetStatus(transaction.StatusPending).SetAmount(0).ClearSettledAt().Exec(ctx)
 }
 
 // undone is one transfer that is taken back: the moves for it, and what else changes when they are made.

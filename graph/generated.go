@@ -49,21 +49,25 @@ type DirectiveRoot struct {
 
 type ComplexityRoot struct {
 	Agent struct {
-		Active             func(childComplexity int) int
-		Address            func(childComplexity int) int
-		AutoTopupAmount    func(childComplexity int) int
-		AutoTopupSource    func(childComplexity int) int
-		AutoTopupThreshold func(childComplexity int) int
-		BalanceAt          func(childComplexity int, at time.Time) int
-		CreatedAt          func(childComplexity int) int
-		DepartmentID       func(childComplexity int) int
-		ID                 func(childComplexity int) int
-		IsDefault          func(childComplexity int) int
-		Name               func(childComplexity int) int
-		OwnerID            func(childComplexity int) int
-		Policy             func(childComplexity int) int
-		Slug               func(childComplexity int) int
-		Wallet             func(childComplexity int) int
+		Active              func(childComplexity int) int
+		Address             func(childComplexity int) int
+		AutoTopupAmount     func(childComplexity int) int
+		AutoTopupConsentAt  func(childComplexity int) int
+		AutoTopupDailyLimit func(childComplexity int) int
+		AutoTopupError      func(childComplexity int) int
+		AutoTopupFailedAt   func(childComplexity int) int
+		AutoTopupSource     func(childComplexity int) int
+		AutoTopupThreshold  func(childComplexity int) int
+		BalanceAt           func(childComplexity int, at time.Time) int
+		CreatedAt           func(childComplexity int) int
+		DepartmentID        func(childComplexity int) int
+		ID                  func(childComplexity int) int
+		IsDefault           func(childComplexity int) int
+		Name                func(childComplexity int) int
+		OwnerID             func(childComplexity int) int
+		Policy              func(childComplexity int) int
+		Slug                func(childComplexity int) int
+		Wallet              func(childComplexity int) int
 	}
 
 	ApiKey struct {
@@ -172,6 +176,7 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
+		AuthorizeTopUp   func(childComplexity int, input AuthorizeTopUpInput) int
 		CloseSession     func(childComplexity int, input CloseSessionInput) int
 		CreateAPIKey     func(childComplexity int, input CreateAPIKeyInput) int
 		CreateAgent      func(childComplexity int, input core.CreateAgentInput) int
@@ -221,6 +226,12 @@ type ComplexityRoot struct {
 		Posted    func(childComplexity int) int
 	}
 
+	PermitDraft struct {
+		Deadline  func(childComplexity int) int
+		TypedData func(childComplexity int) int
+		Value     func(childComplexity int) int
+	}
+
 	Policy struct {
 		AllowedServices func(childComplexity int) int
 		BlockedServices func(childComplexity int) int
@@ -245,6 +256,7 @@ type ComplexityRoot struct {
 		Org             func(childComplexity int) int
 		Session         func(childComplexity int, id uuid.UUID) int
 		Sessions        func(childComplexity int, agentID *uuid.UUID) int
+		TopUpDraft      func(childComplexity int, input TopUpTerms) int
 		Transaction     func(childComplexity int, id uuid.UUID) int
 		Transactions    func(childComplexity int, filter *core.TransactionFilter, limit int32, offset int32) int
 	}
@@ -270,6 +282,15 @@ type ComplexityRoot struct {
 		BalanceChanged func(childComplexity int, agentID uuid.UUID) int
 		PaymentSettled func(childComplexity int, agentID *uuid.UUID) int
 		SessionChanged func(childComplexity int, sessionID *uuid.UUID) int
+	}
+
+	TopUpDraft struct {
+		Allowance  func(childComplexity int) int
+		DailyLimit func(childComplexity int) int
+		IssuedAt   func(childComplexity int) int
+		Permit     func(childComplexity int) int
+		Spender    func(childComplexity int) int
+		Text       func(childComplexity int) int
 	}
 
 	Transaction struct {
@@ -327,6 +348,7 @@ type MutationResolver interface {
 	DeactivateAgent(ctx context.Context, input DeactivateAgentInput) (*core.DrainResult, error)
 	ExportAgentKey(ctx context.Context, input ExportAgentKeyInput) (*ExportedKey, error)
 	FundAgent(ctx context.Context, input FundAgentInput) (*core.FundResult, error)
+	AuthorizeTopUp(ctx context.Context, input AuthorizeTopUpInput) (*core.AgentView, error)
 	DrainAgent(ctx context.Context, input DrainAgentInput) (*core.DrainResult, error)
 	CreateDepartment(ctx context.Context, input CreateDepartmentInput) (*core.DepartmentView, error)
 	Fetch(ctx context.Context, input FetchInput) (*FetchResult, error)
@@ -344,6 +366,7 @@ type QueryResolver interface {
 	Agents(ctx context.Context) ([]*core.AgentView, error)
 	Agent(ctx context.Context, id uuid.UUID) (*core.AgentView, error)
 	DefaultWallet(ctx context.Context) (*core.AgentView, error)
+	TopUpDraft(ctx context.Context, input TopUpTerms) (*core.TopUpDraft, error)
 	BalanceOverview(ctx context.Context) (*core.Overview, error)
 	Departments(ctx context.Context) ([]*core.DepartmentView, error)
 	APIKeys(ctx context.Context, kind apikey.Kind) ([]*ent.APIKey, error)
@@ -408,6 +431,30 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Agent.AutoTopupAmount(childComplexity), true
+	case "Agent.autoTopupConsentAt":
+		if e.ComplexityRoot.Agent.AutoTopupConsentAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Agent.AutoTopupConsentAt(childComplexity), true
+	case "Agent.autoTopupDailyLimit":
+		if e.ComplexityRoot.Agent.AutoTopupDailyLimit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Agent.AutoTopupDailyLimit(childComplexity), true
+	case "Agent.autoTopupError":
+		if e.ComplexityRoot.Agent.AutoTopupError == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Agent.AutoTopupError(childComplexity), true
+	case "Agent.autoTopupFailedAt":
+		if e.ComplexityRoot.Agent.AutoTopupFailedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Agent.AutoTopupFailedAt(childComplexity), true
 	case "Agent.autoTopupSource":
 		if e.ComplexityRoot.Agent.AutoTopupSource == nil {
 			break
@@ -878,6 +925,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Me.User(childComplexity), true
 
+	case "Mutation.authorizeTopUp":
+		if e.ComplexityRoot.Mutation.AuthorizeTopUp == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_authorizeTopUp_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.AuthorizeTopUp(childComplexity, args["input"].(AuthorizeTopUpInput)), true
 	case "Mutation.closeSession":
 		if e.ComplexityRoot.Mutation.CloseSession == nil {
 			break
@@ -1200,6 +1258,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.PastBalance.Posted(childComplexity), true
 
+	case "PermitDraft.deadline":
+		if e.ComplexityRoot.PermitDraft.Deadline == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PermitDraft.Deadline(childComplexity), true
+	case "PermitDraft.typedData":
+		if e.ComplexityRoot.PermitDraft.TypedData == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PermitDraft.TypedData(childComplexity), true
+	case "PermitDraft.value":
+		if e.ComplexityRoot.PermitDraft.Value == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PermitDraft.Value(childComplexity), true
+
 	case "Policy.allowedServices":
 		if e.ComplexityRoot.Policy.AllowedServices == nil {
 			break
@@ -1342,6 +1419,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Sessions(childComplexity, args["agentId"].(*uuid.UUID)), true
+	case "Query.topUpDraft":
+		if e.ComplexityRoot.Query.TopUpDraft == nil {
+			break
+		}
+
+		args, err := ec.field_Query_topUpDraft_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.TopUpDraft(childComplexity, args["input"].(TopUpTerms)), true
 	case "Query.transaction":
 		if e.ComplexityRoot.Query.Transaction == nil {
 			break
@@ -1488,6 +1576,43 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.SessionChanged(childComplexity, args["sessionId"].(*uuid.UUID)), true
+
+	case "TopUpDraft.allowance":
+		if e.ComplexityRoot.TopUpDraft.Allowance == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.Allowance(childComplexity), true
+	case "TopUpDraft.dailyLimit":
+		if e.ComplexityRoot.TopUpDraft.DailyLimit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.DailyLimit(childComplexity), true
+	case "TopUpDraft.issuedAt":
+		if e.ComplexityRoot.TopUpDraft.IssuedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.IssuedAt(childComplexity), true
+	case "TopUpDraft.permit":
+		if e.ComplexityRoot.TopUpDraft.Permit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.Permit(childComplexity), true
+	case "TopUpDraft.spender":
+		if e.ComplexityRoot.TopUpDraft.Spender == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.Spender(childComplexity), true
+	case "TopUpDraft.text":
+		if e.ComplexityRoot.TopUpDraft.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.Text(childComplexity), true
 
 	case "Transaction.agentId":
 		if e.ComplexityRoot.Transaction.AgentID == nil {
@@ -1686,6 +1811,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	opCtx := graphql.GetOperationContext(ctx)
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalMap := graphql.BuildUnmarshalerMap(
+		ec.unmarshalInputAuthorizeTopUpInput,
 		ec.unmarshalInputCloseSessionInput,
 		ec.unmarshalInputCreateAgentInput,
 		ec.unmarshalInputCreateApiKeyInput,
@@ -1699,8 +1825,10 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputHeaderInput,
 		ec.unmarshalInputOpenSessionInput,
 		ec.unmarshalInputPasswordInput,
+		ec.unmarshalInputPermitInput,
 		ec.unmarshalInputRevokeApiKeyInput,
 		ec.unmarshalInputSetWalletAddressInput,
+		ec.unmarshalInputTopUpTerms,
 		ec.unmarshalInputTransactionFilter,
 		ec.unmarshalInputUpdateAgentInput,
 		ec.unmarshalInputUpdateOrgLimitsInput,
@@ -1849,6 +1977,14 @@ func (ec *executionContext) childFields_Agent(ctx context.Context, field graphql
 		return ec.fieldContext_Agent_autoTopupAmount(ctx, field)
 	case "autoTopupSource":
 		return ec.fieldContext_Agent_autoTopupSource(ctx, field)
+	case "autoTopupDailyLimit":
+		return ec.fieldContext_Agent_autoTopupDailyLimit(ctx, field)
+	case "autoTopupConsentAt":
+		return ec.fieldContext_Agent_autoTopupConsentAt(ctx, field)
+	case "autoTopupError":
+		return ec.fieldContext_Agent_autoTopupError(ctx, field)
+	case "autoTopupFailedAt":
+		return ec.fieldContext_Agent_autoTopupFailedAt(ctx, field)
 	case "policy":
 		return ec.fieldContext_Agent_policy(ctx, field)
 	case "wallet":
@@ -2129,6 +2265,18 @@ func (ec *executionContext) childFields_PastBalance(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type PastBalance", field.Name)
 }
 
+func (ec *executionContext) childFields_PermitDraft(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "value":
+		return ec.fieldContext_PermitDraft_value(ctx, field)
+	case "deadline":
+		return ec.fieldContext_PermitDraft_deadline(ctx, field)
+	case "typedData":
+		return ec.fieldContext_PermitDraft_typedData(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PermitDraft", field.Name)
+}
+
 func (ec *executionContext) childFields_Policy(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "spendingCap":
@@ -2183,6 +2331,24 @@ func (ec *executionContext) childFields_Session(ctx context.Context, field graph
 		return ec.fieldContext_Session_refundTxHash(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Session", field.Name)
+}
+
+func (ec *executionContext) childFields_TopUpDraft(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "spender":
+		return ec.fieldContext_TopUpDraft_spender(ctx, field)
+	case "issuedAt":
+		return ec.fieldContext_TopUpDraft_issuedAt(ctx, field)
+	case "text":
+		return ec.fieldContext_TopUpDraft_text(ctx, field)
+	case "dailyLimit":
+		return ec.fieldContext_TopUpDraft_dailyLimit(ctx, field)
+	case "allowance":
+		return ec.fieldContext_TopUpDraft_allowance(ctx, field)
+	case "permit":
+		return ec.fieldContext_TopUpDraft_permit(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TopUpDraft", field.Name)
 }
 
 func (ec *executionContext) childFields_Transaction(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -2392,6 +2558,20 @@ func (ec *executionContext) field_Agent_balanceAt_args(ctx context.Context, rawA
 		return nil, err
 	}
 	args["at"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_authorizeTopUp_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (AuthorizeTopUpInput, error) {
+			return ec.unmarshalNAuthorizeTopUpInput2bursarᚋgraphᚐAuthorizeTopUpInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
 	return args, nil
 }
 
@@ -2714,6 +2894,20 @@ func (ec *executionContext) field_Query_sessions_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["agentId"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_topUpDraft_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (TopUpTerms, error) {
+			return ec.unmarshalNTopUpTerms2bursarᚋgraphᚐTopUpTerms(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
 	return args, nil
 }
 
@@ -3128,6 +3322,98 @@ func (ec *executionContext) _Agent_autoTopupSource(ctx context.Context, field gr
 }
 func (ec *executionContext) fieldContext_Agent_autoTopupSource(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Agent", field, false, false, errors.New("field of type Address does not have child fields"))
+}
+
+func (ec *executionContext) _Agent_autoTopupDailyLimit(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Agent_autoTopupDailyLimit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AutoTopupDailyLimit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *money.USDC) graphql.Marshaler {
+			return ec.marshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Agent_autoTopupDailyLimit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Agent", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Agent_autoTopupConsentAt(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Agent_autoTopupConsentAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AutoTopupConsentAt(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalODateTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Agent_autoTopupConsentAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Agent", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Agent_autoTopupError(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Agent_autoTopupError(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AutoTopupError, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Agent_autoTopupError(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Agent", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Agent_autoTopupFailedAt(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Agent_autoTopupFailedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AutoTopupFailedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalODateTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Agent_autoTopupFailedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Agent", field, false, false, errors.New("field of type DateTime does not have child fields"))
 }
 
 func (ec *executionContext) _Agent_policy(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
@@ -5046,6 +5332,50 @@ func (ec *executionContext) fieldContext_Mutation_fundAgent(ctx context.Context,
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_authorizeTopUp(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_authorizeTopUp(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().AuthorizeTopUp(ctx, fc.Args["input"].(AuthorizeTopUpInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.AgentView) graphql.Marshaler {
+			return ec.marshalNAgent2ᚖbursarᚋcoreᚐAgentView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_authorizeTopUp(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Agent(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_authorizeTopUp_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_drainAgent(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -6034,6 +6364,75 @@ func (ec *executionContext) fieldContext_PastBalance_available(_ context.Context
 	return graphql.NewScalarFieldContext("PastBalance", field, false, false, errors.New("field of type USDC does not have child fields"))
 }
 
+func (ec *executionContext) _PermitDraft_value(ctx context.Context, field graphql.CollectedField, obj *core.PermitDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PermitDraft_value(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Value, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PermitDraft_value(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PermitDraft", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PermitDraft_deadline(ctx context.Context, field graphql.CollectedField, obj *core.PermitDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PermitDraft_deadline(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Deadline, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PermitDraft_deadline(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PermitDraft", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _PermitDraft_typedData(ctx context.Context, field graphql.CollectedField, obj *core.PermitDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PermitDraft_typedData(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TypedData, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PermitDraft_typedData(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PermitDraft", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
 func (ec *executionContext) _Policy_spendingCap(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -6322,6 +6721,50 @@ func (ec *executionContext) fieldContext_Query_defaultWallet(_ context.Context, 
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_Agent(ctx, field)
 		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_topUpDraft(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_topUpDraft(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().TopUpDraft(ctx, fc.Args["input"].(TopUpTerms))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.TopUpDraft) graphql.Marshaler {
+			return ec.marshalNTopUpDraft2ᚖbursarᚋcoreᚐTopUpDraft(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_topUpDraft(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TopUpDraft(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_topUpDraft_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
 	}
 	return fc, nil
 }
@@ -7285,6 +7728,153 @@ func (ec *executionContext) fieldContext_Subscription_paymentSettled(ctx context
 	if fc.Args, err = ec.field_Subscription_paymentSettled_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _TopUpDraft_spender(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_spender(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Spender, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNAddress2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_spender(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TopUpDraft", field, false, false, errors.New("field of type Address does not have child fields"))
+}
+
+func (ec *executionContext) _TopUpDraft_issuedAt(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_issuedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.IssuedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_issuedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TopUpDraft", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _TopUpDraft_text(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Text, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_text(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TopUpDraft", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _TopUpDraft_dailyLimit(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_dailyLimit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DailyLimit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_dailyLimit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TopUpDraft", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _TopUpDraft_allowance(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_allowance(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Allowance, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_allowance(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TopUpDraft", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _TopUpDraft_permit(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_permit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Permit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.PermitDraft) graphql.Marshaler {
+			return ec.marshalOPermitDraft2ᚖbursarᚋcoreᚐPermitDraft(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_permit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "TopUpDraft",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PermitDraft(ctx, field)
+		},
 	}
 	return fc, nil
 }
@@ -9070,6 +9660,85 @@ func (ec *executionContext) fieldContext___Type_isOneOf(_ context.Context, field
 
 // region    **************************** input.gotpl *****************************
 
+func (ec *executionContext) unmarshalInputAuthorizeTopUpInput(ctx context.Context, obj any) (AuthorizeTopUpInput, error) {
+	var it AuthorizeTopUpInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"agentId", "source", "threshold", "amount", "dailyLimit", "issuedAt", "signature", "permit"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "agentId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("agentId"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.AgentID = data
+		case "source":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("source"))
+			data, err := ec.unmarshalNAddress2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Source = data
+		case "threshold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("threshold"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Threshold = data
+		case "amount":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("amount"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Amount = data
+		case "dailyLimit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dailyLimit"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DailyLimit = data
+		case "issuedAt":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("issuedAt"))
+			data, err := ec.unmarshalNDateTime2timeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IssuedAt = data
+		case "signature":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("signature"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Signature = data
+		case "permit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("permit"))
+			data, err := ec.unmarshalOPermitInput2ᚖbursarᚋcoreᚐPermitInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Permit = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputCloseSessionInput(ctx context.Context, obj any) (CloseSessionInput, error) {
 	var it CloseSessionInput
 	if obj == nil {
@@ -9684,6 +10353,50 @@ func (ec *executionContext) unmarshalInputPasswordInput(ctx context.Context, obj
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputPermitInput(ctx context.Context, obj any) (core.PermitInput, error) {
+	var it core.PermitInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"value", "deadline", "signature"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "value":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("value"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Value = data
+		case "deadline":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("deadline"))
+			data, err := ec.unmarshalNDateTime2timeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Deadline = data
+		case "signature":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("signature"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Signature = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputRevokeApiKeyInput(ctx context.Context, obj any) (RevokeAPIKeyInput, error) {
 	var it RevokeAPIKeyInput
 	if obj == nil {
@@ -9750,6 +10463,71 @@ func (ec *executionContext) unmarshalInputSetWalletAddressInput(ctx context.Cont
 				return it, err
 			}
 			it.Address = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputTopUpTerms(ctx context.Context, obj any) (TopUpTerms, error) {
+	var it TopUpTerms
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"agentId", "source", "threshold", "amount", "dailyLimit", "permitValue"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "agentId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("agentId"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.AgentID = data
+		case "source":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("source"))
+			data, err := ec.unmarshalNAddress2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Source = data
+		case "threshold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("threshold"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Threshold = data
+		case "amount":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("amount"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Amount = data
+		case "dailyLimit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dailyLimit"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DailyLimit = data
+		case "permitValue":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("permitValue"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PermitValue = data
 		}
 	}
 	return it, nil
@@ -10101,6 +10879,26 @@ func (ec *executionContext) _Agent(ctx context.Context, sel ast.SelectionSet, ob
 			}
 		case "autoTopupSource":
 			out.Values[i] = ec._Agent_autoTopupSource(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "autoTopupDailyLimit":
+			out.Values[i] = ec._Agent_autoTopupDailyLimit(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "autoTopupConsentAt":
+			out.Values[i] = ec._Agent_autoTopupConsentAt(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "autoTopupError":
+			out.Values[i] = ec._Agent_autoTopupError(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "autoTopupFailedAt":
+			out.Values[i] = ec._Agent_autoTopupFailedAt(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -11017,6 +11815,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "authorizeTopUp":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_authorizeTopUp(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "drainAgent":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_drainAgent(ctx, field)
@@ -11321,6 +12126,54 @@ func (ec *executionContext) _PastBalance(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
+var permitDraftImplementors = []string{"PermitDraft"}
+
+func (ec *executionContext) _PermitDraft(ctx context.Context, sel ast.SelectionSet, obj *core.PermitDraft) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, permitDraftImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PermitDraft")
+		case "value":
+			out.Values[i] = ec._PermitDraft_value(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "deadline":
+			out.Values[i] = ec._PermitDraft_deadline(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "typedData":
+			out.Values[i] = ec._PermitDraft_typedData(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var policyImplementors = []string{"Policy"}
 
 func (ec *executionContext) _Policy(ctx context.Context, sel ast.SelectionSet, obj *ent.SpendingPolicy) graphql.Marshaler {
@@ -11468,6 +12321,28 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 					}
 				}()
 				res = ec._Query_defaultWallet(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "topUpDraft":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_topUpDraft(ctx, field)
 				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
@@ -11915,6 +12790,69 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 	default:
 		panic("unknown field " + strconv.Quote(fields[0].Name))
 	}
+}
+
+var topUpDraftImplementors = []string{"TopUpDraft"}
+
+func (ec *executionContext) _TopUpDraft(ctx context.Context, sel ast.SelectionSet, obj *core.TopUpDraft) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, topUpDraftImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("TopUpDraft")
+		case "spender":
+			out.Values[i] = ec._TopUpDraft_spender(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "issuedAt":
+			out.Values[i] = ec._TopUpDraft_issuedAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "text":
+			out.Values[i] = ec._TopUpDraft_text(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "dailyLimit":
+			out.Values[i] = ec._TopUpDraft_dailyLimit(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "allowance":
+			out.Values[i] = ec._TopUpDraft_allowance(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "permit":
+			out.Values[i] = ec._TopUpDraft_permit(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
 }
 
 var transactionImplementors = []string{"Transaction"}
@@ -12768,6 +13706,11 @@ func (ec *executionContext) marshalNAudit2ᚖbursarᚋcoreᚐAudit(ctx context.C
 	return ec._Audit(ctx, sel, v)
 }
 
+func (ec *executionContext) unmarshalNAuthorizeTopUpInput2bursarᚋgraphᚐAuthorizeTopUpInput(ctx context.Context, v any) (AuthorizeTopUpInput, error) {
+	res, err := ec.unmarshalInputAuthorizeTopUpInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNBalance2bursarᚋcoreᚐBalance(ctx context.Context, sel ast.SelectionSet, v core.Balance) graphql.Marshaler {
 	return ec._Balance(ctx, sel, &v)
 }
@@ -13342,6 +14285,21 @@ func (ec *executionContext) marshalNString2ᚕstringᚄ(ctx context.Context, sel
 	return ret
 }
 
+func (ec *executionContext) marshalNTopUpDraft2ᚖbursarᚋcoreᚐTopUpDraft(ctx context.Context, sel ast.SelectionSet, v *core.TopUpDraft) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._TopUpDraft(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNTopUpTerms2bursarᚋgraphᚐTopUpTerms(ctx context.Context, v any) (TopUpTerms, error) {
+	res, err := ec.unmarshalInputTopUpTerms(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNTransaction2ᚕᚖbursarᚋentᚐTransactionᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Transaction) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
@@ -13784,6 +14742,21 @@ func (ec *executionContext) marshalOInt2ᚖint32(ctx context.Context, sel ast.Se
 	_ = ctx
 	res := graphql.MarshalInt32(*v)
 	return res
+}
+
+func (ec *executionContext) marshalOPermitDraft2ᚖbursarᚋcoreᚐPermitDraft(ctx context.Context, sel ast.SelectionSet, v *core.PermitDraft) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._PermitDraft(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOPermitInput2ᚖbursarᚋcoreᚐPermitInput(ctx context.Context, v any) (*core.PermitInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputPermitInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) unmarshalOString2string(ctx context.Context, v any) (string, error) {

@@ -7,10 +7,24 @@ import (
 	"bursar/ent"
 	"bursar/ent/apikey"
 	"bursar/money"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/google/uuid"
 )
+
+type AuthorizeTopUpInput struct {
+	AgentID    uuid.UUID   `json:"agentId"`
+	Source     string      `json:"source"`
+	Threshold  money.USDC  `json:"threshold"`
+	Amount     money.USDC  `json:"amount"`
+	DailyLimit *money.USDC `json:"dailyLimit,omitempty"`
+	// As the draft has it.
+	IssuedAt time.Time `json:"issuedAt"`
+	// Of the draft's text, by the source's personal_sign: 0x and 130 hexadecimal digits.
+	Signature string            `json:"signature"`
+	Permit    *core.PermitInput `json:"permit,omitempty"`
+}
 
 type CloseSessionInput struct {
 	SessionID uuid.UUID `json:"sessionId"`
@@ -186,6 +200,21 @@ type SetWalletAddressInput struct {
 
 // News, over a WebSocket with the sub-protocol graphql-transport-ws; connection_init carries the credential.
 type Subscription struct {
+}
+
+// When to move how much from which wallet to an agent's.
+type TopUpTerms struct {
+	AgentID uuid.UUID `json:"agentId"`
+	// The owner's own wallet, which has given spender an allowance by approve, or gives it by a permit.
+	Source string `json:"source"`
+	// Below it, what is free in the agent's wallet is topped up.
+	Threshold money.USDC `json:"threshold"`
+	// What one top-up moves; at least 0.10 USDC.
+	Amount money.USDC `json:"amount"`
+	// What a UTC day may move; absent: ten times amount.
+	DailyLimit *money.USDC `json:"dailyLimit,omitempty"`
+	// Asks for a permit (EIP-2612) of this value as well. It replaces the allowance that spender has.
+	PermitValue *money.USDC `json:"permitValue,omitempty"`
 }
 
 type UpdateAgentInput struct {

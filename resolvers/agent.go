@@ -87,3 +87,16 @@ func (r mutation) DrainAgent(ctx context.Context, in graph.DrainAgentInput) (*co
 	}
 	return r.Funding.Drain(ctx, caller(ctx), in.AgentID, to, in.IdempotencyKey)
 }
+
+func (r query) TopUpDraft(ctx context.Context, in graph.TopUpTerms) (*core.TopUpDraft, error) {
+	return r.TopUps.Draft(ctx, caller(ctx), core.TopUpTerms{
+		AgentID: in.AgentID, Source: in.Source, Threshold: in.Threshold, Amount: in.Amount, DailyLimit: in.DailyLimit,
+	}, in.PermitValue)
+}
+
+func (r mutation) AuthorizeTopUp(ctx context.Context, in graph.AuthorizeTopUpInput) (*core.AgentView, error) {
+	return r.TopUps.Consent(ctx, caller(ctx), core.ConsentInput{
+		TopUpTerms: core.TopUpTerms{AgentID: in.AgentID, Source: in.Source, Threshold: in.Threshold, Amount: in.Amount, DailyLimit: in.DailyLimit},
+		IssuedAt:   in.IssuedAt, Signature: in.Signature, Permit: in.Permit,
+	})
+}

@@ -45,6 +45,9 @@ type Clock struct{ ahead atomic.Int64 }
 // Now is the world's time.
 func (c *Clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
+// Ahead lets time go by on the clock alone.
+func (c *Clock) Ahead(d time.Duration) { c.ahead.Add(int64(d)) }
+
 // Pass lets time go by, on the clock and on the chain (a block a second).
 func (w *World) Pass(d time.Duration) {
 	for range int(d / time.Second) {
