@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -30,17 +32,26 @@ func (p *Prepared) find(query string) *sql.Stmt {
 	return s
 }
 
-// warm prepares what transactions have asked for. It must not be called inside one: an SQLite pool has one connection.
+// warm prepares what transactions have asked for. It must not be called inside one, nor hold the lock while it prepares:
+// an SQLite pool has one connection, and who has it may be looking for a statement.
 func (p *Prepared) warm(ctx context.Context) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for query := range p.wanted {
+	queries := slices.Collect(maps.Keys(p.wanted))
+	clear(p.wanted)
+	p.mu.Unlock()
+	for _, query := range queries {
 		s, err := p.db.PrepareContext(ctx, query)
 		if err != nil {
-			return // it runs unprepared, and is tried again
+			continue // it runs unprepared, and is asked for again
 		}
-		p.known[query] = s
-		delete(p.wanted, query)
+		p.mu.Lock()
+		if p.known[query] == nil {
+			p.known[query], s = s, nil
+		}
+		p.mu.Unlock()
+		if s != nil {
+			_ = s.Close() // another batch on this pool was faster
+		}
 	}
 }
 
