@@ -144,6 +144,9 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, log *slog.Logger, n *network, step func(string)) (*core.Core, *core.DB, error) {
 	databaseURL := cfg.DatabaseURL
 	if databaseURL == "" {
+		if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+			return nil, nil, fmt.Errorf("--data: %w", err)
+		}
 		databaseURL = filepath.Join(cfg.Data, "bursar.db")
 	}
 	db, err := core.OpenDB(ctx, databaseURL)
