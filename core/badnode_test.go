@@ -2,7 +2,6 @@ package core_test
 
 import (
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"testing"
 
@@ -17,16 +16,6 @@ import (
 	"bursar/pay/paytest"
 )
 
-// sometimes makes a rule hold for one of n requests, by chance.
-func sometimes(n int, rule chaintest.Rule) chaintest.Rule {
-	return func(r chaintest.Request, next func(chaintest.Request) chaintest.Answer) chaintest.Answer {
-		if rand.IntN(n) == 0 {
-			return rule(r, next)
-		}
-		return next(r)
-	}
-}
-
 // A session is opened, used and closed over nodes that do what public nodes have been seen doing. It takes longer;
 // nothing is lost, paid twice, or left over.
 func TestMoneyOverBadNodes(t *testing.T) {
@@ -34,11 +23,11 @@ func TestMoneyOverBadNodes(t *testing.T) {
 	for name, nodes := range map[string][][]chaintest.Rule{
 		"answers to sends are lost":       {{chaintest.On(chaintest.LoseAnswer(), send)}},
 		"sends arrive twice":              {{chaintest.On(chaintest.Twice(), send)}},
-		"some requests fail":              {{sometimes(5, chaintest.Status(http.StatusInternalServerError))}},
-		"some answers are lost":           {{sometimes(4, chaintest.LoseAnswer())}, {sometimes(7, chaintest.LoseAnswer())}},
+		"some requests fail":              {{chaintest.Sometimes(1, 5, chaintest.Status(http.StatusInternalServerError))}},
+		"some answers are lost":           {{chaintest.Sometimes(2, 4, chaintest.LoseAnswer())}, {chaintest.Sometimes(3, 7, chaintest.LoseAnswer())}},
 		"the preferred lies 20 behind":    {{chaintest.Stale(20)}, {}},
 		"the second lies 20 behind":       {{}, {chaintest.Stale(20)}},
-		"the preferred lags now and then": {{sometimes(3, chaintest.Stale(20))}, {}},
+		"the preferred lags now and then": {{chaintest.Sometimes(4, 3, chaintest.Stale(20))}, {}},
 		"20 behind, and answers lost":     {{chaintest.Stale(20)}, {chaintest.On(chaintest.LoseAnswer(), send)}},
 	} {
 		t.Run(name, func(t *testing.T) {
