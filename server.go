@@ -24,6 +24,7 @@ import (
 	"bursar/core"
 	"bursar/demo/newcomer"
 	"bursar/jobs"
+	"bursar/metrics"
 	"bursar/pay"
 	"bursar/pay/x402"
 	"bursar/resolvers"
@@ -97,12 +98,18 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 	})
 
 	mux := http.NewServeMux()
-	options := rest.Options{Log: log, Clock: time.Now, KeyPerMinute: cfg.RatePerKey, AddressPerMinute: cfg.RatePerIP}
+	instruments := metrics.New(app, metrics.Options{Log: log, NodeFailures: network.client.Failures})
+	options := rest.Options{Log: log, Clock: time.Now, KeyPerMinute: cfg.RatePerKey, AddressPerMinute: cfg.RatePerIP, Observe: instruments.Observe}
 	indiegent.Mount(mux, app, options) // /auth /agents /sessions /external/fetch …
 	agnic.Mount(mux, app, options)     // /api /.well-known/openapi.yaml
-	graph := resolvers.Mount(mux, app, resolvers.Options{Log: log, Clock: time.Now, GraphiQL: cfg.GraphiQLOn()})
+	graph := resolvers.Mount(mux, app, resolvers.Options{Log: log, Clock: time.Now, GraphiQL: cfg.GraphiQLOn(), Observe: instruments.Observe})
 	health(mux, app)
 
+	stopMetrics, err := serveMetrics(ctx, cfg, log, instruments)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	if cfg.DemoOn() {
 		stopDemo, err := startDemo(ctx, cfg, log, network)
 		if err != nil {
@@ -189,6 +196,24 @@ func health(mux *http.ServeMux, app *core.Core) {
 		}
 		_, _ = io.WriteString(w, "ready\n")
 	})
+}
+
+// serveMetrics answers Prometheus on a listener of its own, when one is set, and returns what stops it.
+func serveMetrics(ctx context.Context, cfg config.Config, log *slog.Logger, m *metrics.Door) (func(), error) {
+	if cfg.Metrics == "" {
+		return func() {}, nil
+	}
+	listener, err := listen(ctx, cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{Handler: m.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			log.ErrorContext(ctx, "metrics are no longer served", "error", err)
+		}
+	}()
+	return func() { _ = server.Close() }, nil
 }
 
 // greet prepares the demo user and prints what to try.

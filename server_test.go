@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, nil); err != nil {
+	if err := run(ctx, os.Args[1:], os.Stdout, killer(os.Getenv(killVariable))); err != nil {
 		fmt.Fprintln(os.Stderr, "bursar:", err)
 		os.Exit(1)
 	}
@@ -44,6 +45,7 @@ type program struct {
 	API, Demo, RPC string // base URLs
 	Key, Token     string // of the demo user
 	cmd            *exec.Cmd
+	ended          chan struct{} // closed when the process has ended
 	out            *output
 }
 
@@ -99,28 +101,17 @@ func start(t testing.TB, args ...string) *program {
 	return p
 }
 
+// start runs the program until it listens, and reads the demo user's credentials if it has made one.
 func (p *program) start() {
 	p.t.Helper()
-	p.out = &output{}
-	p.cmd = exec.Command(os.Args[0], p.args...)
-	p.cmd.Env = append(os.Environ(), childVariable+"=1")
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	if err := p.cmd.Start(); err != nil {
-		p.t.Fatal(err)
+	p.launch()
+	if !p.listening() {
+		p.t.Fatalf("the program ended:\n%s", p.out)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- p.cmd.Wait() }()
-	deadline := time.After(60 * time.Second)
-	for !strings.Contains(p.out.String(), "msg=listening") {
-		select {
-		case err := <-ended:
-			p.t.Fatalf("the program ended: %v\n%s", err, p.out)
-		case <-deadline:
-			p.t.Fatalf("the program does not start:\n%s", p.out)
-		case <-time.After(10 * time.Millisecond):
-		}
+	file, err := os.ReadFile(filepath.Join(p.Data, "secrets", "demo.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
 	}
-	text, err := os.ReadFile(filepath.Join(p.Data, "secrets", "demo.json"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -128,24 +119,51 @@ func (p *program) start() {
 		Key   string `json:"api_key"`
 		Token string `json:"agnic_token"`
 	}
-	if err := json.Unmarshal(text, &keys); err != nil {
+	if err := json.Unmarshal(file, &keys); err != nil {
 		p.t.Fatal(err)
 	}
 	p.Key, p.Token = keys.Key, keys.Token
 }
 
+// launch starts the process and does not wait for it.
+func (p *program) launch(env ...string) {
+	p.t.Helper()
+	p.out, p.ended = &output{}, make(chan struct{})
+	p.cmd = exec.Command(os.Args[0], p.args...)
+	p.cmd.Env = append(append(os.Environ(), childVariable+"=1"), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		_ = cmd.Wait() // how it ended is for those who wait to judge
+		close(ended)
+	}(p.cmd, p.ended)
+}
+
+// listening waits until the program answers requests, and reports whether it does; if not, it has ended.
+func (p *program) listening() bool {
+	p.t.Helper()
+	deadline := time.After(60 * time.Second)
+	for !strings.Contains(p.out.String(), "msg=listening") {
+		select {
+		case <-p.ended:
+			return false
+		case <-deadline:
+			p.t.Fatalf("the program does not start:\n%s", p.out)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return true
+}
+
 // kill ends the program as kill -9 does.
 func (p *program) kill() {
-	if p.cmd == nil || p.cmd.Process == nil {
+	if p.cmd == nil {
 		return
 	}
-	_ = p.cmd.Process.Kill()
-	for range 500 { // the goroutine in start waits for the process
-		if err := p.cmd.Process.Signal(syscall.Signal(0)); errors.Is(err, os.ErrProcessDone) {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	_ = p.cmd.Process.Kill() // it may have ended by itself
+	<-p.ended
 	p.cmd = nil
 }
 
@@ -175,7 +193,9 @@ func (p *program) call(method, path string, body any, headers ...string) (int, m
 	if err != nil {
 		return 0, nil, err
 	}
-	req.Header.Set("X-API-Key", p.Key)
+	if p.Key != "" {
+		req.Header.Set("X-API-Key", p.Key)
+	}
 	req.Header.Set("Content-Type", "application/json")
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])

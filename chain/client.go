@@ -92,6 +92,7 @@ func (c *Client) failed(n *node, err error) {
 	if errors.Is(err, errBehind) {
 		return
 	}
+	n.failures.Add(1)
 	now := c.clock()
 	var busy *busyError
 	fresh := false
@@ -110,6 +111,15 @@ func (c *Client) worked(n *node) {
 	if n.recovered() {
 		c.log.Info("chain node works again", "host", n.host)
 	}
+}
+
+// Failures counts, by host, the requests that a node has left without a usable answer since the client was opened.
+func (c *Client) Failures() map[string]uint64 {
+	out := map[string]uint64{}
+	for _, n := range c.nodes {
+		out[n.host] += n.failures.Load()
+	}
+	return out
 }
 
 // ready checks a node before its first use. One that turns out to serve another network, which Open could not see

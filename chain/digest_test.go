@@ -2,9 +2,12 @@ package chain_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"math/big"
+	"strings"
 	"testing"
 
+	"github.com/ethereum/go-ethereum/accounts"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/math"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -73,4 +76,44 @@ func TestDigestEqualsTypedData(t *testing.T) {
 			t.Fatalf("recovered %s, %v", who, err)
 		}
 	})
+}
+
+// A permit's digest is that of the typed data which a wallet is given to sign, by go-ethereum's general encoder.
+func TestPermitEqualsTypedData(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		address := func(label string) common.Address {
+			return common.BytesToAddress(rapid.SliceOfN(rapid.Byte(), common.AddressLength, common.AddressLength).Draw(t, label))
+		}
+		d := evm.Domain{
+			Name: rapid.StringMatching(`[A-Za-z ]{1,20}`).Draw(t, "name"), Version: rapid.StringMatching(`[0-9.]{1,4}`).Draw(t, "version"),
+			ChainID: new(big.Int).SetUint64(rapid.Uint64().Draw(t, "chain")), Token: address("token"),
+		}
+		p := evm.Permit{
+			Owner: address("owner"), Spender: address("spender"), Value: money.USDC(rapid.Int64Range(0, int64(money.Max)).Draw(t, "value")),
+			Nonce: rapid.Uint64().Draw(t, "nonce"), Deadline: rapid.Int64Min(0).Draw(t, "deadline"),
+		}
+		text, err := p.TypedData(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var data apitypes.TypedData
+		if err := json.Unmarshal([]byte(text), &data); err != nil {
+			t.Fatal(err)
+		}
+		want, _, err := apitypes.TypedDataAndHash(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if digest := p.Digest(d); !bytes.Equal(digest[:], want) {
+			t.Fatalf("digest %s, want %x of %s", digest, want, text)
+		}
+	})
+}
+
+func TestPersonalDigestEqualsWallets(t *testing.T) {
+	for _, text := range []string{"", "a", "Bursar\n\nä €", strings.Repeat("x", 1000)} {
+		if digest := evm.PersonalDigest(text); !bytes.Equal(digest[:], accounts.TextHash([]byte(text))) {
+			t.Errorf("%q: %s", text, digest)
+		}
+	}
 }

@@ -109,7 +109,7 @@ func (n *node) logs(ctx context.Context, token common.Address, from, to uint64) 
 func (n *node) together(ctx context.Context, batch []rpc.BatchElem) error {
 	if !n.single.Load() {
 		err := n.batch(ctx, batch)
-		if err == nil || !errors.Is(err, errNoBatch) {
+		if err == nil || !errors.Is(err, errOneByOne) {
 			return err
 		}
 	}

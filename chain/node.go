@@ -30,6 +30,8 @@ var (
 	dataSeparator = crypto.Keccak256([]byte("DOMAIN_SEPARATOR()"))[:4]
 	selBalanceOf  = crypto.Keccak256([]byte("balanceOf(address)"))[:4]
 	selAuthState  = crypto.Keccak256([]byte("authorizationState(address,bytes32)"))[:4]
+	selAllowance  = crypto.Keccak256([]byte("allowance(address,address)"))[:4]
+	selNonces     = crypto.Keccak256([]byte("nonces(address)"))[:4]
 )
 
 // errWrongNetwork says that a node serves another chain or token than it was configured for.
@@ -40,6 +42,7 @@ type node struct {
 	url, host string
 	span      atomic.Uint64 // blocks of logs that it takes at once; 0: it has refused none yet
 	single    atomic.Bool   // it refuses batches of requests
+	failures  atomic.Uint64 // requests that it left without a usable answer
 
 	mu      sync.Mutex
 	client  *rpc.Client
@@ -148,8 +151,8 @@ func (n *node) call(ctx context.Context, result any, method string, args ...any)
 	return nil
 }
 
-// errNoBatch says that a node may refuse batches, which some do in ways of their own. It never leaves the package.
-var errNoBatch = errors.New("chain: batch refused")
+// errOneByOne says that a node may refuse batches, which some do in ways of their own. It never leaves the package.
+var errOneByOne = errors.New("chain: batch refused")
 
 // batch makes several requests at once. The first failure of one is the batch's.
 func (n *node) batch(ctx context.Context, batch []rpc.BatchElem) error {
@@ -164,13 +167,13 @@ func (n *node) batch(ctx context.Context, batch []rpc.BatchElem) error {
 		if ctx.Err() != nil || errors.Is(err, errTooLarge) || errors.As(err, &busy) {
 			return err
 		}
-		return fmt.Errorf("%w: %w", err, errNoBatch)
+		return fmt.Errorf("%w: %w", err, errOneByOne)
 	}
 	for _, e := range batch {
 		if e.Error != nil {
 			err := n.fail(e.Method, e.Error)
 			if errors.Is(e.Error, rpc.ErrMissingBatchResponse) {
-				err = fmt.Errorf("%w: %w", err, errNoBatch)
+				err = fmt.Errorf("%w: %w", err, errOneByOne)
 			}
 			return err
 		}

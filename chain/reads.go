@@ -1,12 +1,14 @@
 package chain
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math/big"
 	"time"
 
+	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -44,11 +46,7 @@ func (n *node) header(ctx context.Context, tag string) (header, error) {
 // BalanceOf is an address's USDC at the end of a block; block 0 is the newest. A node that lacks the block or its
 // state makes it evm.ErrUnavailable.
 func (c *Client) BalanceOf(ctx context.Context, a common.Address, block uint64) (amount money.USDC, err error) {
-	tag := "latest"
-	if block != 0 {
-		tag = hexutil.EncodeUint64(block)
-	}
-	data := append(append([]byte(nil), selBalanceOf...), common.LeftPadBytes(a[:], wordLength)...)
+	tag, data := tagOf(block), balanceOfData(a)
 	err = c.read(ctx, func(n *node) error {
 		if err := c.mustHave(ctx, n, block); err != nil {
 			return err
@@ -89,6 +87,43 @@ func (c *Client) AuthorizationUsed(ctx context.Context, from common.Address, non
 		return err
 	})
 	return used, err
+}
+
+// Allowance is what a spender may take of an owner's USDC, as of the newest block. More than money.Max, as an unlimited
+// allowance is, reads as money.Max.
+func (c *Client) Allowance(ctx context.Context, owner, spender common.Address) (amount money.USDC, err error) {
+	data := append(append([]byte(nil), selAllowance...), common.LeftPadBytes(owner[:], wordLength)...)
+	data = append(data, common.LeftPadBytes(spender[:], wordLength)...)
+	err = c.read(ctx, func(n *node) error {
+		word, err := n.word(ctx, c.network.USDC, data, "latest")
+		if err != nil {
+			return err
+		}
+		amount = money.Max
+		if v := word.Big(); v.Cmp(money.Max.Big()) < 0 {
+			amount = money.USDC(v.Int64())
+		}
+		return nil
+	})
+	return amount, err
+}
+
+// PermitNonce is the number that an owner's next EIP-2612 permit must carry, as of the newest block.
+func (c *Client) PermitNonce(ctx context.Context, owner common.Address) (nonce uint64, err error) {
+	data := append(append([]byte(nil), selNonces...), common.LeftPadBytes(owner[:], wordLength)...)
+	err = c.read(ctx, func(n *node) error {
+		word, err := n.word(ctx, c.network.USDC, data, "latest")
+		if err != nil {
+			return err
+		}
+		v := word.Big()
+		if !v.IsUint64() {
+			return fmt.Errorf("%w: %s: absurd permit nonce %s", evm.ErrUnavailable, n.host, v)
+		}
+		nonce = v.Uint64()
+		return nil
+	})
+	return nonce, err
 }
 
 // NonceAt is the number of an address's mined transactions, which is its next account nonce when none waits: the most
@@ -205,4 +240,44 @@ func (c *Client) Simulate(ctx context.Context, from common.Address, call evm.Cal
 		var out hexutil.Bytes
 		return sendClass(n.call(ctx, &out, "eth_call", msg, "latest"))
 	})
+}
+
+// SimulateEach runs calls in one batch against the newest state: an error a call, evm.ErrReverted with the contract's
+// reason for those that fail.
+func (c *Client) SimulateEach(ctx context.Context, from common.Address, calls []evm.Call) ([]error, error) {
+	var gas uint64
+	for _, call := range calls {
+		gas += call.Gas
+	}
+	msg := map[string]any{
+		"from": from, "to": c.network.Multicall3, "input": hexutil.Bytes(evm.Aggregate3Data(calls)), "gas": hexutil.Uint64(gas + batchGas),
+	}
+	verdicts := make([]error, len(calls))
+	err := c.read(ctx, func(n *node) error {
+		var out hexutil.Bytes
+		if err := n.call(ctx, &out, "eth_call", msg, "latest"); err != nil {
+			return err
+		}
+		results, err := evm.Aggregate3Results(out)
+		if err != nil || len(results) != len(calls) {
+			return fmt.Errorf("%w: %s: %w", evm.ErrUnavailable, n.host, cmp.Or(err, evm.ErrMulticall))
+		}
+		for i, r := range results {
+			if verdicts[i] = nil; !r.OK {
+				verdicts[i] = fmt.Errorf("%w: %s", evm.ErrReverted, revertText(r.Data))
+			}
+		}
+		return nil
+	})
+	return verdicts, err
+}
+
+// batchGas is what a batch takes besides its calls.
+const batchGas = 200_000
+
+func revertText(data []byte) string {
+	if why, err := abi.UnpackRevert(data); err == nil {
+		return why
+	}
+	return hexutil.Encode(data)
 }

@@ -21,13 +21,14 @@ import (
 // Config is every setting. With none given the program runs by itself: an SQLite file, the embedded
 // development chain and the demo service, all in one data folder.
 type Config struct {
-	Listen string `default:"127.0.0.1:8080" env:"BURSAR_LISTEN" help:"Address of the API, host:port."`
-	Data   string `default:"./data" env:"BURSAR_DATA" help:"Folder of everything that is kept on this machine: the SQLite file, the development chain, generated secrets."`
+	Listen  string `default:"127.0.0.1:8080" env:"BURSAR_LISTEN" help:"Address of the API, host:port."`
+	Metrics string `name:"metrics" env:"BURSAR_METRICS_LISTEN" placeholder:"127.0.0.1:9090" help:"Address of GET /metrics for Prometheus, host:port. Default: none. Whoever reaches it sees the figures of all organisations together; keep it off the internet."`
+	Data    string `default:"./data" env:"BURSAR_DATA" help:"Folder of everything that is kept on this machine: the SQLite file, the development chain, generated secrets."`
 
 	DatabaseURL string `env:"BURSAR_DATABASE_URL" placeholder:"postgres://…" help:"PostgreSQL to use. Default: an SQLite file in the data folder, for one process."`
 
 	RPCURLs       []string      `name:"rpc-url" env:"BURSAR_RPC_URL" placeholder:"https://…" help:"RPC URLs of the chain, in order of preference, separated by commas. Default: the embedded development chain."`
-	ChainID       uint64        `env:"BURSAR_CHAIN_ID" placeholder:"8453" help:"Chain id of --rpc-url: 8453 (Base) or 84532 (Base Sepolia). Required with it."`
+	ChainID       uint64        `env:"BURSAR_CHAIN_ID" placeholder:"8453" help:"Chain id of --rpc-url: 8453 (Base), 84532 (Base Sepolia), or 845321337 for the development chain of another process on this machine. Required with it."`
 	Confirmations int64         `default:"-1" env:"BURSAR_CONFIRMATIONS" help:"Blocks on top of a log before it counts. Default: 5 on Base, 0 on the development chain. Fewer credit sooner and risk more."`
 	PollInterval  time.Duration `default:"0s" env:"BURSAR_POLL_INTERVAL" help:"How often the chain is read. Default: 2s, and 250ms on the development chain."`
 	DevRPC        string        `default:"127.0.0.1:8545" env:"BURSAR_DEV_RPC" help:"Address of the development chain's own JSON-RPC, host:port on loopback."`
@@ -141,7 +142,11 @@ func (c Config) GasGrant() *big.Int {
 func (c Config) NeedsSecrets() bool { return c.DatabaseURL != "" || !c.Embedded() }
 
 func (c Config) validate() error {
-	for name, addr := range map[string]string{"--listen": c.Listen, "--dev-rpc": c.DevRPC, "--demo-addr": c.DemoAddr} {
+	addresses := map[string]string{"--listen": c.Listen, "--dev-rpc": c.DevRPC, "--demo-addr": c.DemoAddr}
+	if c.Metrics != "" {
+		addresses["--metrics"] = c.Metrics
+	}
+	for name, addr := range addresses {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return fmt.Errorf("%s: %q is not host:port", name, addr)
 		}
@@ -178,12 +183,15 @@ func (c Config) validateChain() error {
 		return nil
 	}
 	if _, ok := evm.NetworkByID(c.ChainID); !ok {
-		return fmt.Errorf("--chain-id: %d is not a known chain; with --rpc-url it must be 8453 or 84532", c.ChainID)
+		return fmt.Errorf("--chain-id: %d is not a known chain; with --rpc-url it must be 8453, 84532 or, on this machine, 845321337", c.ChainID)
 	}
 	for _, raw := range c.RPCURLs {
 		u, err := url.Parse(raw)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ws" && u.Scheme != "wss") {
 			return errors.New("--rpc-url: every URL must be http(s):// or ws(s)://")
+		}
+		if c.ChainID == evm.DevID && !loopback(u.Hostname()) {
+			return fmt.Errorf("--chain-id: the development chain of another process (%d) must be on this machine, not at %s", evm.DevID, u.Host)
 		}
 	}
 	return nil

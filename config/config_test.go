@@ -38,6 +38,15 @@ func TestProduction(t *testing.T) {
 	}
 }
 
+func TestMetricsAreOffUnlessAsked(t *testing.T) {
+	if c, err := config.Load(nil, &bytes.Buffer{}); err != nil || c.Metrics != "" {
+		t.Errorf("%q %v", c.Metrics, err)
+	}
+	if _, err := config.Load([]string{"--metrics=9090"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--metrics") {
+		t.Errorf("a bad address: %v", err)
+	}
+}
+
 func TestEveryFieldIsExplained(t *testing.T) {
 	var help bytes.Buffer
 	if _, err := config.Load([]string{"--help"}, &help); !errors.Is(err, config.ErrHelp) {
@@ -73,5 +82,21 @@ func TestSecretsAreKept(t *testing.T) {
 	}
 	if _, err := c.Secrets(); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged secret: %v", err)
+	}
+}
+
+// Processes on one machine may share the development chain that one of them runs; nobody else may.
+func TestSharedDevelopmentChain(t *testing.T) {
+	c, err := config.Load([]string{"--rpc-url=http://127.0.0.1:8545", "--chain-id=845321337"}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Embedded() || c.DemoOn() || c.GraphiQLOn() || !c.NeedsSecrets() || c.Network().ChainID != evm.DevID || c.Network().Confirmations != 0 {
+		t.Errorf("%+v", c)
+	}
+	for _, url := range []string{"http://10.0.0.1:8545", "https://rpc.example"} {
+		if _, err := config.Load([]string{"--rpc-url=" + url, "--chain-id=845321337"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--chain-id") {
+			t.Errorf("%s: %v", url, err)
+		}
 	}
 }

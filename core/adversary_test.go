@@ -23,6 +23,14 @@ import (
 // carry mines a call from a fresh wallet.
 func carry(t *testing.T, w *coretest.World, data []byte) {
 	t.Helper()
+	if r := mine(t, w, data); !r.OK {
+		t.Fatal("reverted")
+	}
+}
+
+// mine sends a call to the token from a fresh wallet, whether or not it will be reverted.
+func mine(t *testing.T, w *coretest.World, data []byte) evm.Receipt {
+	t.Helper()
 	key, err := crypto.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
@@ -41,9 +49,7 @@ func carry(t *testing.T, w *coretest.World, data []byte) {
 	if err := w.Net.Send(w.Ctx, raw); err != nil {
 		t.Fatal(err)
 	}
-	if r := w.Net.Mined(hash); !r.OK {
-		t.Fatal("reverted")
-	}
+	return w.Net.Mined(hash)
 }
 
 // resign signs a changed authorization with the agent's exported key and mines it.

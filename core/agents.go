@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -28,6 +29,15 @@ type AgentView struct {
 	*ent.Agent
 	Policy *ent.SpendingPolicy
 	Wallet Balance
+}
+
+// AutoTopupConsentAt is when the source signed the terms of the automatic top-up that are in force; nil: it did not.
+func (v *AgentView) AutoTopupConsentAt() *time.Time {
+	if len(v.AutoTopupConsent) == 0 {
+		return nil
+	}
+	at := time.Unix(v.AutoTopupConsentUnix, 0).UTC()
+	return &at
 }
 
 // Optional is a field of a partial update: absent, null or a value.
@@ -211,13 +221,15 @@ func (a *Agents) Update(ctx context.Context, p Principal, id uuid.UUID, in Updat
 	}
 	err := a.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		t := of(p, tx.Client)
-		if _, err := t.agent(id).Only(ctx); err != nil {
+		was, err := t.agent(id).Only(ctx)
+		if err != nil {
 			return missing(err, "Agent wallet")
 		}
 		u := tx.Agent.UpdateOneID(id)
 		if err := applyAgentInput(ctx, t, u, in); err != nil {
 			return err
 		}
+		withdraw(u, was, in)
 		if err := u.Exec(ctx); err != nil {
 			return err
 		}

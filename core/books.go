@@ -3,37 +3,104 @@ package core
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 
 	"bursar/core/ledger"
-	"bursar/ent"
 	"bursar/ent/agent"
 	"bursar/money"
 )
 
 // Books prove the ledger: against itself, and against the chain.
-type Books struct{ *store }
+type Books struct {
+	*store
+	slots chan struct{} // bounds the proofs that callers run at once
+	last  atomic.Pointer[LastAudit]
+}
+
+// maxAudits is how many proofs callers may run at once; others wait. Each reads all the history of an organisation.
+const maxAudits = 2
+
+func newBooks(s *store) *Books { return &Books{store: s, slots: make(chan struct{}, maxAudits)} }
 
 // Audit is the outcome of one proof. Differences name the rows; none means that the books balance.
 type Audit struct {
 	Accounts, Transfers int
-	Block               uint64 // the chain was read at it
-	Platform            PlatformFigures
+	Block               uint64          // the chain was read at it
+	Platform            PlatformFigures // zero in an organisation's own proof
 	Differences         []string
+}
+
+// Balanced reports that there is no difference.
+func (a *Audit) Balanced() bool { return len(a.Differences) == 0 }
+
+// LastAudit is when this process has last proven all the books, and with how many differences.
+type LastAudit struct {
+	At          time.Time
+	Differences int
 }
 
 // PlatformFigures are the money at the platform's address and what it is owed to, atomic units.
 type PlatformFigures struct {
-	OnChain, Sessions, Clearing, Treasury money.USDC
+	OnChain, Sessions, Clearing, Treasury, Suspense money.USDC
 }
 
 // Audit checks, at the watcher's block: every account's columns are the sums of its transfers; debits equal
 // credits; the platform's address holds what sessions, clearing and treasury say; every wallet holds what its
 // account says; no hold is older than its proof.
 func (b *Books) Audit(ctx context.Context) (*Audit, error) {
+	a, err := b.audit(ctx, uuid.Nil)
+	if err == nil {
+		b.last.Store(&LastAudit{At: b.now(), Differences: len(a.Differences)})
+	}
+	return a, err
+}
+
+// AuditOrg is the part of Audit that concerns the caller's organisation alone: its wallets and sessions against their
+// transfers, its wallets against the chain, its holds against their proofs. Only owners and admins may ask. What the
+// platform holds and owes is the operator's to see.
+func (b *Books) AuditOrg(ctx context.Context, p Principal) (*Audit, error) {
+	if err := p.need(ScopeBalance); err != nil {
+		return nil, err
+	}
+	if p.Credential == ByAgnicToken || (p.Role != Owner && p.Role != Admin) {
+		return nil, E(Forbidden, "Only owners and admins may prove the books")
+	}
+	select {
+	case b.slots <- struct{}{}:
+		defer func() { <-b.slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return b.audit(ctx, p.OrgID)
+}
+
+// auditTries is how often an audit begins again because the watcher stands in the middle of a block.
+const auditTries = 200
+
+// audit proves the books of one organisation, or of all when org is uuid.Nil. The watcher books movement by movement
+// and then moves its cursor: in between, the books are of no block that the chain could be asked at.
+func (b *Books) audit(ctx context.Context, org uuid.UUID) (*Audit, error) {
+	for range auditTries {
+		a, err := b.auditOnce(ctx, org)
+		if !errors.Is(err, errBetweenBlocks) {
+			return a, err
+		}
+		if err := pause(ctx, driveFirst); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("core: audit: %w", errBetweenBlocks)
+}
+
+var errBetweenBlocks = errors.New("the chain is being read: the books are between two blocks")
+
+func (b *Books) auditOnce(ctx context.Context, org uuid.UUID) (*Audit, error) {
 	tx, err := b.db.read.BeginTx(ctx, b.db.snapshot())
 	if err != nil {
 		return nil, err
@@ -45,19 +112,35 @@ func (b *Books) Audit(ctx context.Context) (*Audit, error) {
 	if err := row.Scan(&a.Block, &cursorTime); err != nil {
 		return nil, fmt.Errorf("core: audit: the chain has not been read yet: %w", err)
 	}
-	states, err := b.columns(ctx, tx, a)
+	var newest uint64
+	row = tx.QueryRowContext(ctx, b.db.bind(`SELECT COALESCE(MAX(number), 0) FROM blocks WHERE chain_id = $1`), int64(b.chainID()))
+	if err := row.Scan(&newest); err != nil {
+		return nil, fmt.Errorf("core: audit: %w", err)
+	}
+	if newest > a.Block {
+		return nil, errBetweenBlocks
+	}
+	wallets, err := b.columns(ctx, tx, a, org)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.oldHolds(ctx, tx, a, cursorTime); err != nil {
+	if err := b.oldHolds(ctx, tx, a, cursorTime, org); err != nil {
 		return nil, err
 	}
-	return a, b.againstChain(ctx, a, states)
+	if err := tx.Rollback(); err != nil { // the chain may take its time: no transaction stays open for it
+		return nil, err
+	}
+	if org == uuid.Nil {
+		if err := b.platformAgainstChain(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+	return a, b.walletsAgainstChain(ctx, a, org, wallets)
 }
 
-// columns compares each account with its transfers and adds up the chart.
-func (b *Books) columns(ctx context.Context, tx *sql.Tx, a *Audit) (map[uuid.UUID]ledger.State, error) {
-	states, err := ledger.Sums(ctx, tx, b.chainID())
+// columns compares each account with its transfers and adds up the chart. It returns the wallets by their agents.
+func (b *Books) columns(ctx context.Context, tx *sql.Tx, a *Audit, org uuid.UUID) (map[uuid.UUID]ledger.State, error) {
+	states, err := ledger.Sums(ctx, tx, b.chainID(), org)
 	if err != nil {
 		return nil, err
 	}
@@ -78,9 +161,15 @@ func (b *Books) columns(ctx context.Context, tx *sql.Tx, a *Audit) (map[uuid.UUI
 			a.Platform.Clearing = s.State.Balance()
 		case ledger.Treasury:
 			a.Platform.Treasury = s.State.Balance()
+		case ledger.Suspense:
+			a.Platform.Suspense = s.State.Balance()
 		case ledger.Wallet:
 			out[s.State.OwnerID] = s.State
 		}
+	}
+	if org != uuid.Nil { // only all accounts together must balance, and add up to what the platform's address holds
+		a.Platform = PlatformFigures{}
+		return out, nil
 	}
 	if debits != credits {
 		a.differ("debits %s, credits %s", debits, credits)
@@ -96,9 +185,13 @@ func (a *Audit) differ(format string, args ...any) {
 // a moment.
 const holdSlack = 300
 
-func (b *Books) oldHolds(ctx context.Context, tx *sql.Tx, a *Audit, cursorTime int64) error {
-	rows, err := tx.QueryContext(ctx, b.db.bind(`SELECT f.id, t.id, t.valid_before_unix FROM transfers f JOIN transactions t ON t.hold_id = f.id
-		WHERE f.status = 'pending' AND t.valid_before_unix > 0 AND t.valid_before_unix < $1`), cursorTime-holdSlack)
+func (b *Books) oldHolds(ctx context.Context, tx *sql.Tx, a *Audit, cursorTime int64, org uuid.UUID) error {
+	query, args := `SELECT f.id, t.id, t.valid_before_unix FROM transfers f JOIN transactions t ON t.hold_id = f.id
+		WHERE f.status = 'pending' AND t.valid_before_unix > 0 AND t.valid_before_unix < $1`, []any{cursorTime - holdSlack}
+	if org != uuid.Nil {
+		query, args = query+` AND t.org_id = $2`, append(args, org.String())
+	}
+	rows, err := tx.QueryContext(ctx, b.db.bind(query), args...)
 	if err != nil {
 		return fmt.Errorf("core: audit: %w", err)
 	}
@@ -114,34 +207,40 @@ func (b *Books) oldHolds(ctx context.Context, tx *sql.Tx, a *Audit, cursorTime i
 	return rows.Err()
 }
 
-// againstChain compares with the token's balances at the watcher's block.
-func (b *Books) againstChain(ctx context.Context, a *Audit, wallets map[uuid.UUID]ledger.State) error {
+// platformAgainstChain compares what the platform's address holds at the watcher's block with what it is owed to.
+func (b *Books) platformAgainstChain(ctx context.Context, a *Audit) error {
 	var err error
 	if a.Platform.OnChain, err = b.chain.BalanceOf(ctx, b.keys.platformAddress(), a.Block); err != nil {
 		return err
 	}
-	if owed := a.Platform.Sessions.Add(a.Platform.Clearing).Add(a.Platform.Treasury); owed != a.Platform.OnChain {
+	if owed := a.Platform.Sessions.Add(a.Platform.Clearing).Add(a.Platform.Treasury).Add(a.Platform.Suspense); owed != a.Platform.OnChain {
 		a.differ("platform address holds %s, the books say %s", a.Platform.OnChain, owed)
-	}
-	agents, err := b.db.readEnt.Agent.Query().Select(agent.FieldID, agent.FieldAddress).All(ctx)
-	if err != nil {
-		return err
-	}
-	for _, v := range agents {
-		if err := b.wallet(ctx, a, v, wallets[v.ID]); err != nil {
-			return err
-		}
 	}
 	return nil
 }
 
-func (b *Books) wallet(ctx context.Context, a *Audit, v *ent.Agent, s ledger.State) error {
-	held, err := b.chain.BalanceOf(ctx, common.HexToAddress(v.Address), a.Block)
+// walletsAgainstChain compares each wallet with the token's balance at the watcher's block.
+func (b *Books) walletsAgainstChain(ctx context.Context, a *Audit, org uuid.UUID, wallets map[uuid.UUID]ledger.State) error {
+	q := b.db.readEnt.Agent.Query().Select(agent.FieldID, agent.FieldAddress).Order(agent.ByID())
+	if org != uuid.Nil {
+		q.Where(agent.OrgID(org))
+	}
+	agents, err := q.All(ctx)
 	if err != nil {
 		return err
 	}
-	if held != s.Balance() {
-		a.differ("wallet %s of agent %s holds %s on chain, the books say %s", v.Address, v.ID, held, s.Balance())
+	addresses := make([]common.Address, len(agents))
+	for i, v := range agents {
+		addresses[i] = common.HexToAddress(v.Address)
+	}
+	held, err := b.chain.BalancesOf(ctx, addresses, a.Block)
+	if err != nil {
+		return err
+	}
+	for i, v := range agents {
+		if s := wallets[v.ID]; held[i] != s.Balance() {
+			a.differ("wallet %s of agent %s holds %s on chain, the books say %s", v.Address, v.ID, held[i], s.Balance())
+		}
 	}
 	return nil
 }

@@ -21,8 +21,16 @@ type Chain interface {
 	BlockByNumber(ctx context.Context, number uint64) (evm.Block, error)
 	// Movements lists the USDC movements of the blocks from..to, both included, in chain order.
 	Movements(ctx context.Context, from, to uint64) ([]evm.Movement, error)
+	// Recheck is Movements for a range that was read before, from every node that has it: the union of what they show.
+	Recheck(ctx context.Context, from, to uint64) ([]evm.Movement, error)
 	// BalanceOf is an address's USDC at a block; 0 means the newest.
 	BalanceOf(ctx context.Context, a common.Address, block uint64) (money.USDC, error)
+	// Allowance is what spender may take of owner's USDC, at the newest block; money.Max stands for all that is more.
+	Allowance(ctx context.Context, owner, spender common.Address) (money.USDC, error)
+	// PermitNonce is the number that owner's next EIP-2612 permit must carry.
+	PermitNonce(ctx context.Context, owner common.Address) (uint64, error)
+	// BalancesOf is BalanceOf for many addresses at one block, in the order asked.
+	BalancesOf(ctx context.Context, addresses []common.Address, block uint64) ([]money.USDC, error)
 	// AuthorizationUsed says whether the token had executed or cancelled an authorization by the end of a block.
 	AuthorizationUsed(ctx context.Context, from common.Address, nonce common.Hash, block uint64) (bool, error)
 	// NonceAt is the next nonce of an account, counting mined transactions only.
@@ -37,4 +45,7 @@ type Chain interface {
 	Receipt(ctx context.Context, hash common.Hash) (evm.Receipt, error)
 	// Simulate runs a call on the newest state; evm.ErrReverted carries the reason.
 	Simulate(ctx context.Context, from common.Address, c evm.Call) error
+	// SimulateEach runs calls through Multicall3 as Aggregate3Data does, on the newest state: an error a call, nil for
+	// those that go through.
+	SimulateEach(ctx context.Context, from common.Address, calls []evm.Call) ([]error, error)
 }

@@ -8,7 +8,10 @@ import (
 	"log/slog"
 	"math/big"
 	"net/http"
+	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"bursar/core/ledger"
 	"bursar/evm"
@@ -47,13 +50,16 @@ type Core struct {
 	Agents       *Agents       // wallets with a policy
 	Policies     *Policies     // what an agent may spend
 	Departments  *Departments  // groups of agents with a budget
+	Orgs         *Orgs         // tenants with limits
 	Payments     *Payments     // Fetch: the main job
 	Sessions     *Sessions     // prepaid balances
 	Operations   *Operations   // on-chain sends
 	Funding      *Funding      // money in and out, and the watcher
+	TopUps       *TopUps       // money from an owner's own wallet, by itself
 	Transactions *Transactions // history
 	Balances     *Balances     // figures, live
 	Books        *Books        // the audit
+	Idempotency  *Idempotency  // callers' own names for requests
 }
 
 // New builds the services and starts the ledger's batch, which ends with ctx.
@@ -67,14 +73,17 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.APIKeys = &APIKeys{s}
 	c.Balances = &Balances{s}
 	c.Departments = &Departments{s}
-	c.Operations = &Operations{s}
-	c.Funding = &Funding{store: s, operations: c.Operations}
+	c.Operations = &Operations{store: s, carrying: newTogether()}
+	c.Funding = &Funding{store: s, operations: c.Operations, reading: newTogether()}
+	c.Orgs = &Orgs{s}
 	c.Sessions = &Sessions{store: s, operations: c.Operations, funding: c.Funding}
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
+	c.TopUps = &TopUps{store: s, operations: c.Operations, agents: c.Agents}
 	c.Policies = &Policies{s}
 	c.Payments = &Payments{store: s, sessions: c.Sessions}
 	c.Transactions = &Transactions{s}
-	c.Books = &Books{s}
+	c.Books = newBooks(s)
+	c.Idempotency = &Idempotency{s}
 	return c, nil
 }
 
@@ -94,6 +103,10 @@ type store struct {
 	gasGrant  *big.Int
 	maxPay    money.USDC
 	step      func(name string)
+	readers   *readers
+	touched   sync.Map  // when this process noted the use of a key last, by its id
+	process   uuid.UUID // of this run of the program, for leases
+	outcomes  outcomes
 }
 
 // Ready reports whether the database and the chain answer.

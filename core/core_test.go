@@ -1,8 +1,10 @@
 package core_test
 
 import (
+	"database/sql"
 	"testing"
 
+	"entgo.io/ent/dialect"
 	"github.com/ethereum/go-ethereum/common"
 
 	"bursar/core/coretest"
@@ -32,3 +34,33 @@ func TestFundingIsSeenOnceAndGrantsGasOnce(t *testing.T) {
 }
 
 func address(text string) common.Address { return common.HexToAddress(text) }
+
+// raw is a connection to the world's database that knows nothing of the program.
+func raw(t *testing.T, w *coretest.World) *sql.DB {
+	t.Helper()
+	driver, dsn := "sqlite", "file:"+w.DB.URL+"?_pragma=busy_timeout(10000)"
+	if w.DB.Dialect == dialect.Postgres {
+		driver, dsn = "postgres", w.DB.URL
+	}
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func exec(t *testing.T, db *sql.DB, statement string) {
+	t.Helper()
+	if _, err := db.Exec(statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func count(t *testing.T, db *sql.DB, table string) (n int) {
+	t.Helper()
+	if err := db.QueryRow("SELECT count(*) FROM " + table).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

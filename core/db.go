@@ -3,14 +3,17 @@ package core
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 
 	"entgo.io/ent/dialect"
 	entsql "entgo.io/ent/dialect/sql"
 	"github.com/google/uuid"
-	_ "github.com/lib/pq"  // driver "postgres"
+	"github.com/lib/pq"    // driver "postgres"
 	_ "modernc.org/sqlite" // driver "sqlite"
 
 	"bursar/core/ledger"
@@ -31,6 +34,8 @@ type DB struct {
 
 	read, write       *sql.DB
 	readEnt, writeEnt *ent.Client
+	prepared          *ledger.Prepared
+	reading           statements
 }
 
 // OpenDB opens databaseURL and brings its schema up to date: "postgres://…", or the path of an SQLite file.
@@ -49,6 +54,7 @@ func OpenDB(ctx context.Context, databaseURL string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	db.prepared, db.reading.db = ledger.NewPrepared(db.write), db.read
 	db.writeEnt = ent.NewClient(ent.Driver(entsql.OpenDB(db.Dialect, db.write)))
 	db.readEnt = ent.NewClient(ent.Driver(entsql.OpenDB(db.Dialect, db.read)))
 	if err := migrate.Up(ctx, db.write, db.Dialect); err != nil {
@@ -95,7 +101,7 @@ func (db *DB) Begin(ctx context.Context) (ledger.Tx, error) {
 		return ledger.Tx{}, fmt.Errorf("core: begin: %w", err)
 	}
 	conn := nested{entsql.NewDriver(db.Dialect, entsql.Conn{ExecQuerier: tx})}
-	return ledger.Tx{SQL: tx, Client: ent.NewClient(ent.Driver(conn)), Dialect: db.Dialect}, nil
+	return ledger.Tx{SQL: tx, Client: ent.NewClient(ent.Driver(conn)), Dialect: db.Dialect, Prepared: db.prepared}, nil
 }
 
 // nested is an ent driver inside a transaction that is open already: ent's own statements join it.
@@ -116,6 +122,78 @@ func (db *DB) Close() error {
 		}
 	}
 	return err
+}
+
+// list runs a query that ends in "… column" for the rows whose column is one of values, and scans each row. more are
+// the parameters from $2 on.
+func (db *DB) list(ctx context.Context, query, kind string, values []string, scan func(*sql.Rows) error, more ...any) error {
+	if db.Dialect == dialect.Postgres {
+		return db.scan(ctx, query+"= ANY($1::"+kind+"[])", scan, append([]any{pq.Array(values)}, more...)...)
+	}
+	text, err := json.Marshal(values)
+	if err != nil {
+		return err
+	}
+	return db.scan(ctx, query+"IN (SELECT value FROM json_each($1))", scan, append([]any{string(text)}, more...)...)
+}
+
+// listBytes is list for a column of hashes.
+func (db *DB) listBytes(ctx context.Context, query string, values [][32]byte, scan func(*sql.Rows) error) error {
+	if db.Dialect == dialect.Postgres {
+		raw := make(pq.ByteaArray, len(values))
+		for i := range values {
+			raw[i] = values[i][:]
+		}
+		return db.scan(ctx, query+"= ANY($1::bytea[])", scan, raw)
+	}
+	digits := make([]string, len(values))
+	for i := range values {
+		digits[i] = hex.EncodeToString(values[i][:])
+	}
+	text, err := json.Marshal(digits)
+	if err != nil {
+		return err
+	}
+	return db.scan(ctx, query+"IN (SELECT unhex(value) FROM json_each($1))", scan, string(text))
+}
+
+func (db *DB) scan(ctx context.Context, query string, scan func(*sql.Rows) error, args ...any) error {
+	s, err := db.reading.statement(ctx, db.bind(query))
+	if err != nil {
+		return fmt.Errorf("core: prepare: %w", err)
+	}
+	rows, err := s.QueryContext(ctx, args...)
+	if err != nil {
+		return fmt.Errorf("core: read: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return fmt.Errorf("core: read: %w", err)
+		}
+	}
+	return rows.Err()
+}
+
+// statements keeps queries prepared on a pool.
+type statements struct {
+	db    *sql.DB
+	known sync.Map // of text to *sql.Stmt
+}
+
+func (c *statements) statement(ctx context.Context, query string) (*sql.Stmt, error) {
+	if s, ok := c.known.Load(query); ok {
+		return s.(*sql.Stmt), nil //nolint:errcheck // nothing else is stored
+	}
+	s, err := c.db.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if first, loaded := c.known.LoadOrStore(query, s); loaded {
+		_ = s.Close()                 // another reader was faster
+		return first.(*sql.Stmt), nil //nolint:errcheck // nothing else is stored
+	}
+	return s, nil
 }
 
 // bind writes a statement's parameters in the database's own way; statements say $1, $2.

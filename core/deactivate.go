@@ -13,11 +13,16 @@ import (
 
 // Deactivate ends an agent: no call is paid any more, its sessions are closed, and what it has goes to its
 // owner's address, refunds included. Doing it again changes nothing more. An owner without an address cannot
-// deactivate an agent that has money.
-func (a *Agents) Deactivate(ctx context.Context, p Principal, id uuid.UUID) (*DrainResult, error) {
+// deactivate an agent that has money. key is the caller's own name for this request; none or nil: none.
+func (a *Agents) Deactivate(ctx context.Context, p Principal, id uuid.UUID, key ...*string) (*DrainResult, error) {
 	if err := p.needWrite(); err != nil {
 		return nil, err
 	}
+	request := ask{optionalKey(key), "agent.deactivate", []string{id.String()}}
+	return once(ctx, a.store, p, request, a.funding.begunDrain, func(r *run) (*DrainResult, error) { return a.deactivate(ctx, p, id, r) })
+}
+
+func (a *Agents) deactivate(ctx context.Context, p Principal, id uuid.UUID, r *run) (*DrainResult, error) {
 	found, err := of(p, a.db.readEnt).visibleAgents().Where(agent.ID(id)).Only(ctx)
 	if err != nil {
 		return nil, missing(err, "Agent wallet")
@@ -47,7 +52,7 @@ func (a *Agents) Deactivate(ctx context.Context, p Principal, id uuid.UUID) (*Dr
 	if v.Wallet.Available <= 0 && len(open) == 0 {
 		return &DrainResult{}, nil
 	}
-	return a.funding.drain(ctx, found, "")
+	return a.funding.drain(ctx, found, "", r)
 }
 
 // DrainInactive sends on what still arrives at deactivated agents, such as a late refund.
@@ -66,7 +71,7 @@ func (a *Agents) DrainInactive(ctx context.Context) error {
 			continue // nobody to send it to yet
 		}
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
-		_, err = a.funding.drain(ctx, found, "")
+		_, err = a.funding.drain(ctx, found, "", nil)
 		cancel()
 		all = errors.Join(all, err)
 	}

@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"bursar/core/ledger"
 	"bursar/core/policy"
@@ -42,11 +43,13 @@ func Codes() []Code {
 type Error struct {
 	Code    Code
 	Message string
-	Err     error
+	Err     error `json:"-"`
 
 	Limit   *LimitDetail // SpendingLimit: which limit, and the figures compared
 	Payment string       // the history record that the error concerns, when one exists
 	Closed  bool         // Conflict: a session that is closed or expired (a bad request in the IndieGent dialect)
+
+	RetryAfter time.Duration // Conflict: the same request may be sent again after this; zero: that would not help
 }
 
 // LimitDetail says which limit refused and what was compared.
@@ -63,6 +66,9 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// RetrySeconds is RetryAfter in whole seconds, rounded up.
+func (e *Error) RetrySeconds() int64 { return int64((e.RetryAfter + time.Second - 1) / time.Second) }
 
 // E makes an error of a code with a message for people.
 func E(code Code, format string, args ...any) *Error {

@@ -14,7 +14,6 @@ import (
 	"bursar/core/ledger"
 	"bursar/core/policy"
 	"bursar/ent"
-	"bursar/ent/agent"
 	"bursar/ent/transaction"
 	"bursar/evm"
 	"bursar/money"
@@ -40,6 +39,8 @@ type FetchInput struct {
 	Body          []byte
 	MaxCost       *money.USDC   // nil: the policy and the server's ceiling alone
 	Timeout       time.Duration // zero: 30 s; clamped to 1 s … 60 s
+
+	IdempotencyKey *string // the caller's own name for this call; nil: none
 }
 
 // Ways of paying, as FetchResult.Method names them.
@@ -72,24 +73,41 @@ type FetchResult struct {
 type call struct {
 	p       Principal
 	in      FetchInput
+	from    *payer
 	agent   *ent.Agent
-	session *ent.Session
+	prepaid *prepaid  // nil: the wallet pays
 	account uuid.UUID // what pays: the wallet's account or the session's
 	budget  policy.Budget
 	target  target
 	request *pay.Request
 	payer   common.Address
+	run     *run // nil without an idempotency key
 }
 
 // Fetch makes the call, pays if the service asks for it and the policy allows it, and returns the answer. The
 // money is reserved before a proof is signed; once a proof has left, anything but a good answer leaves the
 // payment unknown until the chain has spoken. Never a second signature for one call.
 func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*FetchResult, error) {
+	if err := p.needPayer(in.DefaultWallet); err != nil {
+		return nil, err
+	}
+	if in.IdempotencyKey == nil {
+		return f.fetch(ctx, p, in, nil)
+	}
+	k, err := once(ctx, f.store, p, ask{in.IdempotencyKey, "fetch", in.same()}, f.lostAnswer, func(r *run) (keptFetch, error) {
+		res, err := f.fetch(ctx, p, in, r)
+		return keepFetch(res), err
+	})
+	return k.result(), err
+}
+
+func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run) (*FetchResult, error) {
 	c, err := f.prepare(ctx, p, in)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.budget.Agent.CheckService(c.target.host, c.target.service, c.session != nil); err != nil {
+	c.run = r
+	if err := c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil); err != nil {
 		return nil, AsError(err)
 	}
 	sendCtx, cancel := context.WithTimeout(ctx, clampTimeout(in.Timeout))
@@ -99,19 +117,17 @@ func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*Fetc
 		return nil, err
 	}
 	if resp.Status != http.StatusPaymentRequired {
-		return f.result(ctx, c, resp, nil)
+		return f.result(c, resp, nil), nil
 	}
 	quote, err := pay.Offers(f.protocols, pay.Wallet{Network: f.chain.Network(), Address: c.payer}, c.request, resp)
 	var unpayable *pay.UnpayableError
 	switch {
 	case errors.Is(err, pay.ErrNotAsked):
-		return f.result(ctx, c, resp, nil)
+		return f.result(c, resp, nil), nil
 	case errors.As(err, &unpayable):
-		r, err := f.result(ctx, c, resp, nil)
-		if r != nil {
-			r.Unpayable = unpayable.Error()
-		}
-		return r, err
+		r := f.result(c, resp, nil)
+		r.Unpayable = unpayable.Error()
+		return r, nil
 	case err != nil:
 		return nil, err
 	}
@@ -133,9 +149,6 @@ var methods = map[string]bool{
 
 // prepare loads everything that the call needs and checks what needs no price.
 func (f *Payments) prepare(ctx context.Context, p Principal, in FetchInput) (*call, error) {
-	if err := p.needPayer(in.DefaultWallet); err != nil {
-		return nil, err
-	}
 	c := &call{p: p, in: in}
 	var err error
 	if c.target, err = parseTarget(in.URL); err != nil {
@@ -151,40 +164,62 @@ func (f *Payments) prepare(ctx context.Context, p Principal, in FetchInput) (*ca
 		return nil, E(InvalidRequest, "max_cost must not be negative")
 	}
 	c.request = &pay.Request{Method: in.Method, URL: c.target.url.String(), Header: cleanRequestHeader(in.Header), Body: in.Body}
-	if err := f.payer(ctx, c); err != nil {
-		return nil, err
-	}
-	c.budget, err = f.store.budget(ctx, p, c.agent)
-	return c, err
+	return c, f.payer(ctx, c)
 }
 
 // payer finds the agent, the session if one is named, and the account that pays.
 func (f *Payments) payer(ctx context.Context, c *call) error {
-	var err error
-	if c.in.DefaultWallet {
-		if c.agent, err = of(c.p, f.db.readEnt).defaultAgent().WithPolicy().Only(ctx); err != nil {
-			return missing(err, "Wallet")
-		}
-	} else if c.agent, err = (&Agents{store: f.store}).find(ctx, c.p, c.in.Agent); err != nil {
+	id, err := f.who(ctx, c)
+	if err != nil {
 		return err
 	}
-	if !c.agent.Active {
-		return E(InvalidRequest, "Agent is deactivated")
+	if err := f.load(ctx, c, id); err != nil {
+		return err
 	}
 	if err := f.allowedNetwork(c.p); err != nil {
 		return err
 	}
+	c.payer, c.account = common.HexToAddress(c.agent.Address), c.from.wallet
 	if c.in.SessionID == "" {
-		c.payer = common.HexToAddress(c.agent.Address)
-		c.account, err = ledger.Find(ctx, f.db.readEnt, ledger.Wallet, f.chainID(), c.agent.ID)
+		return nil
+	}
+	if c.prepaid, err = f.sessions.usable(ctx, c.p, c.in.SessionID, c.agent); err != nil {
 		return err
 	}
-	if c.session, err = f.sessions.usable(ctx, c.p, c.in.SessionID, c.agent); err != nil {
+	c.payer, c.account = f.keys.platformAddress(), c.prepaid.account.ID
+	return nil
+}
+
+// who resolves the agent that the call names.
+func (f *Payments) who(ctx context.Context, c *call) (uuid.UUID, error) {
+	if c.in.DefaultWallet {
+		id, err := of(c.p, f.db.readEnt).defaultAgent().OnlyID(ctx)
+		return id, missing(err, "Wallet")
+	}
+	if id, err := uuid.Parse(c.in.Agent); err == nil {
+		return id, nil
+	}
+	found, err := (&Agents{store: f.store}).find(ctx, c.p, c.in.Agent)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return found.ID, nil
+}
+
+// load reads the agent with everything that limits it.
+func (f *Payments) load(ctx context.Context, c *call, id uuid.UUID) error {
+	v, found, err := f.readers.payers.get(ctx, id)
+	if err != nil {
 		return err
 	}
-	c.payer = f.keys.platformAddress()
-	c.account, err = ledger.Find(ctx, f.db.readEnt, ledger.Session, f.chainID(), c.session.ID)
-	return err
+	if !found || !c.p.owns(v.agent.OrgID) || (v.agent.IsDefault && !c.in.DefaultWallet) {
+		return E(NotFound, "Agent wallet not found")
+	}
+	if !v.agent.Active {
+		return E(InvalidRequest, "Agent is deactivated")
+	}
+	c.from, c.agent, c.budget = v, v.agent, v.allLimits(c.p)
+	return nil
 }
 
 // allowedNetwork refuses a credential that may not pay on this server's chain.
@@ -221,7 +256,7 @@ func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult,
 		return nil, E(ServiceFailed, "The service asks for a kind of payment that is not supported")
 	}
 	t, err := f.reserve(ctx, c, id, offer, instruction.Authorization)
-	for tries := 1; errors.Is(err, errMoved) && tries < maxTxTries; tries++ { // the policy changed meanwhile
+	for tries := 1; errors.Is(err, ledger.ErrChanged) && tries < maxTxTries; tries++ { // the policy changed meanwhile
 		if err = f.reload(ctx, c); err == nil {
 			t, err = f.reserve(ctx, c, id, offer, instruction.Authorization)
 		}
@@ -232,7 +267,7 @@ func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult,
 	f.step(StepHeld)
 	proof := pay.Proof{Authorization: instruction.Authorization}
 	var signer *ent.Agent
-	if c.session == nil {
+	if c.prepaid == nil {
 		signer = c.agent
 	}
 	if proof.Signature, err = f.keys.sign(signer, f.chain.Network(), proof.Authorization); err != nil {
@@ -264,70 +299,75 @@ func (s *store) nonce(what string, id uuid.UUID) common.Hash {
 func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Offer, auth evm.Authorization) (*ent.Transaction, error) {
 	now := f.now()
 	counters := c.budget.Counters(now)
-	credit := f.platform.External
-	if c.session != nil {
-		credit = f.platform.Clearing
+	nonce := auth.Nonce.Hex()
+	t := &ent.Transaction{
+		ID: id, CreatedAt: now, OrgID: c.agent.OrgID, AgentID: c.agent.ID, Kind: transaction.KindPayment, Status: transaction.StatusPending,
+		Quoted: o.Amount, FromAddress: c.payer.Hex(), ToAddress: o.PayTo.Hex(), Service: c.target.service, Endpoint: c.target.endpoint(),
+		Method: c.request.Method, Protocol: o.Protocol, Scheme: o.Scheme, Network: o.Network.Name, AuthNonce: &nonce, ValidBeforeUnix: auth.ValidBefore,
 	}
 	hold := ledger.Move{
-		Verb: ledger.Hold, Key: "fetch:" + id.String(), Debit: c.account, Credit: credit, Amount: o.Amount, Code: "fetch", TransactionID: id,
-		Counters: counters.Raise, Read: counters.Read,
+		Verb: ledger.Hold, ID: uuid.Must(uuid.NewV7()), Key: "fetch:" + id.String(), Debit: c.account, Credit: f.platform.External, Amount: o.Amount,
+		Code: "fetch", TransactionID: id, Counters: counters.Raise, Read: counters.Read,
 		Check: func(spent map[string]money.USDC) error { return c.budget.CheckAmount(now, o.Amount, spent) },
 	}
-	if c.session != nil {
-		hold.Counters = append(hold.Counters, sessionCounter(c.session.ID))
+	t.HoldID = &hold.ID
+	if c.p.CredentialID != uuid.Nil {
+		t.CredentialID = &c.p.CredentialID
 	}
-	var t *ent.Transaction
-	err := f.commit(ctx, []ledger.Move{hold}, func(ctx context.Context, tx *Tx, r ledger.Result) (err error) {
-		if err := unchanged(ctx, tx, c); err != nil {
-			return err
-		}
-		create := tx.Transaction.Create().SetID(id).SetOrgID(c.agent.OrgID).SetAgentID(c.agent.ID).SetKind(transaction.KindPayment).
-			SetQuoted(o.Amount).SetFromAddress(c.payer.Hex()).SetToAddress(o.PayTo.Hex()).SetService(c.target.service).
-			SetEndpoint(c.target.endpoint()).SetMethod(c.request.Method).SetProtocol(o.Protocol).SetScheme(o.Scheme).
-			SetNetwork(o.Network.Name).SetAuthNonce(auth.Nonce.Hex()).SetValidBeforeUnix(auth.ValidBefore).
-			SetHoldID(r.Transfers[0].ID).SetCreatedAt(tx.Now)
-		if c.session != nil {
-			create.SetSessionID(c.session.ID)
-		}
-		if c.p.CredentialID != uuid.Nil {
-			create.SetCredentialID(c.p.CredentialID)
-		}
-		t, err = create.Save(ctx)
-		return err
+	if c.prepaid != nil {
+		t.SessionID, hold.Credit = &c.prepaid.session.ID, f.platform.Clearing
+		hold.Counters = append(hold.Counters, sessionCounter(c.prepaid.session.ID))
+	}
+	r, err := f.commit(ctx, unit{
+		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},
+		moves: []ledger.Move{hold},
+		rows:  func(time.Time) []ledger.Row { return append(c.run.begunRows(id), addPayment(t)) },
+		done:  []Outcome{PaymentReserved},
 	})
+	if errors.Is(err, ledger.ErrMissed) {
+		return nil, errRuns // the key's row is another run's now
+	}
 	if err != nil {
 		return nil, err
 	}
+	c.run.noted()
+	c.saw(r)
 	return t, nil
 }
 
-// unchanged refuses the hold when the agent or its policy is no longer what the call was judged by.
-func unchanged(ctx context.Context, tx *Tx, c *call) error {
-	now, err := tx.Agent.Query().Where(agent.ID(c.agent.ID)).WithPolicy().Only(ctx)
-	if err != nil {
-		return err
+// saw keeps the newest state of the session's account.
+func (c *call) saw(r ledger.Result) {
+	if c.prepaid == nil {
+		return
 	}
-	if !now.Active || now.Edges.Policy.Version != c.agent.Edges.Policy.Version || !sameID(now.DepartmentID, c.agent.DepartmentID) {
-		return errMoved
+	if a, ok := r.Accounts[c.account]; ok {
+		c.prepaid = &prepaid{session: c.prepaid.session, account: a}
 	}
-	return nil
 }
-
-func sameID(a, b *uuid.UUID) bool { return a == b || (a != nil && b != nil && *a == *b) }
 
 // reload reads the agent and its limits again, and judges what needs no price.
 func (f *Payments) reload(ctx context.Context, c *call) error {
-	var err error
-	if c.agent, err = of(c.p, f.db.writeEnt).agent(c.agent.ID).WithPolicy().Only(ctx); err != nil {
-		return missing(err, "Agent wallet")
-	}
-	if !c.agent.Active {
-		return E(InvalidRequest, "Agent is deactivated")
-	}
-	if c.budget, err = f.store.budget(ctx, c.p, c.agent); err != nil {
+	if err := f.load(ctx, c, c.agent.ID); err != nil {
 		return err
 	}
-	return c.budget.Agent.CheckService(c.target.host, c.target.service, c.session != nil)
+	if c.p.CredentialID != uuid.Nil {
+		if err := f.stillValid(ctx, c.p.CredentialID); err != nil {
+			return err
+		}
+	}
+	return c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil)
+}
+
+// stillValid refuses a credential that has ended since the request came in.
+func (f *Payments) stillValid(ctx context.Context, id uuid.UUID) error {
+	k, err := f.db.writeEnt.APIKey.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if k.RevokedAt != nil || (k.ExpiresAt != nil && !f.clock().Before(*k.ExpiresAt)) {
+		return E(Unauthorized, "Invalid or revoked API key")
+	}
+	return nil
 }
 
 // giveUp frees a hold whose proof never left the process.
@@ -344,24 +384,19 @@ func family(protocol string) string {
 }
 
 // result describes the answer to a call for which nothing was paid, or what the payment cost.
-func (f *Payments) result(ctx context.Context, c *call, resp *pay.Response, t *ent.Transaction) (*FetchResult, error) {
+func (f *Payments) result(c *call, resp *pay.Response, t *ent.Transaction) *FetchResult {
 	r := &FetchResult{
 		Status: resp.Status, Header: resp.Header, Body: resp.Body, Agent: c.agent, Service: c.target.service, Method: NotPaid, Payment: t,
 	}
 	if t != nil {
 		r.Paid, r.Cost, r.Network, r.Scheme, r.Method = true, t.Quoted, t.Network, t.Scheme, family(t.Protocol)
 	}
-	if c.session != nil {
+	if c.prepaid != nil {
 		if t != nil {
 			r.Method = PaidBySession
 		}
-		r.SessionID = &c.session.ID
-		state, err := f.sessions.figures(ctx, c.session.ID)
-		if err != nil {
-			return nil, err
-		}
-		left := state.Available()
-		r.SessionRemaining = &left
+		left := c.prepaid.account.Available()
+		r.SessionID, r.SessionRemaining = &c.prepaid.session.ID, &left
 	}
-	return r, nil
+	return r
 }

@@ -25,6 +25,7 @@ import (
 type Funding struct {
 	*store
 	operations *Operations
+	reading    *together
 }
 
 // FundResult is the answer to an announced funding.
@@ -35,11 +36,17 @@ type FundResult struct {
 }
 
 // Fund verifies that a transaction has brought amount to the agent's wallet and books it, once. The watcher
-// finds unannounced funding as well; whichever comes second does nothing.
-func (f *Funding) Fund(ctx context.Context, p Principal, agentID uuid.UUID, txHash string, amount money.USDC) (*FundResult, error) {
+// finds unannounced funding as well; whichever comes second does nothing. key is the caller's own name for this
+// request; none or nil: none.
+func (f *Funding) Fund(ctx context.Context, p Principal, agentID uuid.UUID, txHash string, amount money.USDC, key ...*string) (*FundResult, error) {
 	if err := p.needWrite(); err != nil {
 		return nil, err
 	}
+	a := ask{optionalKey(key), "agent.fund", []string{agentID.String(), strings.ToLower(txHash), amount.String()}}
+	return once(ctx, f.store, p, a, nil, func(*run) (*FundResult, error) { return f.announce(ctx, p, agentID, txHash, amount) }) // again books nothing more
+}
+
+func (f *Funding) announce(ctx context.Context, p Principal, agentID uuid.UUID, txHash string, amount money.USDC) (*FundResult, error) {
 	hash, err := parseHash(txHash)
 	if err != nil {
 		return nil, err
@@ -104,7 +111,7 @@ func (f *Funding) announced(ctx context.Context, p Principal, hash common.Hash, 
 
 func (f *Funding) fundResult(ctx context.Context, agentID uuid.UUID, hash common.Hash) (*FundResult, error) {
 	out := &FundResult{Funded: true}
-	first, err := f.db.readEnt.Transaction.Query().Where(transaction.AgentID(agentID), transaction.KindEQ(transaction.KindFund)).
+	first, err := f.db.readEnt.Transaction.Query().Where(transaction.AgentID(agentID), transaction.KindIn(transaction.KindFund, transaction.KindAutoTopup), transaction.StatusEQ(transaction.StatusSuccess)).
 		Order(transaction.ByCreatedAt(), transaction.ByID()).First(ctx)
 	if err != nil {
 		return nil, missing(err, "Funding")
@@ -168,22 +175,28 @@ type DrainResult struct {
 
 // Drain sends everything that is free in an agent's wallet to its owner's address. The amount is the available
 // balance at the moment of the hold, never "max". to may name the owner's stored address only; empty means it.
-func (f *Funding) Drain(ctx context.Context, p Principal, agentID uuid.UUID, to string) (*DrainResult, error) {
+// key is the caller's own name for this request; none or nil: none.
+func (f *Funding) Drain(ctx context.Context, p Principal, agentID uuid.UUID, to string, key ...*string) (*DrainResult, error) {
 	if err := p.needWrite(); err != nil {
 		return nil, err
 	}
+	a := ask{optionalKey(key), "agent.drain", []string{agentID.String(), strings.ToLower(to)}}
+	return once(ctx, f.store, p, a, f.begunDrain, func(r *run) (*DrainResult, error) { return f.drainAgent(ctx, p, agentID, to, r) })
+}
+
+func (f *Funding) drainAgent(ctx context.Context, p Principal, agentID uuid.UUID, to string, r *run) (*DrainResult, error) {
 	a, err := of(p, f.db.readEnt).agent(agentID).Only(ctx)
 	if err != nil {
 		return nil, missing(err, "Agent wallet")
 	}
-	r, err := f.drain(ctx, a, to)
-	if err == nil && !r.Drained {
+	d, err := f.drain(ctx, a, to, r)
+	if err == nil && !d.Drained {
 		return nil, E(InvalidRequest, "Nothing to drain")
 	}
-	return r, err
+	return d, err
 }
 
-func (f *Funding) drain(ctx context.Context, a *ent.Agent, to string) (*DrainResult, error) {
+func (f *Funding) drain(ctx context.Context, a *ent.Agent, to string, r *run) (*DrainResult, error) {
 	dest, err := f.payoutAddress(ctx, a, to)
 	if err != nil {
 		return nil, err
@@ -208,7 +221,10 @@ func (f *Funding) drain(ctx context.Context, a *ent.Agent, to string) (*DrainRes
 			Key: fmt.Sprintf("drain:%s:%d", a.ID, acc.Version), Kind: operation.KindDrain, History: transaction.KindDrain,
 			OrgID: a.OrgID, AgentID: a.ID, From: common.HexToAddress(a.Address), To: dest, Debit: wallet, Credit: f.platform.External, Amount: out.Amount,
 		})
-		return err
+		if err != nil {
+			return err
+		}
+		return r.began(ctx, tx, op)
 	})
 	if err != nil || !out.Drained {
 		return out, err

@@ -131,6 +131,25 @@ func (k *keyring) export(a *ent.Agent) (string, error) {
 	return fmt.Sprintf("0x%x", crypto.FromECDSA(key)), nil
 }
 
+// sealAnswer seals what a row keeps of a request's answer, which may hold what is the caller's alone.
+func (k *keyring) sealAnswer(row uuid.UUID, plain []byte) ([]byte, error) {
+	sealed, err := k.aead.Encrypt(plain, answerContext(row))
+	if err != nil {
+		return nil, fmt.Errorf("core: seal answer: %w", err)
+	}
+	return sealed, nil
+}
+
+func (k *keyring) openAnswer(row uuid.UUID, sealed []byte) ([]byte, error) {
+	plain, err := k.aead.Decrypt(sealed, answerContext(row))
+	if err != nil {
+		return nil, fmt.Errorf("core: open answer %s: %w", row, err)
+	}
+	return plain, nil
+}
+
+func answerContext(row uuid.UUID) []byte { return []byte("answer|" + row.String()) }
+
 // signer is whose key signs an authorization: an agent's, or the platform's (nil).
 func (k *keyring) signer(a *ent.Agent) (*ecdsa.PrivateKey, error) {
 	if a == nil {

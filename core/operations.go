@@ -12,10 +12,7 @@ import (
 
 	"bursar/core/ledger"
 	"bursar/ent"
-	"bursar/ent/attempt"
-	"bursar/ent/chaintx"
 	"bursar/ent/operation"
-	"bursar/ent/sender"
 	"bursar/ent/transaction"
 	"bursar/evm"
 	"bursar/money"
@@ -23,17 +20,18 @@ import (
 
 // Operations are the movements that we send. A row is the intent; what is signed is stored before it is sent;
 // only the chain makes it final, through the watcher. Advance takes a row as far as it goes now: the request
-// calls it for speed, the job for certainty.
+// calls it for speed, the job for certainty. Carrying is in carry.go, the way of a carrier into a block in include.go.
 //
 //	queued → authorized → signed → sent → included → final, or expired / failed
-type Operations struct{ *store }
+type Operations struct {
+	*store
+	carrying *together
+}
 
 // Bounds of operations.
 const (
 	authorizationLife = 10 * time.Minute
 	advanceBatch      = 50
-	relayGas          = 150_000 // a first USDC transfer by authorization takes some 86,000
-	etherGas          = 21_000
 )
 
 type newOperation struct {
@@ -58,10 +56,12 @@ func (o *Operations) queue(ctx context.Context, tx *Tx, n newOperation) (uuid.UU
 	record := tx.Transaction.Create().SetID(history).SetOrgID(n.OrgID).SetAgentID(n.AgentID).SetNillableSessionID(n.SessionID).
 		SetKind(n.History).SetQuoted(n.Amount).SetFromAddress(n.From.Hex()).SetToAddress(n.To.Hex()).
 		SetNetwork(o.chain.Network().Name).SetCreatedAt(tx.Now)
-	if n.Kind == operation.KindGas {
+	switch {
+	case n.Kind == operation.KindGas:
 		create.SetWei(n.Wei.String())
 		record.SetWei(n.Wei.String())
-	} else {
+	case guarded(n.Kind): // what is pulled is outside of the ledger until the watcher sees it
+	default:
 		r, err := tx.move(ctx, ledger.Move{
 			Verb: ledger.Hold, Key: n.Key, Debit: n.Debit, Credit: n.Credit, Amount: n.Amount, Code: n.Kind.String(), TransactionID: history,
 		})
@@ -80,24 +80,34 @@ func (o *Operations) queue(ctx context.Context, tx *Tx, n newOperation) (uuid.UU
 	return id, record.Exec(ctx)
 }
 
-// AdvanceDue takes every unfinished operation as far as it goes.
+// AdvanceDue takes every unfinished operation as far as it goes: first all are authorized, so that they share carriers.
 func (o *Operations) AdvanceDue(ctx context.Context) error {
-	var after uuid.UUID // ids are in order of time: page on, so that stuck ones do not keep the others waiting
+	err := o.each(ctx, o.authorize, operation.StatusQueued)
+	if err == nil {
+		err = o.carrying.do(ctx, o.carry)
+	}
+	return errors.Join(err, o.each(ctx, func(ctx context.Context, op *ent.Operation) (bool, error) {
+		return false, o.Advance(ctx, op.ID)
+	}, operation.StatusSigned, operation.StatusSent, operation.StatusIncluded))
+}
+
+// each runs f on all operations in some states. Ids are in order of time: it pages on, so that stuck ones do not keep
+// the others waiting.
+func (o *Operations) each(ctx context.Context, f func(context.Context, *ent.Operation) (bool, error), in ...operation.Status) error {
+	var after uuid.UUID
 	for {
-		ids, err := o.db.readEnt.Operation.Query().Where(
-			operation.IDGT(after), operation.StatusNotIn(operation.StatusFinal, operation.StatusExpired, operation.StatusFailed),
-			operation.Or(operation.StatusNEQ(operation.StatusIncluded), operation.KindEQ(operation.KindGas)), // the watcher ends the others
-		).Order(operation.ByID()).Limit(advanceBatch).IDs(ctx)
+		ops, err := o.db.readEnt.Operation.Query().Where(operation.IDGT(after), operation.ChainID(int64(o.chainID())), operation.StatusIn(in...)).
+			Order(operation.ByID()).Limit(advanceBatch).All(ctx)
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			if err := o.Advance(ctx, id); err != nil {
-				o.log.WarnContext(ctx, "operation does not advance", "operation_id", id, "error", err)
+		for _, op := range ops {
+			if _, err := f(ctx, op); err != nil {
+				o.log.WarnContext(ctx, "operation does not advance", "operation_id", op.ID, "error", err)
 			}
-			after = id
+			after = op.ID
 		}
-		if len(ids) < advanceBatch || ctx.Err() != nil {
+		if len(ops) < advanceBatch || ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
@@ -125,7 +135,7 @@ func (o *Operations) transition(ctx context.Context, op *ent.Operation) (bool, e
 		return o.authorize(ctx, op)
 	case operation.StatusAuthorized:
 		o.step(StepAuthorized)
-		return o.sign(ctx, op)
+		return o.carried(ctx, op)
 	case operation.StatusSigned:
 		o.step(StepStored)
 		return o.broadcast(ctx, op)
@@ -133,7 +143,7 @@ func (o *Operations) transition(ctx context.Context, op *ent.Operation) (bool, e
 		return o.include(ctx, op)
 	case operation.StatusIncluded:
 		o.step(StepIncluded)
-		return o.finishGas(ctx, op)
+		return o.stillIncluded(ctx, op)
 	case operation.StatusFinal, operation.StatusExpired, operation.StatusFailed:
 	}
 	return false, nil
@@ -149,7 +159,7 @@ func (o *Operations) move(ctx context.Context, op *ent.Operation, set func(*ent.
 // authorize signs the EIP-3009 authorization. Its nonce follows from the operation's id, so signing again after a
 // crash is the same authorization: the token executes it at most once, whoever sends it and however often.
 func (o *Operations) authorize(ctx context.Context, op *ent.Operation) (bool, error) {
-	if op.Kind == operation.KindGas { // ether has no authorizations; the account nonce guards it
+	if guarded(op.Kind) { // nothing to sign
 		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusAuthorized) })
 	}
 	auth := o.authorization(op, o.clock().Add(authorizationLife).Unix())
@@ -185,85 +195,11 @@ func (o *Operations) call(op *ent.Operation) (evm.Call, error) {
 		}
 		return evm.Call{To: common.HexToAddress(op.ToAddress), ValueWei: wei, Gas: etherGas}, nil
 	}
+	if guarded(op.Kind) {
+		return o.pullCall(op), nil
+	}
 	data := evm.TransferWithAuthorizationData(o.authorization(op, op.ValidBeforeUnix), op.Signature)
-	return evm.Call{To: o.chain.Network().USDC, Data: data, Gas: relayGas}, nil
-}
-
-// sign takes the relayer's next nonce and stores the signed bytes, in one commit and before anything is sent.
-func (o *Operations) sign(ctx context.Context, op *ent.Operation) (bool, error) {
-	call, err := o.call(op)
-	if err != nil {
-		return false, err
-	}
-	relayer := o.keys.relayerAddress()
-	if err := o.chain.Simulate(ctx, relayer, call); err != nil {
-		return false, o.note(ctx, op, err)
-	}
-	fees, err := o.chain.Fees(ctx)
-	if err != nil {
-		return false, err
-	}
-	mined, err := o.chain.NonceAt(ctx, relayer)
-	if err != nil {
-		return false, err
-	}
-	signed := false
-	err = o.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		nonce, err := takeNonce(ctx, tx, o.chainID(), relayer, mined, o.db.Dialect)
-		if err != nil {
-			return err
-		}
-		raw, hash, err := evm.SignTx(o.keys.relayer, o.chainID(), nonce, fees, call)
-		if err != nil {
-			return err
-		}
-		carrier, err := tx.ChainTx.Create().SetChainID(int64(o.chainID())).SetSender(relayer.Hex()).SetNonce(int64(nonce)).SetCreatedAt(tx.Now).Save(ctx)
-		if err != nil {
-			return err
-		}
-		if err := tx.Attempt.Create().SetChainTxID(carrier.ID).SetHash(hash.Hex()).SetRaw(raw).SetTipWei(fees.TipWei).SetCapWei(fees.CapWei).
-			SetCreatedAt(tx.Now).Exec(ctx); err != nil {
-			return err
-		}
-		n, err := tx.Operation.Update().Where(operation.ID(op.ID), operation.StatusEQ(operation.StatusAuthorized)).
-			SetStatus(operation.StatusSigned).SetChainTxID(carrier.ID).SetTxHash(hash.Hex()).SetError("").Save(ctx)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return errMoved // somebody else signed it; the nonce goes back with the transaction
-		}
-		if err := tx.Transaction.UpdateOneID(op.TransactionID).SetTxHash(hash.Hex()).Exec(ctx); err != nil {
-			return err
-		}
-		signed = true
-		return nil
-	})
-	if errors.Is(err, errMoved) {
-		return false, nil
-	}
-	return signed, err
-}
-
-var errMoved = errors.New("core: another process was faster")
-
-// takeNonce hands out a sender's nonces one by one under a row lock. mined is what the chain says is next.
-func takeNonce(ctx context.Context, tx *Tx, chainID uint64, from common.Address, mined uint64, dialectName string) (uint64, error) {
-	err := tx.Sender.Create().SetChainID(int64(chainID)).SetAddress(from.Hex()).SetNextNonce(int64(mined)).SetCreatedAt(tx.Now).
-		OnConflictColumns(sender.FieldChainID, sender.FieldAddress).DoNothing().Exec(ctx)
-	if err != nil && !errors.Is(err, errNoRows) && err.Error() != errNoRows.Error() {
-		return 0, err
-	}
-	q := tx.Sender.Query().Where(sender.ChainID(int64(chainID)), sender.Address(from.Hex()))
-	if dialectName == "postgres" {
-		q = q.ForUpdate()
-	}
-	row, err := q.Only(ctx)
-	if err != nil {
-		return 0, err
-	}
-	nonce := max(row.NextNonce, int64(mined)) // the key may have been used elsewhere
-	return uint64(nonce), tx.Sender.UpdateOneID(row.ID).SetNextNonce(nonce + 1).Exec(ctx)
+	return evm.Call{To: o.chain.Network().USDC, Data: data, Gas: innerGas}, nil
 }
 
 // note keeps why an operation does not go on; it is tried again until its authorization is dead.
@@ -272,98 +208,16 @@ func (o *Operations) note(ctx context.Context, op *ent.Operation, cause error) e
 	if len(text) > 500 {
 		text = text[:500]
 	}
-	return errors.Join(cause, o.db.writeEnt.Operation.UpdateOneID(op.ID).SetError(text).Exec(ctx))
+	return o.db.writeEnt.Operation.UpdateOneID(op.ID).SetError(text).Exec(ctx)
 }
 
-// broadcast sends the stored bytes.
-func (o *Operations) broadcast(ctx context.Context, op *ent.Operation) (bool, error) {
-	if err := o.resend(ctx, op); err != nil {
-		return false, err
-	}
-	o.step(StepSent)
-	return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusSent) })
-}
+var errMoved = errors.New("core: another process was faster")
 
-func (o *Operations) resend(ctx context.Context, op *ent.Operation) error {
-	last, err := o.db.readEnt.Attempt.Query().Where(attempt.ChainTxID(*op.ChainTxID)).Order(attempt.ByCreatedAt(desc())).First(ctx)
-	if err != nil {
+// finish marks an operation and its record as done by a block.
+func finish(ctx context.Context, tx *Tx, op *ent.Operation, txHash string, block uint64) error {
+	if err := tx.Operation.UpdateOneID(op.ID).SetStatus(operation.StatusFinal).SetTxHash(txHash).SetBlock(int64(block)).SetError("").Exec(ctx); err != nil {
 		return err
 	}
-	if err := o.chain.Send(ctx, last.Raw); err != nil && !errors.Is(err, evm.ErrKnown) {
-		return o.note(ctx, op, err)
-	}
-	return nil
-}
-
-// Rebroadcast sends again what the relayer has signed and the chain has not mined, oldest nonce first. It also keeps
-// the bytes of dead operations going: an authorization that has expired reverts, but its account nonce must be used,
-// or every later one waits behind it for ever.
-func (o *Operations) Rebroadcast(ctx context.Context) error {
-	relayer := o.keys.relayerAddress()
-	mined, err := o.chain.NonceAt(ctx, relayer)
-	if err != nil {
-		return err
-	}
-	waiting, err := o.db.readEnt.ChainTx.Query().Where(
-		chaintx.ChainID(int64(o.chainID())), chaintx.Sender(relayer.Hex()), chaintx.NonceGTE(int64(mined)),
-	).Order(chaintx.ByNonce()).Limit(advanceBatch).All(ctx)
-	if err != nil {
-		return err
-	}
-	for _, w := range waiting {
-		last, err := o.db.readEnt.Attempt.Query().Where(attempt.ChainTxID(w.ID)).Order(attempt.ByCreatedAt(desc())).First(ctx)
-		if err != nil {
-			return err
-		}
-		if err := o.chain.Send(ctx, last.Raw); err != nil && !errors.Is(err, evm.ErrKnown) {
-			return fmt.Errorf("core: relayer nonce %d: %w", w.Nonce, err)
-		}
-	}
-	return nil
-}
-
-// include looks for the receipt. A missing one means the same bytes again. A reverted carrier moved nothing: the
-// same authorization gets another.
-func (o *Operations) include(ctx context.Context, op *ent.Operation) (bool, error) {
-	r, err := o.chain.Receipt(ctx, common.HexToHash(*op.TxHash))
-	switch {
-	case errors.Is(err, evm.ErrNotFound):
-		return false, o.resend(ctx, op)
-	case err != nil:
-		return false, err
-	case r.OK:
-		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusIncluded) })
-	}
-	return o.move(ctx, op, func(u *ent.OperationUpdate) {
-		u.SetStatus(operation.StatusAuthorized).SetError("the carrying transaction was reverted")
-	})
-}
-
-// finishGas makes a gas grant final at its depth. USDC operations are made final by the watcher alone, so that
-// the ledger has one way in.
-func (o *Operations) finishGas(ctx context.Context, op *ent.Operation) (bool, error) {
-	if op.Kind != operation.KindGas {
-		return false, nil
-	}
-	r, err := o.chain.Receipt(ctx, common.HexToHash(*op.TxHash))
-	if errors.Is(err, evm.ErrNotFound) { // un-mined by a reorg
-		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusSent) })
-	}
-	if err != nil {
-		return false, err
-	}
-	head, err := o.chain.Head(ctx)
-	if err != nil || head.Number < r.Block+o.chain.Network().Confirmations {
-		return false, err
-	}
-	return true, o.inTx(ctx, func(ctx context.Context, tx *Tx) error { return finish(ctx, tx, op, *op.TxHash) })
-}
-
-// finish marks an operation and its record as done.
-func finish(ctx context.Context, tx *Tx, op *ent.Operation, txHash string) error {
-	if err := tx.Operation.UpdateOneID(op.ID).SetStatus(operation.StatusFinal).SetTxHash(txHash).SetError("").Exec(ctx); err != nil {
-		return err
-	}
-	return tx.Transaction.UpdateOneID(op.TransactionID).SetStatus(transaction.StatusSuccess).SetAmount(op.Amount).SetTxHash(txHash).
+	return tx.Transaction.Update().Where(transaction.ID(op.TransactionID)).SetStatus(transaction.StatusSuccess).SetAmount(op.Amount).SetTxHash(txHash).
 		SetSettledAt(tx.Now).Exec(ctx)
 }

@@ -112,19 +112,3 @@ func rules(sp *ent.SpendingPolicy) policy.Policy {
 		Allowed: sp.AllowedServices, Blocked: sp.BlockedServices, RequireSession: sp.RequireSession,
 	}
 }
-
-// budget gathers every limit that a call of the principal on the agent's behalf is under.
-func (s *store) budget(ctx context.Context, p Principal, a *ent.Agent) (policy.Budget, error) {
-	b := policy.Budget{OrgID: a.OrgID.String(), AgentID: a.ID.String(), Agent: rules(a.Edges.Policy)}
-	if p.CredentialID != uuid.Nil {
-		b.TokenID, b.Token = p.CredentialID.String(), p.Limits
-	}
-	if a.DepartmentID != nil {
-		d, err := of(p, s.db.readEnt).departments().Where(idIs(*a.DepartmentID)).Only(ctx)
-		if err != nil {
-			return b, err
-		}
-		b.DepartmentID, b.Department = d.ID.String(), d.BudgetLimit
-	}
-	return b, nil
-}

@@ -45,6 +45,8 @@ type SessionView struct {
 	DepositTxHash, RefundTxHash        *string
 	ExpiresIn                          int64 // seconds, never below zero
 	Version                            int64 // the account's
+
+	credited money.USDC // ever: the deposit, and charges that came back
 }
 
 // OpenSessionInput describes a new session. Duration zero means one hour.
@@ -52,6 +54,8 @@ type OpenSessionInput struct {
 	AgentID  uuid.UUID
 	Deposit  money.USDC
 	Duration time.Duration
+
+	IdempotencyKey *string // the caller's own name for this request; nil: none
 }
 
 func (in *OpenSessionInput) validate() error {
@@ -76,6 +80,12 @@ func (s *Sessions) Open(ctx context.Context, p Principal, in OpenSessionInput) (
 	if err := in.validate(); err != nil {
 		return nil, err
 	}
+	a := ask{in.IdempotencyKey, "session.open", []string{in.AgentID.String(), in.Deposit.String(), in.Duration.String()}}
+	begun := func(ctx context.Context, id uuid.UUID) (*SessionView, error) { return s.Get(ctx, p, id) }
+	return once(ctx, s.store, p, a, begun, func(r *run) (*SessionView, error) { return s.deposit(ctx, p, in, r) })
+}
+
+func (s *Sessions) deposit(ctx context.Context, p Principal, in OpenSessionInput, r *run) (*SessionView, error) {
 	a, err := of(p, s.db.readEnt).agent(in.AgentID).Only(ctx)
 	if err != nil {
 		return nil, missing(err, "Agent wallet")
@@ -86,8 +96,10 @@ func (s *Sessions) Open(ctx context.Context, p Principal, in OpenSessionInput) (
 	var made *ent.Session
 	var op uuid.UUID
 	err = s.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		made, op, err = s.open(ctx, tx, a, in)
-		return err
+		if made, op, err = s.open(ctx, tx, a, in); err != nil {
+			return err
+		}
+		return r.began(ctx, tx, made.ID)
 	})
 	if err != nil {
 		return nil, AsError(err)
@@ -123,19 +135,22 @@ func (s *Sessions) open(ctx context.Context, tx *Tx, a *ent.Agent, in OpenSessio
 }
 
 // usable finds a session that a call of the agent may be paid from. The binding judgement is the ledger's.
-func (s *Sessions) usable(ctx context.Context, p Principal, text string, a *ent.Agent) (*ent.Session, error) {
+func (s *Sessions) usable(ctx context.Context, p Principal, text string, a *ent.Agent) (*prepaid, error) {
 	id, err := uuid.Parse(text)
 	if err != nil {
 		return nil, E(NotFound, "Session not found")
 	}
-	found, err := of(p, s.db.readEnt).sessions().Where(session.ID(id), session.AgentID(a.ID)).Only(ctx)
+	v, found, err := s.readers.sessions.get(ctx, id)
 	if err != nil {
-		return nil, missing(err, "Session")
+		return nil, err
 	}
-	if found.Status != session.StatusOpen || s.clock().Unix() > found.ExpiresUnix {
-		return nil, &Error{Code: Conflict, Closed: true, Message: fmt.Sprintf("Session is %s", s.shown(found))}
+	if !found || !p.owns(v.session.OrgID) || v.session.AgentID != a.ID {
+		return nil, E(NotFound, "Session not found")
 	}
-	return found, nil
+	if v.session.Status != session.StatusOpen || s.clock().Unix() > v.session.ExpiresUnix {
+		return nil, &Error{Code: Conflict, Closed: true, Message: fmt.Sprintf("Session is %s", s.shown(v.session))}
+	}
+	return v, nil
 }
 
 // shown is a session's status with the clock applied: an open one past its time has expired.
@@ -147,15 +162,6 @@ func (s *store) shown(v *ent.Session) session.Status {
 }
 
 func sessionCounter(id uuid.UUID) string { return "session:" + id.String() }
-
-func (s *Sessions) figures(ctx context.Context, id uuid.UUID) (ledger.State, error) {
-	a, err := s.db.readEnt.Account.Query().
-		Where(account.KindEQ(account.KindSession), account.ChainID(int64(s.chainID())), account.OwnerID(id)).Only(ctx)
-	if err != nil {
-		return ledger.State{}, err
-	}
-	return ledger.StateOf(a), nil
-}
 
 // Get returns one session.
 func (s *Sessions) Get(ctx context.Context, p Principal, id uuid.UUID) (*SessionView, error) {
@@ -207,6 +213,7 @@ func (s *Sessions) views(ctx context.Context, found []*ent.Session) ([]*SessionV
 	for _, a := range accounts {
 		v, state := byID[a.OwnerID], ledger.StateOf(a)
 		v.Remaining, v.Used, v.Version = state.Available(), state.DebitsPosted.Add(state.DebitsPending), state.Version
+		v.credited = state.CreditsPosted
 	}
 	if err := s.addCalls(ctx, byID, counters); err != nil {
 		return nil, err
@@ -227,7 +234,8 @@ func (s *Sessions) addCalls(ctx context.Context, byID map[uuid.UUID]*SessionView
 	return nil
 }
 
-// addOperations fills in deposit and refund. What was refunded left the account as well, so it is not "used".
+// addOperations fills in deposit and refund. What was refunded left the account as well, so it is not "used"; nor is a
+// charge that came back, because its proof was never used.
 func (s *Sessions) addOperations(ctx context.Context, byID map[uuid.UUID]*SessionView, ids []uuid.UUID) error {
 	ops, err := s.db.readEnt.Operation.Query().Where(operation.SessionIDIn(ids...)).Order(operation.ByCreatedAt()).All(ctx)
 	if err != nil {
@@ -239,6 +247,9 @@ func (s *Sessions) addOperations(ctx context.Context, byID map[uuid.UUID]*Sessio
 		switch {
 		case o.Kind == operation.KindDeposit:
 			v.Deposit, v.DepositTxHash = o.Amount, o.TxHash
+			if v.credited > 0 {
+				v.Used = v.Used.Sub(v.credited.Sub(o.Amount))
+			}
 		case o.Kind == operation.KindRefund && !dead:
 			v.Refunded, v.RefundTxHash = v.Refunded.Add(o.Amount), o.TxHash
 			v.Used = v.Used.Sub(o.Amount)
@@ -249,11 +260,16 @@ func (s *Sessions) addOperations(ctx context.Context, byID map[uuid.UUID]*Sessio
 
 // Close ends a session and sends what is left back to the agent's wallet. Closing again is the same answer. A
 // call still in flight keeps its money: the answer waits for it a little and then reads "closing", and the
-// refund leaves when the last hold has ended.
-func (s *Sessions) Close(ctx context.Context, p Principal, id uuid.UUID) (*SessionView, error) {
+// refund leaves when the last hold has ended. key is the caller's own name for this request; none or nil: none.
+func (s *Sessions) Close(ctx context.Context, p Principal, id uuid.UUID, key ...*string) (*SessionView, error) {
 	if err := p.needWrite(); err != nil {
 		return nil, err
 	}
+	a := ask{optionalKey(key), "session.close", []string{id.String()}}
+	return once(ctx, s.store, p, a, nil, func(*run) (*SessionView, error) { return s.finish(ctx, p, id) }) // again refunds nothing more
+}
+
+func (s *Sessions) finish(ctx context.Context, p Principal, id uuid.UUID) (*SessionView, error) {
 	found, err := of(p, s.db.readEnt).sessions().Where(session.ID(id)).Only(ctx)
 	if err != nil {
 		return nil, missing(err, "Session")
@@ -314,6 +330,10 @@ func (s *Sessions) close(ctx context.Context, found *ent.Session) error {
 // refund queues the way back of what a closing session still has, once nothing of it is held; with nothing
 // left the session is closed at once. suffix tells a later refund of the same session from the first.
 func (s *Sessions) refund(ctx context.Context, tx *Tx, v *ent.Session, suffix string) error {
+	deposit, err := tx.Operation.Query().Where(operation.SessionID(v.ID), operation.KindEQ(operation.KindDeposit)).Only(ctx)
+	if err != nil {
+		return err
+	}
 	owner, err := ledger.Find(ctx, tx.Client, ledger.Session, s.chainID(), v.ID)
 	if err != nil {
 		return err
@@ -325,6 +345,12 @@ func (s *Sessions) refund(ctx context.Context, tx *Tx, v *ent.Session, suffix st
 	state := ledger.StateOf(acc)
 	if state.DebitsPending > 0 {
 		return nil
+	}
+	if deposit.Status != operation.StatusFinal { // a reorganisation took it: it comes again, or what is left never came
+		if deposit.Status != operation.StatusExpired {
+			return nil
+		}
+		return s.writeOff(ctx, tx, v, owner, state.Available())
 	}
 	if state.Available() == 0 {
 		return s.closed(ctx, tx, v)
@@ -351,6 +377,20 @@ func (s *Sessions) refund(ctx context.Context, tx *Tx, v *ent.Session, suffix st
 	}
 	_, err = tx.move(ctx, ledger.Move{Verb: ledger.Limit, Debit: owner, HoldsUntil: 0})
 	return err
+}
+
+// writeOff empties a session whose deposit never came into suspense, which stands for it. What was spent of it stays
+// open there: the operator has paid for it.
+func (s *Sessions) writeOff(ctx context.Context, tx *Tx, v *ent.Session, owner uuid.UUID, left money.USDC) error {
+	if left > 0 {
+		_, err := tx.move(ctx, ledger.Move{
+			Verb: ledger.Transfer, Key: fmt.Sprintf("session:%s:written_off:%s", v.ID, left), Debit: owner, Credit: s.platform.Suspense, Amount: left, Code: "written_off",
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.closed(ctx, tx, v)
 }
 
 // closed ends a session whose account is empty.

@@ -6,14 +6,16 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
 
 	"bursar/core/ledger"
 	"bursar/ent"
 	"bursar/ent/session"
 	"bursar/ent/transaction"
-	"bursar/evm"
 	"bursar/pay"
 )
 
@@ -27,7 +29,8 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 		}
 		return nil, &Error{
 			Code: e.Code, Err: e.Err, Payment: t.ID.String(),
-			Message: e.Message + "; the payment's outcome is unknown until the chain shows it",
+			Message: fmt.Sprintf("%s; the payment's outcome is unknown until the chain shows it, or until its proof ends at %s",
+				e.Message, time.Unix(t.ValidBeforeUnix, 0).UTC().Format(time.RFC3339)),
 		}
 	}
 	receipt, err := p.Receipt(o, resp)
@@ -35,17 +38,14 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 		receipt = pay.Receipt{Reason: err.Error()}
 	}
 	if !answered(resp, receipt) {
-		reason := fmt.Sprintf("The service answered %d after payment. %s", resp.Status, receipt.Reason)
-		if err := f.unknown(ctx, t, resp.Status, reason); err != nil {
-			return nil, err
-		}
-	} else if err := f.answered(ctx, c, t, resp.Status); err != nil {
+		err = f.unknown(ctx, t, resp.Status, fmt.Sprintf("The service answered %d after payment. %s", resp.Status, receipt.Reason))
+	} else {
+		err = f.answered(ctx, c, t, resp.Status)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if t, err = f.db.readEnt.Transaction.Get(ctx, t.ID); err != nil {
-		return nil, err
-	}
-	return f.result(ctx, c, resp, t)
+	return f.result(c, resp, t), nil
 }
 
 // answered reports whether the service has kept its side: it served, or says that it took the money.
@@ -56,21 +56,45 @@ func answered(resp *pay.Response, r pay.Receipt) bool {
 	return resp.Status < http.StatusMultipleChoices || (r.Known && r.Success)
 }
 
+// answered charges a session for a call that was answered; a wallet is charged by the chain.
 func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, status int) error {
-	if c.session == nil {
-		return f.db.writeEnt.Transaction.UpdateOneID(t.ID).SetUpstreamStatus(status).Exec(ctx)
+	t.UpstreamStatus = status
+	if c.prepaid == nil { // the chain may have decided already
+		return errors.Join(f.note(ctx, answeredBy(t, status)), f.refresh(ctx, t))
 	}
-	moves := []ledger.Move{{Verb: ledger.Post, HoldID: *t.HoldID, Amount: t.Quoted}}
-	err := f.commit(ctx, moves, func(ctx context.Context, tx *Tx, _ ledger.Result) error {
-		return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
-			u.SetStatus(transaction.StatusSuccess).SetAmount(t.Quoted).SetUpstreamStatus(status)
-		})
+	end := *t
+	end.Status, end.Amount = transaction.StatusSuccess, t.Quoted
+	r, err := f.commit(ctx, unit{
+		moves: []ledger.Move{{Verb: ledger.Post, HoldID: *t.HoldID, Amount: t.Quoted}},
+		rows:  func(now time.Time) []ledger.Row { return ended(&end, now) },
+		news:  []News{settledNews(t)}, done: []Outcome{PaymentCharged},
 	})
-	if errors.Is(err, ledger.ErrEnded) { // the answer came after the proof was dead: nothing is charged, and it is the caller's
-		return nil
+	// The answer came after the proof was dead, and nothing is charged; or after the chain had shown it.
+	if errors.Is(err, ledger.ErrEnded) || (err == nil && r.Repeated) {
+		return errors.Join(f.note(ctx, answeredBy(t, status)), f.refresh(ctx, t))
 	}
+	if err != nil {
+		return err
+	}
+	*t = end
+	c.saw(r)
+	if c.prepaid.account.HoldsUntil == 0 { // it is closing
+		f.sessions.holdEnded(ctx, c.prepaid.session.ID)
+	}
+	return nil
+}
+
+// note writes a row without any move.
+func (f *Payments) note(ctx context.Context, row ledger.Row) error {
+	_, err := f.commit(ctx, unit{rows: func(time.Time) []ledger.Row { return []ledger.Row{row} }})
+	return err
+}
+
+// refresh reads a payment that somebody else has ended.
+func (f *Payments) refresh(ctx context.Context, t *ent.Transaction) error {
+	now, err := f.db.writeEnt.Transaction.Get(ctx, t.ID)
 	if err == nil {
-		f.sessions.holdEnded(ctx, c.session.ID)
+		*t = *now
 	}
 	return err
 }
@@ -82,23 +106,32 @@ func settleTx(ctx context.Context, tx *Tx, t *ent.Transaction, end func(*ent.Tra
 	if err := u.Exec(ctx); err != nil {
 		return err
 	}
+	outcome := PaymentFailed
+	if status, _ := u.Mutation().Status(); status == transaction.StatusSuccess {
+		outcome = PaymentCharged
+	}
+	tx.done = append(tx.done, outcome)
 	return tx.paymentSettled(ctx, t)
 }
 
 // unknown notes that a proof has left and no good answer came. The hold stays until the chain has spoken.
 func (f *Payments) unknown(ctx context.Context, t *ent.Transaction, status int, reason string) error {
-	_, err := f.db.writeEnt.Transaction.Update().Where(transaction.ID(t.ID), transaction.StatusEQ(transaction.StatusPending)).
-		SetStatus(transaction.StatusUnknown).SetUpstreamStatus(status).SetReason(pay.Text(reason)).Save(ctx)
+	row := ledger.Row{Into: unknownRow, Values: []any{t.ID.String(), int64(status), pay.Text(reason)}}
+	err := errors.Join(f.note(ctx, row), f.refresh(ctx, t))
+	if err == nil && t.Status == transaction.StatusUnknown {
+		f.outcomes.add(PaymentUnknown)
+	}
 	return err
 }
 
 // release voids a payment's hold: nothing was charged and nothing can be any more.
 func (f *Payments) release(ctx context.Context, t *ent.Transaction, reason string) error {
-	moves := []ledger.Move{{Verb: ledger.Void, HoldID: *t.HoldID}}
-	err := f.commit(ctx, moves, func(ctx context.Context, tx *Tx, _ ledger.Result) error {
-		return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
-			u.SetStatus(transaction.StatusFailed).SetAmount(0).SetReason(reason)
-		})
+	end := *t
+	end.Status, end.Amount, end.Reason = transaction.StatusFailed, 0, reason
+	_, err := f.commit(ctx, unit{
+		moves: []ledger.Move{{Verb: ledger.Void, HoldID: *t.HoldID}},
+		rows:  func(now time.Time) []ledger.Row { return ended(&end, now) },
+		news:  []News{settledNews(t)}, done: []Outcome{PaymentFailed},
 	})
 	if err == nil && t.SessionID != nil {
 		f.sessions.holdEnded(ctx, *t.SessionID)
@@ -107,28 +140,28 @@ func (f *Payments) release(ctx context.Context, t *ent.Transaction, reason strin
 }
 
 // settlePayment books a payment that the chain shows, in the watcher's transaction.
-func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction, m evm.Movement) error {
+func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) error {
 	to, err := f.sideOf(ctx, tx, m.To)
 	if err != nil {
 		return err
 	}
-	post := ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: m.Amount, LogKey: logKey(m)}
+	post := ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: m.Amount, LogKey: m.key, Block: m.Block}
 	moves := []ledger.Move{post}
 	if t.SessionID != nil { // into clearing, if its answer has not done so, and out to the seller
-		moves[0].LogKey = ""
+		moves[0].LogKey, moves[0].Block = "", 0
 		moves = append(moves, ledger.Move{
-			Verb: ledger.Transfer, Key: logKey(m), LogKey: logKey(m), Debit: f.platform.Clearing, Credit: f.platform.External,
+			Verb: ledger.Transfer, Key: m.key, LogKey: m.key, Block: m.Block, Debit: f.platform.Clearing, Credit: f.platform.External,
 			Amount: m.Amount, Code: "settlement", TransactionID: t.ID,
 		})
 	}
 	r, err := tx.moves(ctx, append(moves, f.arrival(to, m)...)...)
-	if err != nil {
-		return err
+	if err != nil || r[len(moves)-1].Repeated {
+		return err // another process has booked this log since t was read
 	}
 	if err := f.arrived(ctx, tx, to, m); err != nil {
 		return err
 	}
-	if t.SessionID != nil && r[0].Repeated && t.Status == transaction.StatusSuccess {
+	if r[0].Repeated { // its answer has charged it, and has told of its end; t may have been read before that
 		return tx.Transaction.UpdateOneID(t.ID).SetTxHash(m.TxHash.Hex()).Exec(ctx)
 	}
 	return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
@@ -136,10 +169,58 @@ func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction,
 	})
 }
 
-func logKey(m evm.Movement) string { return fmt.Sprintf("log:%s:%d", m.TxHash.Hex(), m.LogIndex) }
+const codeLate = "late"
 
-// resolveBatch is how many payments one run of ResolveHolds ends.
-const resolveBatch = 200
+// settleLate books a payment that was given up as dead and is on the chain after all, which only a reorganisation below
+// the confirmed depth can bring: the wallet pays, or the session as far as it still can. Nothing that left is missed.
+func (f *Funding) settleLate(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) error {
+	to, err := f.sideOf(ctx, tx, m.To)
+	if err != nil {
+		return err
+	}
+	from, err := f.latePayer(ctx, tx, t)
+	if err != nil {
+		return err
+	}
+	late := ledger.Move{
+		Verb: ledger.Transfer, Key: m.key, LogKey: m.key, Block: m.Block, Debit: from, Credit: f.platform.External,
+		Amount: m.Amount, Code: codeLate, TransactionID: t.ID,
+	}
+	if _, err := tx.moves(ctx, append([]ledger.Move{late}, f.arrival(to, m)...)...); err != nil {
+		return err
+	}
+	if err := f.arrived(ctx, tx, to, m); err != nil {
+		return err
+	}
+	return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
+		u.SetStatus(transaction.StatusSuccess).SetAmount(m.Amount).SetTxHash(m.TxHash.Hex()).SetReason("The proof was used after all")
+	})
+}
+
+func (f *Funding) latePayer(ctx context.Context, tx *Tx, t *ent.Transaction) (uuid.UUID, error) {
+	if t.SessionID == nil {
+		return ledger.Find(ctx, tx.Client, ledger.Wallet, f.chainID(), t.AgentID)
+	}
+	owner, err := ledger.Find(ctx, tx.Client, ledger.Session, f.chainID(), *t.SessionID)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	a, err := tx.Account.Get(ctx, owner)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if ledger.StateOf(a).Available() >= t.Quoted {
+		return owner, nil
+	}
+	f.log.ErrorContext(ctx, "a session's payment was used after its money had gone back", "transaction_id", t.ID)
+	return f.platform.Suspense, nil
+}
+
+// Bounds of ResolveHolds.
+const (
+	resolveBatch    = 200 // payments of one page
+	resolveTogether = 16  // of them at one time: each asks the chain and commits
+)
 
 // ResolveHolds ends the payments whose proof has expired unused: the watcher has read every block up to a time
 // at which the token no longer takes the authorization, and none of them showed it.
@@ -148,22 +229,43 @@ func (f *Payments) ResolveHolds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// At block time t an authorization with validBefore <= t is refused (EIP3009.sol: now < validBefore).
-	dead, err := f.db.readEnt.Transaction.Query().Where(
-		transaction.KindEQ(transaction.KindPayment), transaction.ValidBeforeUnixLTE(cursor.TimeUnix), transaction.TxHashIsNil(),
-		transaction.Or(
-			transaction.StatusIn(transaction.StatusPending, transaction.StatusUnknown),
-			transaction.And(transaction.StatusEQ(transaction.StatusSuccess), transaction.SessionIDNotNil(), transaction.AmountGT(0)),
-		),
-	).Order(transaction.ByCreatedAt()).Limit(resolveBatch).All(ctx)
-	if err != nil {
-		return err
-	}
 	var all error
-	for _, t := range dead {
-		all = errors.Join(all, f.resolve(ctx, t, cursor))
+	var after uuid.UUID // ids are in order of time: page on, so that payments that wait do not keep the others waiting
+	for {
+		// At block time t an authorization with validBefore <= t is refused (EIP3009.sol: now < validBefore).
+		dead, err := f.db.readEnt.Transaction.Query().Where(
+			transaction.IDGT(after),
+			transaction.KindEQ(transaction.KindPayment), transaction.ValidBeforeUnixLTE(cursor.TimeUnix), transaction.TxHashIsNil(),
+			transaction.Or(
+				transaction.StatusIn(transaction.StatusPending, transaction.StatusUnknown),
+				transaction.And(transaction.StatusEQ(transaction.StatusSuccess), transaction.SessionIDNotNil(), transaction.AmountGT(0)),
+			),
+		).Order(transaction.ByID()).Limit(resolveBatch).All(ctx)
+		if err != nil {
+			return errors.Join(all, err)
+		}
+		all = errors.Join(all, f.resolvePage(ctx, dead, cursor))
+		if len(dead) < resolveBatch || ctx.Err() != nil {
+			return errors.Join(all, ctx.Err())
+		}
+		after = dead[len(dead)-1].ID
 	}
-	return all
+}
+
+// resolvePage resolves some at a time, so that their commits and questions to the chain do not wait for one another.
+func (f *Payments) resolvePage(ctx context.Context, dead []*ent.Transaction, read *ent.Cursor) error {
+	errs := make([]error, len(dead))
+	gate := make(chan struct{}, resolveTogether)
+	var wg sync.WaitGroup
+	for i, t := range dead {
+		gate <- struct{}{}
+		wg.Go(func() {
+			errs[i] = f.resolve(ctx, t, read)
+			<-gate
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 const expiredUnused = "The payment proof expired unused: nothing was charged"
@@ -215,6 +317,7 @@ func (f *Payments) giveBack(ctx context.Context, t *ent.Transaction) error {
 		if err := tx.Transaction.UpdateOneID(t.ID).SetAmount(0).SetReason(expiredUnused).Exec(ctx); err != nil {
 			return err
 		}
+		tx.done = append(tx.done, PaymentReturned)
 		// A session that is closed begins closing again: its job sends this on like any rest.
 		return tx.Session.Update().Where(session.ID(*t.SessionID), session.StatusEQ(session.StatusClosed)).
 			SetStatus(session.StatusClosing).ClearClosedAt().Exec(ctx)

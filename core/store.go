@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
 
 	"bursar/core/ledger"
 )
@@ -15,7 +16,7 @@ func newStore(ctx context.Context, d Deps) (*store, error) {
 	}
 	s := &store{
 		db: d.DB, chain: d.Chain, clock: d.Clock, log: d.Log, protocols: d.Protocols, upstream: d.Upstream,
-		jwtSecret: d.JWTSecret, bus: NewBus(), gasGrant: d.GasGrantWei, maxPay: d.MaxPayment, step: d.Step,
+		jwtSecret: d.JWTSecret, bus: NewBus(), gasGrant: d.GasGrantWei, maxPay: d.MaxPayment, step: d.Step, process: uuid.New(),
 	}
 	if s.step == nil {
 		s.step = func(string) {}
@@ -24,6 +25,7 @@ func newStore(ctx context.Context, d Deps) (*store, error) {
 	if s.keys, err = newKeyring(ctx, d.DB, d); err != nil {
 		return nil, err
 	}
+	s.readers = newReaders(s)
 	s.batch = ledger.NewBatch(ctx, s.now, d.DB.Begin)
 	return s, s.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		s.platform, err = ledger.OpenPlatform(ctx, tx.Client, tx.Now, s.chainID())

@@ -7,6 +7,7 @@ import (
 	"bursar/ent/agent"
 	"bursar/ent/apikey"
 	"bursar/ent/department"
+	"bursar/ent/org"
 	"bursar/ent/session"
 	"bursar/ent/transaction"
 )
@@ -20,9 +21,14 @@ type tenant struct {
 
 func of(p Principal, c *ent.Client) tenant { return tenant{p, c} }
 
+// owns says the same of a row that was read together with those of others: see readers.
+func (p Principal) owns(org uuid.UUID) bool { return p.OrgID == org }
+
 func (t tenant) agents() *ent.AgentQuery {
 	return t.c.Agent.Query().Where(agent.OrgID(t.p.OrgID))
 }
+
+func (t tenant) org() *ent.OrgQuery { return t.c.Org.Query().Where(org.ID(t.p.OrgID)) }
 
 // visibleAgents leaves out the default wallets, which belong to the other surface.
 func (t tenant) visibleAgents() *ent.AgentQuery { return t.agents().Where(agent.IsDefault(false)) }

@@ -146,6 +146,20 @@ func (s *Transactions) Get(ctx context.Context, p Principal, id uuid.UUID) (*ent
 	return t, missing(err, "Transaction")
 }
 
+// DecidedBy is when the chain's time alone decides a payment: from then on the token refuses its proof, so that what
+// no block has shown by then was never charged. It is nil for a record that is final, and for one without a proof. A
+// session's charge that the seller has not collected yet is not final: it comes back then. The record tells as soon as
+// a block of that time or later has been read.
+func DecidedBy(t *ent.Transaction) *time.Time {
+	open := t.Status == transaction.StatusPending || t.Status == transaction.StatusUnknown ||
+		(t.Status == transaction.StatusSuccess && t.SessionID != nil && t.TxHash == nil && t.Amount > 0)
+	if !open || t.Kind != transaction.KindPayment || t.ValidBeforeUnix == 0 {
+		return nil
+	}
+	at := time.Unix(t.ValidBeforeUnix, 0).UTC()
+	return &at
+}
+
 // Watch streams payments that reach their end, each once, in order. agentID nil means the whole organisation. A
 // reader that falls behind is cut off: the channel closes, and it reads on from history.
 func (s *Transactions) Watch(ctx context.Context, p Principal, agentID *uuid.UUID) (<-chan *ent.Transaction, error) {

@@ -21,8 +21,9 @@ type Tx struct {
 	*ent.Client
 	Now time.Time // UTC
 
-	raw  ledger.Tx // zero inside a ledger unit, whose moves are judged already
+	raw  ledger.Tx
 	news []News
+	done []Outcome // steps of payments, to be counted after the commit
 }
 
 const (
@@ -35,9 +36,9 @@ var errNoRows = errors.New("sql: no rows in result set")
 func (s *store) inTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
 	var err error
 	for range maxTxTries {
-		var news []News
-		if news, err = s.tryTx(ctx, fn); err == nil {
-			s.bus.Publish(news...)
+		var tx *Tx
+		if tx, err = s.tryTx(ctx, fn); err == nil {
+			s.committed(tx)
 			return nil
 		}
 		if !retryable(err) {
@@ -47,7 +48,7 @@ func (s *store) inTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 	return err
 }
 
-func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) ([]News, error) {
+func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) (*Tx, error) {
 	raw, err := s.db.Begin(ctx)
 	if err != nil {
 		return nil, err
@@ -59,7 +60,13 @@ func (s *store) tryTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) 
 	if err := raw.SQL.Commit(); err != nil {
 		return nil, fmt.Errorf("core: commit: %w", err)
 	}
-	return tx.news, nil
+	return tx, nil
+}
+
+// committed tells of what a transaction has done.
+func (s *store) committed(tx *Tx) {
+	s.outcomes.add(tx.done...)
+	s.bus.Publish(tx.news...)
 }
 
 // now is the clock in the precision that both databases keep.
@@ -89,7 +96,7 @@ func (tx *Tx) move(ctx context.Context, moves ...ledger.Move) (ledger.Result, er
 		return ledger.Result{}, r[0].Err
 	}
 	if !r[0].Repeated {
-		tx.balances(r[0])
+		tx.news = append(tx.news, balanceNews(r[0])...)
 	}
 	return r[0], nil
 }
@@ -110,49 +117,55 @@ func (tx *Tx) moves(ctx context.Context, moves ...ledger.Move) ([]ledger.Result,
 			return nil, r.Err
 		}
 		if !r.Repeated {
-			tx.balances(r)
+			tx.news = append(tx.news, balanceNews(r)...)
 		}
 	}
 	return results, nil
 }
 
-// commit puts moves and the rows that belong to them into the ledger's batch, and publishes the news after the
-// commit. also may be nil. A refusal is returned as an error; nothing has moved then.
-func (s *store) commit(ctx context.Context, moves []ledger.Move, also func(ctx context.Context, tx *Tx, r ledger.Result) error) error {
-	var news []News
-	u := ledger.Unit{Moves: moves, Also: func(ctx context.Context, c *ent.Client, r ledger.Result) error {
-		tx := &Tx{Client: c, Now: s.now()}
-		tx.balances(r)
-		if also != nil {
-			if err := also(ctx, tx, r); err != nil {
-				return err
-			}
-		}
-		news = tx.news // a unit that is tried again tells the news of its last try only
-		return nil
-	}}
-	r, err := s.batch.Do(ctx, u)
-	if err != nil {
-		return err
-	}
-	if r.Err != nil {
-		return r.Err
-	}
-	s.bus.Publish(news...)
-	return nil
+// unit is what one caller commits through the ledger's batch: see ledger.Unit.
+type unit struct {
+	guard ledger.Guard
+	moves []ledger.Move
+	rows  func(now time.Time) []ledger.Row // that go with the moves; nil: none
+	news  []News                           // to tell after the commit, besides the balances
+	done  []Outcome                        // to count after the commit
 }
 
-// balances tells of every wallet and session account that a unit touched.
-func (tx *Tx) balances(r ledger.Result) {
+// commit puts a unit into the ledger's batch, and publishes the news after the commit. A refusal is returned as an
+// error; nothing has moved then.
+func (s *store) commit(ctx context.Context, u unit) (ledger.Result, error) {
+	in := ledger.Unit{Guard: u.guard, Moves: u.moves}
+	if u.rows != nil {
+		in.Rows = func(ledger.Result) []ledger.Row { return u.rows(s.now()) }
+	}
+	r, err := s.batch.Do(ctx, in)
+	if err != nil {
+		return r, err
+	}
+	if r.Err != nil {
+		return r, r.Err
+	}
+	if !r.Repeated {
+		s.outcomes.add(u.done...)
+		s.bus.Publish(append(balanceNews(r), u.news...)...)
+	}
+	return r, nil
+}
+
+// balanceNews tells of every wallet and session account that a unit touched.
+func balanceNews(r ledger.Result) []News {
+	var news []News
 	for _, a := range r.Accounts {
 		if a.Kind != ledger.Wallet && a.Kind != ledger.Session {
 			continue
 		}
-		tx.news = append(tx.news, News{Kind: BalanceChanged, OrgID: a.OrgID, AgentID: a.AgentID, SubjectID: a.ID, Account: &a})
+		news = append(news, News{Kind: BalanceChanged, OrgID: a.OrgID, AgentID: a.AgentID, SubjectID: a.ID, Account: &a})
 		if a.Kind == ledger.Session {
-			tx.news = append(tx.news, News{Kind: SessionChanged, OrgID: a.OrgID, AgentID: a.AgentID, SubjectID: a.OwnerID})
+			news = append(news, News{Kind: SessionChanged, OrgID: a.OrgID, AgentID: a.AgentID, SubjectID: a.OwnerID})
 		}
 	}
+	return news
 }
 
 // sessionChanged tells of a change of a session's state, and keeps a row of it.

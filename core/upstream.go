@@ -32,7 +32,7 @@ const (
 	maxUpstreamBody = 10 << 20 // bytes of an answer
 	maxUpstreamHead = 64 << 10 // bytes of an answer's header
 	maxURLLength    = 2048
-	maxIdlePerHost  = 64
+	maxIdlePerHost  = 512 // a burst of callers must not make and drop a connection for each call
 )
 
 // NewUpstream makes the client that reaches paid services: public addresses only, judged at the moment of the

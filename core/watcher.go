@@ -4,26 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
-	"github.com/ethereum/go-ethereum/common"
-	"github.com/google/uuid"
+	"entgo.io/ent/dialect"
 
 	"bursar/core/ledger"
 	"bursar/ent"
 	"bursar/ent/agent"
+	"bursar/ent/block"
 	"bursar/ent/cursor"
-	"bursar/ent/operation"
-	"bursar/ent/session"
-	"bursar/ent/transaction"
+	"bursar/ent/transfer"
 	"bursar/evm"
 )
 
-// blocksPerRead bounds one transaction of the watcher.
-const blocksPerRead = 2000
+const (
+	blocksPerRead = 2000 // bounds one reading of the watcher
+	blocksKept    = 2000 // below the cursor, to find the way back after a reorganisation: more than an hour on Base
+)
 
 // ReadChain books every USDC movement of ours up to the confirmed head, in chain order: the only way by which
 // the chain reaches the ledger. The cursor moves after the last of a range is booked, from the value that was read.
-func (f *Funding) ReadChain(ctx context.Context) error {
+// Callers that come while one reads share the next reading.
+func (f *Funding) ReadChain(ctx context.Context) error { return f.reading.do(ctx, f.readChain) }
+
+func (f *Funding) readChain(ctx context.Context) error {
 	head, err := f.chain.Head(ctx)
 	if err != nil {
 		return err
@@ -41,16 +46,21 @@ func (f *Funding) ReadChain(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if uint64(at.Block) >= target {
+		if uint64(at.Block) > target || (uint64(at.Block) == target && (head.Number != target || head.Hash.Hex() == at.Hash)) {
 			return nil
 		}
-		if err := f.sameBranch(ctx, at); err != nil {
-			return err
+		same, err := f.sameBranch(ctx)
+		switch {
+		case err != nil:
+		case !same:
+			err = f.rewind(ctx, at)
+		default:
+			err = f.readRange(ctx, at, min(uint64(at.Block)+blocksPerRead, target))
 		}
-		if err := f.readRange(ctx, at, min(uint64(at.Block)+blocksPerRead, target)); err != nil {
-			if errors.Is(err, errMoved) {
-				return nil
-			}
+		if errors.Is(err, errMoved) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -71,6 +81,9 @@ func (f *Funding) firstBlock(ctx context.Context, number uint64) error {
 		if err := tx.Cursor.Create().SetID(int(f.chainID())).SetBlock(int64(number)).SetHash(b.Hash.Hex()).SetTimeUnix(b.Time.Unix()).Exec(ctx); err != nil {
 			return err
 		}
+		if err := f.remember(ctx, tx, b.Number, b.Hash, b.Time.Unix()); err != nil {
+			return err
+		}
 		if own == 0 {
 			return nil
 		}
@@ -86,19 +99,6 @@ func (f *Funding) firstBlock(ctx context.Context, number uint64) error {
 	return err
 }
 
-// sameBranch refuses to go on when the block that was read last is no longer on the chain: a reorganisation
-// deeper than the confirmations is for a person to look at, never to be papered over.
-func (f *Funding) sameBranch(ctx context.Context, at *ent.Cursor) error {
-	b, err := f.chain.BlockByNumber(ctx, uint64(at.Block))
-	if err != nil {
-		return err
-	}
-	if b.Hash.Hex() != at.Hash {
-		return fmt.Errorf("core: block %d was %s and is now %s: the chain was reorganised below the confirmed depth", at.Block, at.Hash, b.Hash)
-	}
-	return nil
-}
-
 func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) error {
 	last, err := f.chain.BlockByNumber(ctx, to)
 	if err != nil {
@@ -108,6 +108,9 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 	if err != nil {
 		return err
 	}
+	if moved, err = f.ours(ctx, moved); err != nil {
+		return err
+	}
 	// The branch may have changed between the reads; the block's hash tells.
 	if again, err := f.chain.BlockByNumber(ctx, to); err != nil || again.Hash != last.Hash {
 		return errors.Join(err, errors.New("core: the chain changed while it was read"))
@@ -115,254 +118,125 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 	// Each movement commits by itself, so that locks are held for one at a time; a log posts once, so that reading a
 	// range again, after a crash or beside another process, books nothing twice. The cursor moves when all are booked.
 	for _, m := range moved {
-		if err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error { return f.apply(ctx, tx, m) }); err != nil {
+		if err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error { return f.bookAt(ctx, tx, at, m) }); err != nil {
 			return fmt.Errorf("core: book %s: %w", logKey(m), err)
 		}
 		f.step(StepLog)
 	}
 	f.step(StepRange)
-	n, err := f.db.writeEnt.Cursor.Update().Where(cursor.ID(at.ID), cursor.Block(at.Block)).
-		SetBlock(int64(to)).SetHash(last.Hash.Hex()).SetTimeUnix(last.Time.Unix()).Save(ctx)
-	if err == nil && n == 0 {
-		return errMoved
-	}
-	return err
-}
-
-// apply books one movement: the end of an operation or a payment of ours, told by its authorization, or money
-// that somebody else has moved.
-//
-// An owner with an exported key can use the nonce of one of our authorizations for a transfer of another kind, and
-// a hold may have been given up before. What is not exactly the movement that we wait for is therefore booked as
-// anybody's; the operation or payment whose nonce it took ends by its own expiry.
-func (f *Funding) apply(ctx context.Context, tx *Tx, m evm.Movement) error {
-	if m.Amount == 0 {
-		return nil
-	}
-	if m.AuthNonce != nil {
-		booked, err := f.ordered(ctx, tx, m, m.AuthNonce.Hex())
-		if err != nil || booked {
-			return err
-		}
-	}
-	return f.foreign(ctx, tx, m)
-}
-
-// ordered books a movement that one of our operations or payments waits for, and reports whether one did.
-func (f *Funding) ordered(ctx context.Context, tx *Tx, m evm.Movement, nonce string) (bool, error) {
-	op, err := tx.Operation.Query().Where(operation.AuthNonce(nonce), operation.FromAddress(m.From.Hex())).Only(ctx)
-	if err == nil {
-		ended := op.Status == operation.StatusFinal || op.Status == operation.StatusExpired || op.Status == operation.StatusFailed
-		if ended || m.To.Hex() != op.ToAddress || m.Amount != op.Amount {
-			return false, nil
-		}
-		return true, f.finishOperation(ctx, tx, op, m)
-	}
-	if !ent.IsNotFound(err) {
-		return false, err
-	}
-	t, err := tx.Transaction.Query().Where(transaction.AuthNonce(nonce), transaction.FromAddress(m.From.Hex())).Only(ctx)
-	if ent.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	settled := t.TxHash != nil || t.Status == transaction.StatusFailed || (t.Status == transaction.StatusSuccess && t.Amount == 0)
-	if settled || m.To.Hex() != t.ToAddress || m.Amount != t.Quoted || t.HoldID == nil {
-		return false, nil
-	}
-	return true, f.settlePayment(ctx, tx, t, m)
-}
-
-// finishOperation posts an operation's hold and does what follows from it.
-func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation, m evm.Movement) error {
-	to := side{account: f.platform.External}
-	var err error
-	if op.Kind == operation.KindDrain {
-		if to, err = f.sideOf(ctx, tx, m.To); err != nil {
-			return err
-		}
-	}
-	post := ledger.Move{Verb: ledger.Post, HoldID: *op.HoldID, Amount: op.Amount, LogKey: logKey(m)}
-	results, err := tx.moves(ctx, append([]ledger.Move{post}, f.arrival(to, m)...)...)
-	if err != nil || results[0].Repeated {
-		return err
-	}
-	r := results[0]
-	if err := finish(ctx, tx, op, m.TxHash.Hex()); err != nil {
-		return err
-	}
-	switch op.Kind {
-	case operation.KindDeposit:
-		return f.opened(ctx, tx, op)
-	case operation.KindRefund:
-		// What has come back to the session since the refund was made keeps it closing; its job sends that on.
-		if left := r.Accounts[r.Transfers[0].Debit]; left.Balance() > 0 {
-			return nil
-		}
-		v, err := tx.Session.Get(ctx, *op.SessionID)
-		if err != nil {
-			return err
-		}
-		n, err := tx.Session.Update().Where(session.ID(v.ID), session.StatusEQ(session.StatusClosing)).
-			SetStatus(session.StatusClosed).SetClosedAt(tx.Now).Save(ctx)
-		if err != nil || n == 0 {
-			return err
-		}
-		return tx.sessionChanged(ctx, v)
-	case operation.KindDrain:
-		return f.arrived(ctx, tx, to, m)
-	case operation.KindGas:
-	}
-	return nil
-}
-
-// arrival credits money that left one of our accounts for an address that is also ours: another agent's wallet, or
-// the platform. The ledger has it outside after the first half of the way.
-func (f *Funding) arrival(to side, m evm.Movement) []ledger.Move {
-	if to.account == f.platform.External {
-		return nil
-	}
-	return []ledger.Move{{
-		Verb: ledger.Transfer, Key: logKey(m) + ":in", Debit: f.platform.External, Credit: to.account, Amount: m.Amount, Code: "chain",
-	}}
-}
-
-// arrived records an arrival in the receiving agent's history.
-func (f *Funding) arrived(ctx context.Context, tx *Tx, to side, m evm.Movement) error {
-	if to.agent == nil {
-		return nil
-	}
-	if err := f.record(ctx, tx, to.agent, transaction.KindFund, m); err != nil {
-		return err
-	}
-	return f.grantGas(ctx, tx, to.agent)
-}
-
-// opened makes a session usable: its deposit is there.
-func (f *Funding) opened(ctx context.Context, tx *Tx, op *ent.Operation) error {
-	v, err := tx.Session.Get(ctx, *op.SessionID)
-	if err != nil {
-		return err
-	}
-	owner, err := ledger.Find(ctx, tx.Client, ledger.Session, f.chainID(), v.ID)
-	if err != nil {
-		return err
-	}
-	if _, err := tx.move(ctx, ledger.Move{Verb: ledger.Limit, Debit: owner, HoldsUntil: v.ExpiresUnix}); err != nil {
-		return err
-	}
-	if err := tx.Session.Update().Where(session.ID(v.ID), session.StatusEQ(session.StatusOpening)).SetStatus(session.StatusOpen).Exec(ctx); err != nil {
-		return err
-	}
-	return tx.sessionChanged(ctx, v)
-}
-
-// side is one end of a movement: one of our accounts, or the outside.
-type side struct {
-	account uuid.UUID
-	agent   *ent.Agent
-}
-
-func (f *Funding) sideOf(ctx context.Context, tx *Tx, a common.Address) (side, error) {
-	if a == f.keys.platformAddress() {
-		return side{account: f.platform.Treasury}, nil
-	}
-	found, err := tx.Agent.Query().Where(agent.Address(a.Hex())).Only(ctx)
-	if ent.IsNotFound(err) {
-		return side{account: f.platform.External}, nil
-	}
-	if err != nil {
-		return side{}, err
-	}
-	wallet, err := ledger.Find(ctx, tx.Client, ledger.Wallet, f.chainID(), found.ID)
-	return side{account: wallet, agent: found}, err
-}
-
-// foreign books a movement that we did not order: a funding, or an owner who spends with an exported key.
-func (f *Funding) foreign(ctx context.Context, tx *Tx, m evm.Movement) error {
-	from, err := f.sideOf(ctx, tx, m.From)
-	if err != nil {
-		return err
-	}
-	to, err := f.sideOf(ctx, tx, m.To)
-	if err != nil || from.account == to.account {
-		return err
-	}
-	r, err := tx.move(ctx, ledger.Move{
-		Verb: ledger.Transfer, Key: logKey(m), LogKey: logKey(m), Debit: from.account, Credit: to.account, Amount: m.Amount, Code: "chain",
-	})
-	if err != nil || r.Repeated {
-		return err
-	}
-	if from.agent != nil {
-		if err := f.record(ctx, tx, from.agent, transaction.KindDrain, m); err != nil {
-			return err
-		}
-	}
-	return f.arrived(ctx, tx, to, m)
-}
-
-func (f *Funding) record(ctx context.Context, tx *Tx, a *ent.Agent, kind transaction.Kind, m evm.Movement) error {
-	return tx.Transaction.Create().SetOrgID(a.OrgID).SetAgentID(a.ID).SetKind(kind).SetStatus(transaction.StatusSuccess).
-		SetQuoted(m.Amount).SetAmount(m.Amount).SetFromAddress(m.From.Hex()).SetToAddress(m.To.Hex()).SetTxHash(m.TxHash.Hex()).
-		SetNetwork(f.chain.Network().Name).SetCreatedAt(tx.Now).SetSettledAt(tx.Now).Exec(ctx)
-}
-
-// ExpireOperations ends the operations whose authorization is dead: the watcher has read past its time and has
-// not seen it. The money is free again; a refund is begun anew by the session's own job.
-func (f *Funding) ExpireOperations(ctx context.Context) error {
-	at, err := f.db.readEnt.Cursor.Get(ctx, int(f.chainID()))
-	if err != nil {
-		return err
-	}
-	dead, err := f.db.readEnt.Operation.Query().Where(
-		operation.StatusIn(operation.StatusAuthorized, operation.StatusSigned, operation.StatusSent, operation.StatusIncluded),
-		operation.KindNEQ(operation.KindGas), operation.ValidBeforeUnixLTE(at.TimeUnix),
-	).Order(operation.ByID()).All(ctx)
-	if err != nil {
-		return err
-	}
-	for _, op := range dead {
-		wait, err := f.usedLately(ctx, op.FromAddress, *op.AuthNonce, op.ValidBeforeUnix, at)
-		if err != nil {
-			return err
-		}
-		if wait {
-			continue
-		}
-		if err := f.expire(ctx, op); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (f *Funding) expire(ctx context.Context, op *ent.Operation) error {
 	return f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		n, err := tx.Operation.Update().Where(operation.ID(op.ID), operation.StatusEQ(op.Status)).SetStatus(operation.StatusExpired).Save(ctx)
-		if err != nil || n == 0 {
-			return err
+		n, err := tx.Cursor.Update().Where(cursor.ID(at.ID), cursor.Block(at.Block), cursor.Hash(at.Hash)).
+			SetBlock(int64(to)).SetHash(last.Hash.Hex()).SetTimeUnix(last.Time.Unix()).Save(ctx)
+		if err == nil && n == 0 {
+			err = errMoved
 		}
-		if _, err := tx.move(ctx, ledger.Move{Verb: ledger.Void, HoldID: *op.HoldID}); err != nil {
-			return err
-		}
-		if err := tx.Transaction.UpdateOneID(op.TransactionID).SetStatus(transaction.StatusFailed).SetAmount(0).SetSettledAt(tx.Now).
-			SetReason("The authorization expired before it was mined: nothing moved").Exec(ctx); err != nil {
-			return err
-		}
-		if op.Kind != operation.KindDeposit {
-			return nil
-		}
-		if err := tx.Session.Update().Where(session.ID(*op.SessionID), session.StatusEQ(session.StatusOpening)).
-			SetStatus(session.StatusFailed).SetClosedAt(tx.Now).Exec(ctx); err != nil {
-			return err
-		}
-		v, err := tx.Session.Get(ctx, *op.SessionID)
 		if err != nil {
 			return err
 		}
-		return tx.sessionChanged(ctx, v)
+		if err := f.remember(ctx, tx, to, last.Hash, last.Time.Unix()); err != nil {
+			return err
+		}
+		_, err = tx.Block.Delete().Where(block.ChainID(int64(f.chainID())), block.NumberLT(int64(to)-blocksKept)).Exec(ctx)
+		return err
 	})
+}
+
+// The second pass looks at blocks of some minutes ago, each a few times.
+const (
+	recheckBehind = 60  // blocks below the cursor at which it begins
+	recheckSpan   = 150 // blocks of one run
+)
+
+// Recheck reads a range once more that was read some minutes ago, from all nodes, and books what was missed then: nodes
+// have been seen to show a block before all of its logs.
+func (f *Funding) Recheck(ctx context.Context) error {
+	at, err := f.db.writeEnt.Cursor.Get(ctx, int(f.chainID()))
+	if ent.IsNotFound(err) || (err == nil && at.Block <= recheckBehind) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	to := uint64(at.Block) - recheckBehind
+	first, err := f.firstBooked(ctx)
+	if err != nil {
+		return err
+	}
+	moved, err := f.chain.Recheck(ctx, max(first, to-min(to, recheckSpan)), to)
+	if err != nil {
+		return err
+	}
+	if moved, err = f.ours(ctx, moved); err != nil {
+		return err
+	}
+	for _, m := range moved {
+		err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
+			key, err := freshKey(ctx, tx.Client, m)
+			if err != nil {
+				return err
+			}
+			known, err := tx.Transfer.Query().Where(transfer.LogKey(key)).Exist(ctx)
+			if err != nil || known {
+				return err
+			}
+			f.log.ErrorContext(ctx, "a movement was not shown when its block was read first", "log", key)
+			return f.bookAt(ctx, tx, at, m)
+		})
+		if errors.Is(err, errMoved) {
+			return nil // the next run
+		}
+		if err != nil {
+			return fmt.Errorf("core: book %s: %w", logKey(m), err)
+		}
+	}
+	return nil
+}
+
+// firstBooked is the first block whose movements are in the books.
+func (f *Funding) firstBooked(ctx context.Context) (uint64, error) {
+	oldest, err := f.db.readEnt.Block.Query().Where(block.ChainID(int64(f.chainID()))).Order(block.ByNumber()).First(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return uint64(oldest.Number) + 1, nil
+}
+
+// bookAt books a movement unless the cursor has left the place that it was read from: then another process is ahead,
+// or has taken back the branch that the movement is of. The cursor's row is locked, so that neither happens meanwhile.
+func (f *Funding) bookAt(ctx context.Context, tx *Tx, at *ent.Cursor, m evm.Movement) error {
+	q := tx.Cursor.Query().Where(cursor.ID(at.ID), cursor.Block(at.Block), cursor.Hash(at.Hash))
+	if f.db.Dialect == dialect.Postgres {
+		q = q.ForShare()
+	}
+	if _, err := q.Only(ctx); err != nil {
+		if ent.IsNotFound(err) {
+			return errMoved
+		}
+		return err
+	}
+	return f.apply(ctx, tx, m)
+}
+
+// addressesPerQuery keeps a list below what databases take as parameters.
+const addressesPerQuery = 5000
+
+// ours leaves the movements that touch an address of ours: on a busy chain they are few among thousands.
+func (f *Funding) ours(ctx context.Context, moved []evm.Movement) ([]evm.Movement, error) {
+	seen := map[string]bool{}
+	for _, m := range moved {
+		seen[m.From.Hex()], seen[m.To.Hex()] = true, true
+	}
+	known := map[string]bool{f.keys.platformAddress().Hex(): true}
+	for some := range slices.Chunk(slices.Sorted(maps.Keys(seen)), addressesPerQuery) {
+		found, err := f.db.writeEnt.Agent.Query().Where(agent.AddressIn(some...)).Select(agent.FieldAddress).Strings(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range found {
+			known[a] = true
+		}
+	}
+	return slices.DeleteFunc(moved, func(m evm.Movement) bool {
+		return m.Amount == 0 || (!known[m.From.Hex()] && !known[m.To.Hex()])
+	}), nil
 }

@@ -20,7 +20,7 @@ import (
 	"bursar/pay/x402"
 )
 
-// Config is what the service needs. Every field but Log is required.
+// Config is what the service needs. Log and ProofLife may be left out.
 type Config struct {
 	Network evm.Network
 	PayTo   common.Address // who earns
@@ -29,11 +29,14 @@ type Config struct {
 	Settle func(ctx context.Context, a evm.Authorization, sig []byte) (common.Hash, error)
 	Clock  func() time.Time // the chain's time, or a clock that agrees with it
 	Log    *slog.Logger     // nil discards
+	// ProofLife is what it asks in maxTimeoutSeconds, and so how long a buyer whose call failed waits for its money;
+	// zero is two minutes.
+	ProofLife time.Duration
 }
 
 // Limits of the service.
 const (
-	proofLife      = 2 * time.Minute  // what it asks in maxTimeoutSeconds
+	proofLife      = 2 * time.Minute
 	settlePatience = 30 * time.Second // a settlement that takes longer is given up on, and the buyer told
 )
 
@@ -71,6 +74,9 @@ type settlement struct {
 func New(cfg Config) http.Handler {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.ProofLife == 0 {
+		cfg.ProofLife = proofLife
 	}
 	s := &service{Config: cfg, working: map[settlement]bool{}}
 	mux := http.NewServeMux()
@@ -127,7 +133,7 @@ func (s *service) ask(r *http.Request, route route) x402.Ask {
 		scheme = "https"
 	}
 	return x402.Ask{
-		Version: route.version, Network: s.Network, Amount: route.price, PayTo: s.PayTo, ValidFor: proofLife,
+		Version: route.version, Network: s.Network, Amount: route.price, PayTo: s.PayTo, ValidFor: s.ProofLife,
 		Resource: scheme + "://" + r.Host + route.path, Description: route.description, MimeType: "application/json",
 	}
 }

@@ -52,6 +52,14 @@ type Agent struct {
 	AutoTopupError string `json:"auto_topup_error,omitempty"`
 	// AutoTopupFailedAt holds the value of the "auto_topup_failed_at" field.
 	AutoTopupFailedAt *time.Time `json:"auto_topup_failed_at,omitempty"`
+	// AutoTopupRetryUnix holds the value of the "auto_topup_retry_unix" field.
+	AutoTopupRetryUnix int64 `json:"auto_topup_retry_unix,omitempty"`
+	// AutoTopupConsent holds the value of the "auto_topup_consent" field.
+	AutoTopupConsent []byte `json:"-"`
+	// AutoTopupConsentUnix holds the value of the "auto_topup_consent_unix" field.
+	AutoTopupConsentUnix int64 `json:"auto_topup_consent_unix,omitempty"`
+	// AutoTopupConsentBy holds the value of the "auto_topup_consent_by" field.
+	AutoTopupConsentBy *uuid.UUID `json:"auto_topup_consent_by,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
 	// The values are being populated by the AgentQuery when eager-loading is set.
 	Edges        AgentEdges `json:"edges"`
@@ -83,13 +91,13 @@ func (*Agent) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case agent.FieldDepartmentID:
+		case agent.FieldDepartmentID, agent.FieldAutoTopupConsentBy:
 			values[i] = &sql.NullScanner{S: new(uuid.UUID)}
-		case agent.FieldSealedKey:
+		case agent.FieldSealedKey, agent.FieldAutoTopupConsent:
 			values[i] = new([]byte)
 		case agent.FieldActive, agent.FieldIsDefault:
 			values[i] = new(sql.NullBool)
-		case agent.FieldAutoTopupThreshold, agent.FieldAutoTopupAmount, agent.FieldAutoTopupDailyLimit:
+		case agent.FieldAutoTopupThreshold, agent.FieldAutoTopupAmount, agent.FieldAutoTopupDailyLimit, agent.FieldAutoTopupRetryUnix, agent.FieldAutoTopupConsentUnix:
 			values[i] = new(sql.NullInt64)
 		case agent.FieldName, agent.FieldSlug, agent.FieldAddress, agent.FieldAutoTopupSource, agent.FieldAutoTopupError:
 			values[i] = new(sql.NullString)
@@ -220,6 +228,31 @@ func (_m *Agent) assignValues(columns []string, values []any) error {
 				_m.AutoTopupFailedAt = new(time.Time)
 				*_m.AutoTopupFailedAt = value.Time
 			}
+		case agent.FieldAutoTopupRetryUnix:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field auto_topup_retry_unix", values[i])
+			} else if value.Valid {
+				_m.AutoTopupRetryUnix = value.Int64
+			}
+		case agent.FieldAutoTopupConsent:
+			if value, ok := values[i].(*[]byte); !ok {
+				return fmt.Errorf("unexpected type %T for field auto_topup_consent", values[i])
+			} else if value != nil {
+				_m.AutoTopupConsent = *value
+			}
+		case agent.FieldAutoTopupConsentUnix:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field auto_topup_consent_unix", values[i])
+			} else if value.Valid {
+				_m.AutoTopupConsentUnix = value.Int64
+			}
+		case agent.FieldAutoTopupConsentBy:
+			if value, ok := values[i].(*sql.NullScanner); !ok {
+				return fmt.Errorf("unexpected type %T for field auto_topup_consent_by", values[i])
+			} else if value.Valid {
+				_m.AutoTopupConsentBy = new(uuid.UUID)
+				*_m.AutoTopupConsentBy = *value.S.(*uuid.UUID)
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -318,6 +351,19 @@ func (_m *Agent) String() string {
 	if v := _m.AutoTopupFailedAt; v != nil {
 		builder.WriteString("auto_topup_failed_at=")
 		builder.WriteString(v.Format(time.ANSIC))
+	}
+	builder.WriteString(", ")
+	builder.WriteString("auto_topup_retry_unix=")
+	builder.WriteString(fmt.Sprintf("%v", _m.AutoTopupRetryUnix))
+	builder.WriteString(", ")
+	builder.WriteString("auto_topup_consent=<sensitive>")
+	builder.WriteString(", ")
+	builder.WriteString("auto_topup_consent_unix=")
+	builder.WriteString(fmt.Sprintf("%v", _m.AutoTopupConsentUnix))
+	builder.WriteString(", ")
+	if v := _m.AutoTopupConsentBy; v != nil {
+		builder.WriteString("auto_topup_consent_by=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteByte(')')
 	return builder.String()

@@ -194,6 +194,54 @@ func (_c *AgentCreate) SetNillableAutoTopupFailedAt(v *time.Time) *AgentCreate {
 	return _c
 }
 
+// SetAutoTopupRetryUnix sets the "auto_topup_retry_unix" field.
+func (_c *AgentCreate) SetAutoTopupRetryUnix(v int64) *AgentCreate {
+	_c.mutation.SetAutoTopupRetryUnix(v)
+	return _c
+}
+
+// SetNillableAutoTopupRetryUnix sets the "auto_topup_retry_unix" field if the given value is not nil.
+func (_c *AgentCreate) SetNillableAutoTopupRetryUnix(v *int64) *AgentCreate {
+	if v != nil {
+		_c.SetAutoTopupRetryUnix(*v)
+	}
+	return _c
+}
+
+// SetAutoTopupConsent sets the "auto_topup_consent" field.
+func (_c *AgentCreate) SetAutoTopupConsent(v []byte) *AgentCreate {
+	_c.mutation.SetAutoTopupConsent(v)
+	return _c
+}
+
+// SetAutoTopupConsentUnix sets the "auto_topup_consent_unix" field.
+func (_c *AgentCreate) SetAutoTopupConsentUnix(v int64) *AgentCreate {
+	_c.mutation.SetAutoTopupConsentUnix(v)
+	return _c
+}
+
+// SetNillableAutoTopupConsentUnix sets the "auto_topup_consent_unix" field if the given value is not nil.
+func (_c *AgentCreate) SetNillableAutoTopupConsentUnix(v *int64) *AgentCreate {
+	if v != nil {
+		_c.SetAutoTopupConsentUnix(*v)
+	}
+	return _c
+}
+
+// SetAutoTopupConsentBy sets the "auto_topup_consent_by" field.
+func (_c *AgentCreate) SetAutoTopupConsentBy(v uuid.UUID) *AgentCreate {
+	_c.mutation.SetAutoTopupConsentBy(v)
+	return _c
+}
+
+// SetNillableAutoTopupConsentBy sets the "auto_topup_consent_by" field if the given value is not nil.
+func (_c *AgentCreate) SetNillableAutoTopupConsentBy(v *uuid.UUID) *AgentCreate {
+	if v != nil {
+		_c.SetAutoTopupConsentBy(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *AgentCreate) SetID(v uuid.UUID) *AgentCreate {
 	_c.mutation.SetID(v)
@@ -270,6 +318,14 @@ func (_c *AgentCreate) defaults() {
 		v := agent.DefaultIsDefault
 		_c.mutation.SetIsDefault(v)
 	}
+	if _, ok := _c.mutation.AutoTopupRetryUnix(); !ok {
+		v := agent.DefaultAutoTopupRetryUnix
+		_c.mutation.SetAutoTopupRetryUnix(v)
+	}
+	if _, ok := _c.mutation.AutoTopupConsentUnix(); !ok {
+		v := agent.DefaultAutoTopupConsentUnix
+		_c.mutation.SetAutoTopupConsentUnix(v)
+	}
 	if _, ok := _c.mutation.ID(); !ok {
 		v := agent.DefaultID()
 		_c.mutation.SetID(v)
@@ -329,6 +385,12 @@ func (_c *AgentCreate) check() error {
 		if err := agent.AutoTopupErrorValidator(v); err != nil {
 			return &ValidationError{Name: "auto_topup_error", err: fmt.Errorf(`ent: validator failed for field "Agent.auto_topup_error": %w`, err)}
 		}
+	}
+	if _, ok := _c.mutation.AutoTopupRetryUnix(); !ok {
+		return &ValidationError{Name: "auto_topup_retry_unix", err: errors.New(`ent: missing required field "Agent.auto_topup_retry_unix"`)}
+	}
+	if _, ok := _c.mutation.AutoTopupConsentUnix(); !ok {
+		return &ValidationError{Name: "auto_topup_consent_unix", err: errors.New(`ent: missing required field "Agent.auto_topup_consent_unix"`)}
 	}
 	return nil
 }
@@ -429,6 +491,22 @@ func (_c *AgentCreate) createSpec() (*Agent, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.AutoTopupFailedAt(); ok {
 		_spec.SetField(agent.FieldAutoTopupFailedAt, field.TypeTime, value)
 		_node.AutoTopupFailedAt = &value
+	}
+	if value, ok := _c.mutation.AutoTopupRetryUnix(); ok {
+		_spec.SetField(agent.FieldAutoTopupRetryUnix, field.TypeInt64, value)
+		_node.AutoTopupRetryUnix = value
+	}
+	if value, ok := _c.mutation.AutoTopupConsent(); ok {
+		_spec.SetField(agent.FieldAutoTopupConsent, field.TypeBytes, value)
+		_node.AutoTopupConsent = value
+	}
+	if value, ok := _c.mutation.AutoTopupConsentUnix(); ok {
+		_spec.SetField(agent.FieldAutoTopupConsentUnix, field.TypeInt64, value)
+		_node.AutoTopupConsentUnix = value
+	}
+	if value, ok := _c.mutation.AutoTopupConsentBy(); ok {
+		_spec.SetField(agent.FieldAutoTopupConsentBy, field.TypeUUID, value)
+		_node.AutoTopupConsentBy = &value
 	}
 	if nodes := _c.mutation.PolicyIDs(); len(nodes) > 0 {
 		edge := &sqlgraph.EdgeSpec{
@@ -675,6 +753,78 @@ func (u *AgentUpsert) UpdateAutoTopupFailedAt() *AgentUpsert {
 // ClearAutoTopupFailedAt clears the value of the "auto_topup_failed_at" field.
 func (u *AgentUpsert) ClearAutoTopupFailedAt() *AgentUpsert {
 	u.SetNull(agent.FieldAutoTopupFailedAt)
+	return u
+}
+
+// SetAutoTopupRetryUnix sets the "auto_topup_retry_unix" field.
+func (u *AgentUpsert) SetAutoTopupRetryUnix(v int64) *AgentUpsert {
+	u.Set(agent.FieldAutoTopupRetryUnix, v)
+	return u
+}
+
+// UpdateAutoTopupRetryUnix sets the "auto_topup_retry_unix" field to the value that was provided on create.
+func (u *AgentUpsert) UpdateAutoTopupRetryUnix() *AgentUpsert {
+	u.SetExcluded(agent.FieldAutoTopupRetryUnix)
+	return u
+}
+
+// AddAutoTopupRetryUnix adds v to the "auto_topup_retry_unix" field.
+func (u *AgentUpsert) AddAutoTopupRetryUnix(v int64) *AgentUpsert {
+	u.Add(agent.FieldAutoTopupRetryUnix, v)
+	return u
+}
+
+// SetAutoTopupConsent sets the "auto_topup_consent" field.
+func (u *AgentUpsert) SetAutoTopupConsent(v []byte) *AgentUpsert {
+	u.Set(agent.FieldAutoTopupConsent, v)
+	return u
+}
+
+// UpdateAutoTopupConsent sets the "auto_topup_consent" field to the value that was provided on create.
+func (u *AgentUpsert) UpdateAutoTopupConsent() *AgentUpsert {
+	u.SetExcluded(agent.FieldAutoTopupConsent)
+	return u
+}
+
+// ClearAutoTopupConsent clears the value of the "auto_topup_consent" field.
+func (u *AgentUpsert) ClearAutoTopupConsent() *AgentUpsert {
+	u.SetNull(agent.FieldAutoTopupConsent)
+	return u
+}
+
+// SetAutoTopupConsentUnix sets the "auto_topup_consent_unix" field.
+func (u *AgentUpsert) SetAutoTopupConsentUnix(v int64) *AgentUpsert {
+	u.Set(agent.FieldAutoTopupConsentUnix, v)
+	return u
+}
+
+// UpdateAutoTopupConsentUnix sets the "auto_topup_consent_unix" field to the value that was provided on create.
+func (u *AgentUpsert) UpdateAutoTopupConsentUnix() *AgentUpsert {
+	u.SetExcluded(agent.FieldAutoTopupConsentUnix)
+	return u
+}
+
+// AddAutoTopupConsentUnix adds v to the "auto_topup_consent_unix" field.
+func (u *AgentUpsert) AddAutoTopupConsentUnix(v int64) *AgentUpsert {
+	u.Add(agent.FieldAutoTopupConsentUnix, v)
+	return u
+}
+
+// SetAutoTopupConsentBy sets the "auto_topup_consent_by" field.
+func (u *AgentUpsert) SetAutoTopupConsentBy(v uuid.UUID) *AgentUpsert {
+	u.Set(agent.FieldAutoTopupConsentBy, v)
+	return u
+}
+
+// UpdateAutoTopupConsentBy sets the "auto_topup_consent_by" field to the value that was provided on create.
+func (u *AgentUpsert) UpdateAutoTopupConsentBy() *AgentUpsert {
+	u.SetExcluded(agent.FieldAutoTopupConsentBy)
+	return u
+}
+
+// ClearAutoTopupConsentBy clears the value of the "auto_topup_consent_by" field.
+func (u *AgentUpsert) ClearAutoTopupConsentBy() *AgentUpsert {
+	u.SetNull(agent.FieldAutoTopupConsentBy)
 	return u
 }
 
@@ -951,6 +1101,90 @@ func (u *AgentUpsertOne) UpdateAutoTopupFailedAt() *AgentUpsertOne {
 func (u *AgentUpsertOne) ClearAutoTopupFailedAt() *AgentUpsertOne {
 	return u.Update(func(s *AgentUpsert) {
 		s.ClearAutoTopupFailedAt()
+	})
+}
+
+// SetAutoTopupRetryUnix sets the "auto_topup_retry_unix" field.
+func (u *AgentUpsertOne) SetAutoTopupRetryUnix(v int64) *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupRetryUnix(v)
+	})
+}
+
+// AddAutoTopupRetryUnix adds v to the "auto_topup_retry_unix" field.
+func (u *AgentUpsertOne) AddAutoTopupRetryUnix(v int64) *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.AddAutoTopupRetryUnix(v)
+	})
+}
+
+// UpdateAutoTopupRetryUnix sets the "auto_topup_retry_unix" field to the value that was provided on create.
+func (u *AgentUpsertOne) UpdateAutoTopupRetryUnix() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupRetryUnix()
+	})
+}
+
+// SetAutoTopupConsent sets the "auto_topup_consent" field.
+func (u *AgentUpsertOne) SetAutoTopupConsent(v []byte) *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupConsent(v)
+	})
+}
+
+// UpdateAutoTopupConsent sets the "auto_topup_consent" field to the value that was provided on create.
+func (u *AgentUpsertOne) UpdateAutoTopupConsent() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupConsent()
+	})
+}
+
+// ClearAutoTopupConsent clears the value of the "auto_topup_consent" field.
+func (u *AgentUpsertOne) ClearAutoTopupConsent() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.ClearAutoTopupConsent()
+	})
+}
+
+// SetAutoTopupConsentUnix sets the "auto_topup_consent_unix" field.
+func (u *AgentUpsertOne) SetAutoTopupConsentUnix(v int64) *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupConsentUnix(v)
+	})
+}
+
+// AddAutoTopupConsentUnix adds v to the "auto_topup_consent_unix" field.
+func (u *AgentUpsertOne) AddAutoTopupConsentUnix(v int64) *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.AddAutoTopupConsentUnix(v)
+	})
+}
+
+// UpdateAutoTopupConsentUnix sets the "auto_topup_consent_unix" field to the value that was provided on create.
+func (u *AgentUpsertOne) UpdateAutoTopupConsentUnix() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupConsentUnix()
+	})
+}
+
+// SetAutoTopupConsentBy sets the "auto_topup_consent_by" field.
+func (u *AgentUpsertOne) SetAutoTopupConsentBy(v uuid.UUID) *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupConsentBy(v)
+	})
+}
+
+// UpdateAutoTopupConsentBy sets the "auto_topup_consent_by" field to the value that was provided on create.
+func (u *AgentUpsertOne) UpdateAutoTopupConsentBy() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupConsentBy()
+	})
+}
+
+// ClearAutoTopupConsentBy clears the value of the "auto_topup_consent_by" field.
+func (u *AgentUpsertOne) ClearAutoTopupConsentBy() *AgentUpsertOne {
+	return u.Update(func(s *AgentUpsert) {
+		s.ClearAutoTopupConsentBy()
 	})
 }
 
@@ -1394,6 +1628,90 @@ func (u *AgentUpsertBulk) UpdateAutoTopupFailedAt() *AgentUpsertBulk {
 func (u *AgentUpsertBulk) ClearAutoTopupFailedAt() *AgentUpsertBulk {
 	return u.Update(func(s *AgentUpsert) {
 		s.ClearAutoTopupFailedAt()
+	})
+}
+
+// SetAutoTopupRetryUnix sets the "auto_topup_retry_unix" field.
+func (u *AgentUpsertBulk) SetAutoTopupRetryUnix(v int64) *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupRetryUnix(v)
+	})
+}
+
+// AddAutoTopupRetryUnix adds v to the "auto_topup_retry_unix" field.
+func (u *AgentUpsertBulk) AddAutoTopupRetryUnix(v int64) *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.AddAutoTopupRetryUnix(v)
+	})
+}
+
+// UpdateAutoTopupRetryUnix sets the "auto_topup_retry_unix" field to the value that was provided on create.
+func (u *AgentUpsertBulk) UpdateAutoTopupRetryUnix() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupRetryUnix()
+	})
+}
+
+// SetAutoTopupConsent sets the "auto_topup_consent" field.
+func (u *AgentUpsertBulk) SetAutoTopupConsent(v []byte) *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupConsent(v)
+	})
+}
+
+// UpdateAutoTopupConsent sets the "auto_topup_consent" field to the value that was provided on create.
+func (u *AgentUpsertBulk) UpdateAutoTopupConsent() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupConsent()
+	})
+}
+
+// ClearAutoTopupConsent clears the value of the "auto_topup_consent" field.
+func (u *AgentUpsertBulk) ClearAutoTopupConsent() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.ClearAutoTopupConsent()
+	})
+}
+
+// SetAutoTopupConsentUnix sets the "auto_topup_consent_unix" field.
+func (u *AgentUpsertBulk) SetAutoTopupConsentUnix(v int64) *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupConsentUnix(v)
+	})
+}
+
+// AddAutoTopupConsentUnix adds v to the "auto_topup_consent_unix" field.
+func (u *AgentUpsertBulk) AddAutoTopupConsentUnix(v int64) *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.AddAutoTopupConsentUnix(v)
+	})
+}
+
+// UpdateAutoTopupConsentUnix sets the "auto_topup_consent_unix" field to the value that was provided on create.
+func (u *AgentUpsertBulk) UpdateAutoTopupConsentUnix() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupConsentUnix()
+	})
+}
+
+// SetAutoTopupConsentBy sets the "auto_topup_consent_by" field.
+func (u *AgentUpsertBulk) SetAutoTopupConsentBy(v uuid.UUID) *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.SetAutoTopupConsentBy(v)
+	})
+}
+
+// UpdateAutoTopupConsentBy sets the "auto_topup_consent_by" field to the value that was provided on create.
+func (u *AgentUpsertBulk) UpdateAutoTopupConsentBy() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.UpdateAutoTopupConsentBy()
+	})
+}
+
+// ClearAutoTopupConsentBy clears the value of the "auto_topup_consent_by" field.
+func (u *AgentUpsertBulk) ClearAutoTopupConsentBy() *AgentUpsertBulk {
+	return u.Update(func(s *AgentUpsert) {
+		s.ClearAutoTopupConsentBy()
 	})
 }
 

@@ -234,6 +234,80 @@ func (_u *AgentUpdate) ClearAutoTopupFailedAt() *AgentUpdate {
 	return _u
 }
 
+// SetAutoTopupRetryUnix sets the "auto_topup_retry_unix" field.
+func (_u *AgentUpdate) SetAutoTopupRetryUnix(v int64) *AgentUpdate {
+	_u.mutation.ResetAutoTopupRetryUnix()
+	_u.mutation.SetAutoTopupRetryUnix(v)
+	return _u
+}
+
+// SetNillableAutoTopupRetryUnix sets the "auto_topup_retry_unix" field if the given value is not nil.
+func (_u *AgentUpdate) SetNillableAutoTopupRetryUnix(v *int64) *AgentUpdate {
+	if v != nil {
+		_u.SetAutoTopupRetryUnix(*v)
+	}
+	return _u
+}
+
+// AddAutoTopupRetryUnix adds value to the "auto_topup_retry_unix" field.
+func (_u *AgentUpdate) AddAutoTopupRetryUnix(v int64) *AgentUpdate {
+	_u.mutation.AddAutoTopupRetryUnix(v)
+	return _u
+}
+
+// SetAutoTopupConsent sets the "auto_topup_consent" field.
+func (_u *AgentUpdate) SetAutoTopupConsent(v []byte) *AgentUpdate {
+	_u.mutation.SetAutoTopupConsent(v)
+	return _u
+}
+
+// ClearAutoTopupConsent clears the value of the "auto_topup_consent" field.
+func (_u *AgentUpdate) ClearAutoTopupConsent() *AgentUpdate {
+	_u.mutation.ClearAutoTopupConsent()
+	return _u
+}
+
+// SetAutoTopupConsentUnix sets the "auto_topup_consent_unix" field.
+func (_u *AgentUpdate) SetAutoTopupConsentUnix(v int64) *AgentUpdate {
+	_u.mutation.ResetAutoTopupConsentUnix()
+	_u.mutation.SetAutoTopupConsentUnix(v)
+	return _u
+}
+
+// SetNillableAutoTopupConsentUnix sets the "auto_topup_consent_unix" field if the given value is not nil.
+func (_u *AgentUpdate) SetNillableAutoTopupConsentUnix(v *int64) *AgentUpdate {
+	if v != nil {
+		_u.SetAutoTopupConsentUnix(*v)
+	}
+	return _u
+}
+
+// AddAutoTopupConsentUnix adds value to the "auto_topup_consent_unix" field.
+func (_u *AgentUpdate) AddAutoTopupConsentUnix(v int64) *AgentUpdate {
+	_u.mutation.AddAutoTopupConsentUnix(v)
+	return _u
+}
+
+// SetAutoTopupConsentBy sets the "auto_topup_consent_by" field.
+func (_u *AgentUpdate) SetAutoTopupConsentBy(v uuid.UUID) *AgentUpdate {
+	_u.mutation.SetAutoTopupConsentBy(v)
+	return _u
+}
+
+// SetNillableAutoTopupConsentBy sets the "auto_topup_consent_by" field if the given value is not nil.
+func (_u *AgentUpdate) SetNillableAutoTopupConsentBy(v *uuid.UUID) *AgentUpdate {
+	if v != nil {
+		_u.SetAutoTopupConsentBy(*v)
+	}
+	return _u
+}
+
+// ClearAutoTopupConsentBy clears the value of the "auto_topup_consent_by" field.
+func (_u *AgentUpdate) ClearAutoTopupConsentBy() *AgentUpdate {
+	_u.mutation.ClearAutoTopupConsentBy()
+	return _u
+}
+
 // SetPolicyID sets the "policy" edge to the SpendingPolicy entity by ID.
 func (_u *AgentUpdate) SetPolicyID(id uuid.UUID) *AgentUpdate {
 	_u.mutation.SetPolicyID(id)
@@ -387,6 +461,30 @@ func (_u *AgentUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.AutoTopupFailedAtCleared() {
 		_spec.ClearField(agent.FieldAutoTopupFailedAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.AutoTopupRetryUnix(); ok {
+		_spec.SetField(agent.FieldAutoTopupRetryUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedAutoTopupRetryUnix(); ok {
+		_spec.AddField(agent.FieldAutoTopupRetryUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AutoTopupConsent(); ok {
+		_spec.SetField(agent.FieldAutoTopupConsent, field.TypeBytes, value)
+	}
+	if _u.mutation.AutoTopupConsentCleared() {
+		_spec.ClearField(agent.FieldAutoTopupConsent, field.TypeBytes)
+	}
+	if value, ok := _u.mutation.AutoTopupConsentUnix(); ok {
+		_spec.SetField(agent.FieldAutoTopupConsentUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedAutoTopupConsentUnix(); ok {
+		_spec.AddField(agent.FieldAutoTopupConsentUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AutoTopupConsentBy(); ok {
+		_spec.SetField(agent.FieldAutoTopupConsentBy, field.TypeUUID, value)
+	}
+	if _u.mutation.AutoTopupConsentByCleared() {
+		_spec.ClearField(agent.FieldAutoTopupConsentBy, field.TypeUUID)
 	}
 	if _u.mutation.PolicyCleared() {
 		edge := &sqlgraph.EdgeSpec{
@@ -640,6 +738,80 @@ func (_u *AgentUpdateOne) ClearAutoTopupFailedAt() *AgentUpdateOne {
 	return _u
 }
 
+// SetAutoTopupRetryUnix sets the "auto_topup_retry_unix" field.
+func (_u *AgentUpdateOne) SetAutoTopupRetryUnix(v int64) *AgentUpdateOne {
+	_u.mutation.ResetAutoTopupRetryUnix()
+	_u.mutation.SetAutoTopupRetryUnix(v)
+	return _u
+}
+
+// SetNillableAutoTopupRetryUnix sets the "auto_topup_retry_unix" field if the given value is not nil.
+func (_u *AgentUpdateOne) SetNillableAutoTopupRetryUnix(v *int64) *AgentUpdateOne {
+	if v != nil {
+		_u.SetAutoTopupRetryUnix(*v)
+	}
+	return _u
+}
+
+// AddAutoTopupRetryUnix adds value to the "auto_topup_retry_unix" field.
+func (_u *AgentUpdateOne) AddAutoTopupRetryUnix(v int64) *AgentUpdateOne {
+	_u.mutation.AddAutoTopupRetryUnix(v)
+	return _u
+}
+
+// SetAutoTopupConsent sets the "auto_topup_consent" field.
+func (_u *AgentUpdateOne) SetAutoTopupConsent(v []byte) *AgentUpdateOne {
+	_u.mutation.SetAutoTopupConsent(v)
+	return _u
+}
+
+// ClearAutoTopupConsent clears the value of the "auto_topup_consent" field.
+func (_u *AgentUpdateOne) ClearAutoTopupConsent() *AgentUpdateOne {
+	_u.mutation.ClearAutoTopupConsent()
+	return _u
+}
+
+// SetAutoTopupConsentUnix sets the "auto_topup_consent_unix" field.
+func (_u *AgentUpdateOne) SetAutoTopupConsentUnix(v int64) *AgentUpdateOne {
+	_u.mutation.ResetAutoTopupConsentUnix()
+	_u.mutation.SetAutoTopupConsentUnix(v)
+	return _u
+}
+
+// SetNillableAutoTopupConsentUnix sets the "auto_topup_consent_unix" field if the given value is not nil.
+func (_u *AgentUpdateOne) SetNillableAutoTopupConsentUnix(v *int64) *AgentUpdateOne {
+	if v != nil {
+		_u.SetAutoTopupConsentUnix(*v)
+	}
+	return _u
+}
+
+// AddAutoTopupConsentUnix adds value to the "auto_topup_consent_unix" field.
+func (_u *AgentUpdateOne) AddAutoTopupConsentUnix(v int64) *AgentUpdateOne {
+	_u.mutation.AddAutoTopupConsentUnix(v)
+	return _u
+}
+
+// SetAutoTopupConsentBy sets the "auto_topup_consent_by" field.
+func (_u *AgentUpdateOne) SetAutoTopupConsentBy(v uuid.UUID) *AgentUpdateOne {
+	_u.mutation.SetAutoTopupConsentBy(v)
+	return _u
+}
+
+// SetNillableAutoTopupConsentBy sets the "auto_topup_consent_by" field if the given value is not nil.
+func (_u *AgentUpdateOne) SetNillableAutoTopupConsentBy(v *uuid.UUID) *AgentUpdateOne {
+	if v != nil {
+		_u.SetAutoTopupConsentBy(*v)
+	}
+	return _u
+}
+
+// ClearAutoTopupConsentBy clears the value of the "auto_topup_consent_by" field.
+func (_u *AgentUpdateOne) ClearAutoTopupConsentBy() *AgentUpdateOne {
+	_u.mutation.ClearAutoTopupConsentBy()
+	return _u
+}
+
 // SetPolicyID sets the "policy" edge to the SpendingPolicy entity by ID.
 func (_u *AgentUpdateOne) SetPolicyID(id uuid.UUID) *AgentUpdateOne {
 	_u.mutation.SetPolicyID(id)
@@ -823,6 +995,30 @@ func (_u *AgentUpdateOne) sqlSave(ctx context.Context) (_node *Agent, err error)
 	}
 	if _u.mutation.AutoTopupFailedAtCleared() {
 		_spec.ClearField(agent.FieldAutoTopupFailedAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.AutoTopupRetryUnix(); ok {
+		_spec.SetField(agent.FieldAutoTopupRetryUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedAutoTopupRetryUnix(); ok {
+		_spec.AddField(agent.FieldAutoTopupRetryUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AutoTopupConsent(); ok {
+		_spec.SetField(agent.FieldAutoTopupConsent, field.TypeBytes, value)
+	}
+	if _u.mutation.AutoTopupConsentCleared() {
+		_spec.ClearField(agent.FieldAutoTopupConsent, field.TypeBytes)
+	}
+	if value, ok := _u.mutation.AutoTopupConsentUnix(); ok {
+		_spec.SetField(agent.FieldAutoTopupConsentUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedAutoTopupConsentUnix(); ok {
+		_spec.AddField(agent.FieldAutoTopupConsentUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AutoTopupConsentBy(); ok {
+		_spec.SetField(agent.FieldAutoTopupConsentBy, field.TypeUUID, value)
+	}
+	if _u.mutation.AutoTopupConsentByCleared() {
+		_spec.ClearField(agent.FieldAutoTopupConsentBy, field.TypeUUID)
 	}
 	if _u.mutation.PolicyCleared() {
 		edge := &sqlgraph.EdgeSpec{

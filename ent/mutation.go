@@ -2534,34 +2534,40 @@ func (m *AccountMutation) ResetEdge(name string) error {
 // AgentMutation represents an operation that mutates the Agent nodes in the graph.
 type AgentMutation struct {
 	config
-	op                        Op
-	typ                       string
-	id                        *uuid.UUID
-	created_at                *time.Time
-	org_id                    *uuid.UUID
-	owner_id                  *uuid.UUID
-	department_id             *uuid.UUID
-	name                      *string
-	slug                      *string
-	address                   *string
-	sealed_key                *[]byte
-	active                    *bool
-	is_default                *bool
-	auto_topup_threshold      *money.USDC
-	addauto_topup_threshold   *money.USDC
-	auto_topup_amount         *money.USDC
-	addauto_topup_amount      *money.USDC
-	auto_topup_daily_limit    *money.USDC
-	addauto_topup_daily_limit *money.USDC
-	auto_topup_source         *string
-	auto_topup_error          *string
-	auto_topup_failed_at      *time.Time
-	clearedFields             map[string]struct{}
-	policy                    *uuid.UUID
-	clearedpolicy             bool
-	done                      bool
-	oldValue                  func(context.Context) (*Agent, error)
-	predicates                []predicate.Agent
+	op                         Op
+	typ                        string
+	id                         *uuid.UUID
+	created_at                 *time.Time
+	org_id                     *uuid.UUID
+	owner_id                   *uuid.UUID
+	department_id              *uuid.UUID
+	name                       *string
+	slug                       *string
+	address                    *string
+	sealed_key                 *[]byte
+	active                     *bool
+	is_default                 *bool
+	auto_topup_threshold       *money.USDC
+	addauto_topup_threshold    *money.USDC
+	auto_topup_amount          *money.USDC
+	addauto_topup_amount       *money.USDC
+	auto_topup_daily_limit     *money.USDC
+	addauto_topup_daily_limit  *money.USDC
+	auto_topup_source          *string
+	auto_topup_error           *string
+	auto_topup_failed_at       *time.Time
+	auto_topup_retry_unix      *int64
+	addauto_topup_retry_unix   *int64
+	auto_topup_consent         *[]byte
+	auto_topup_consent_unix    *int64
+	addauto_topup_consent_unix *int64
+	auto_topup_consent_by      *uuid.UUID
+	clearedFields              map[string]struct{}
+	policy                     *uuid.UUID
+	clearedpolicy              bool
+	done                       bool
+	oldValue                   func(context.Context) (*Agent, error)
+	predicates                 []predicate.Agent
 }
 
 var _ ent.Mutation = (*AgentMutation)(nil)
@@ -3398,6 +3404,216 @@ func (m *AgentMutation) ResetAutoTopupFailedAt() {
 	delete(m.clearedFields, agent.FieldAutoTopupFailedAt)
 }
 
+// SetAutoTopupRetryUnix sets the "auto_topup_retry_unix" field.
+func (m *AgentMutation) SetAutoTopupRetryUnix(i int64) {
+	m.auto_topup_retry_unix = &i
+	m.addauto_topup_retry_unix = nil
+}
+
+// AutoTopupRetryUnix returns the value of the "auto_topup_retry_unix" field in the mutation.
+func (m *AgentMutation) AutoTopupRetryUnix() (r int64, exists bool) {
+	v := m.auto_topup_retry_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAutoTopupRetryUnix returns the old "auto_topup_retry_unix" field's value of the Agent entity.
+// If the Agent object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AgentMutation) OldAutoTopupRetryUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAutoTopupRetryUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAutoTopupRetryUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAutoTopupRetryUnix: %w", err)
+	}
+	return oldValue.AutoTopupRetryUnix, nil
+}
+
+// AddAutoTopupRetryUnix adds i to the "auto_topup_retry_unix" field.
+func (m *AgentMutation) AddAutoTopupRetryUnix(i int64) {
+	if m.addauto_topup_retry_unix != nil {
+		*m.addauto_topup_retry_unix += i
+	} else {
+		m.addauto_topup_retry_unix = &i
+	}
+}
+
+// AddedAutoTopupRetryUnix returns the value that was added to the "auto_topup_retry_unix" field in this mutation.
+func (m *AgentMutation) AddedAutoTopupRetryUnix() (r int64, exists bool) {
+	v := m.addauto_topup_retry_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAutoTopupRetryUnix resets all changes to the "auto_topup_retry_unix" field.
+func (m *AgentMutation) ResetAutoTopupRetryUnix() {
+	m.auto_topup_retry_unix = nil
+	m.addauto_topup_retry_unix = nil
+}
+
+// SetAutoTopupConsent sets the "auto_topup_consent" field.
+func (m *AgentMutation) SetAutoTopupConsent(b []byte) {
+	m.auto_topup_consent = &b
+}
+
+// AutoTopupConsent returns the value of the "auto_topup_consent" field in the mutation.
+func (m *AgentMutation) AutoTopupConsent() (r []byte, exists bool) {
+	v := m.auto_topup_consent
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAutoTopupConsent returns the old "auto_topup_consent" field's value of the Agent entity.
+// If the Agent object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AgentMutation) OldAutoTopupConsent(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAutoTopupConsent is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAutoTopupConsent requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAutoTopupConsent: %w", err)
+	}
+	return oldValue.AutoTopupConsent, nil
+}
+
+// ClearAutoTopupConsent clears the value of the "auto_topup_consent" field.
+func (m *AgentMutation) ClearAutoTopupConsent() {
+	m.auto_topup_consent = nil
+	m.clearedFields[agent.FieldAutoTopupConsent] = struct{}{}
+}
+
+// AutoTopupConsentCleared returns if the "auto_topup_consent" field was cleared in this mutation.
+func (m *AgentMutation) AutoTopupConsentCleared() bool {
+	_, ok := m.clearedFields[agent.FieldAutoTopupConsent]
+	return ok
+}
+
+// ResetAutoTopupConsent resets all changes to the "auto_topup_consent" field.
+func (m *AgentMutation) ResetAutoTopupConsent() {
+	m.auto_topup_consent = nil
+	delete(m.clearedFields, agent.FieldAutoTopupConsent)
+}
+
+// SetAutoTopupConsentUnix sets the "auto_topup_consent_unix" field.
+func (m *AgentMutation) SetAutoTopupConsentUnix(i int64) {
+	m.auto_topup_consent_unix = &i
+	m.addauto_topup_consent_unix = nil
+}
+
+// AutoTopupConsentUnix returns the value of the "auto_topup_consent_unix" field in the mutation.
+func (m *AgentMutation) AutoTopupConsentUnix() (r int64, exists bool) {
+	v := m.auto_topup_consent_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAutoTopupConsentUnix returns the old "auto_topup_consent_unix" field's value of the Agent entity.
+// If the Agent object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AgentMutation) OldAutoTopupConsentUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAutoTopupConsentUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAutoTopupConsentUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAutoTopupConsentUnix: %w", err)
+	}
+	return oldValue.AutoTopupConsentUnix, nil
+}
+
+// AddAutoTopupConsentUnix adds i to the "auto_topup_consent_unix" field.
+func (m *AgentMutation) AddAutoTopupConsentUnix(i int64) {
+	if m.addauto_topup_consent_unix != nil {
+		*m.addauto_topup_consent_unix += i
+	} else {
+		m.addauto_topup_consent_unix = &i
+	}
+}
+
+// AddedAutoTopupConsentUnix returns the value that was added to the "auto_topup_consent_unix" field in this mutation.
+func (m *AgentMutation) AddedAutoTopupConsentUnix() (r int64, exists bool) {
+	v := m.addauto_topup_consent_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAutoTopupConsentUnix resets all changes to the "auto_topup_consent_unix" field.
+func (m *AgentMutation) ResetAutoTopupConsentUnix() {
+	m.auto_topup_consent_unix = nil
+	m.addauto_topup_consent_unix = nil
+}
+
+// SetAutoTopupConsentBy sets the "auto_topup_consent_by" field.
+func (m *AgentMutation) SetAutoTopupConsentBy(u uuid.UUID) {
+	m.auto_topup_consent_by = &u
+}
+
+// AutoTopupConsentBy returns the value of the "auto_topup_consent_by" field in the mutation.
+func (m *AgentMutation) AutoTopupConsentBy() (r uuid.UUID, exists bool) {
+	v := m.auto_topup_consent_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAutoTopupConsentBy returns the old "auto_topup_consent_by" field's value of the Agent entity.
+// If the Agent object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AgentMutation) OldAutoTopupConsentBy(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAutoTopupConsentBy is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAutoTopupConsentBy requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAutoTopupConsentBy: %w", err)
+	}
+	return oldValue.AutoTopupConsentBy, nil
+}
+
+// ClearAutoTopupConsentBy clears the value of the "auto_topup_consent_by" field.
+func (m *AgentMutation) ClearAutoTopupConsentBy() {
+	m.auto_topup_consent_by = nil
+	m.clearedFields[agent.FieldAutoTopupConsentBy] = struct{}{}
+}
+
+// AutoTopupConsentByCleared returns if the "auto_topup_consent_by" field was cleared in this mutation.
+func (m *AgentMutation) AutoTopupConsentByCleared() bool {
+	_, ok := m.clearedFields[agent.FieldAutoTopupConsentBy]
+	return ok
+}
+
+// ResetAutoTopupConsentBy resets all changes to the "auto_topup_consent_by" field.
+func (m *AgentMutation) ResetAutoTopupConsentBy() {
+	m.auto_topup_consent_by = nil
+	delete(m.clearedFields, agent.FieldAutoTopupConsentBy)
+}
+
 // SetPolicyID sets the "policy" edge to the SpendingPolicy entity by id.
 func (m *AgentMutation) SetPolicyID(id uuid.UUID) {
 	m.policy = &id
@@ -3471,7 +3687,7 @@ func (m *AgentMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *AgentMutation) Fields() []string {
-	fields := make([]string, 0, 16)
+	fields := make([]string, 0, 20)
 	if m.created_at != nil {
 		fields = append(fields, agent.FieldCreatedAt)
 	}
@@ -3520,6 +3736,18 @@ func (m *AgentMutation) Fields() []string {
 	if m.auto_topup_failed_at != nil {
 		fields = append(fields, agent.FieldAutoTopupFailedAt)
 	}
+	if m.auto_topup_retry_unix != nil {
+		fields = append(fields, agent.FieldAutoTopupRetryUnix)
+	}
+	if m.auto_topup_consent != nil {
+		fields = append(fields, agent.FieldAutoTopupConsent)
+	}
+	if m.auto_topup_consent_unix != nil {
+		fields = append(fields, agent.FieldAutoTopupConsentUnix)
+	}
+	if m.auto_topup_consent_by != nil {
+		fields = append(fields, agent.FieldAutoTopupConsentBy)
+	}
 	return fields
 }
 
@@ -3560,6 +3788,14 @@ func (m *AgentMutation) Field(name string) (ent.Value, bool) {
 		return m.AutoTopupError()
 	case agent.FieldAutoTopupFailedAt:
 		return m.AutoTopupFailedAt()
+	case agent.FieldAutoTopupRetryUnix:
+		return m.AutoTopupRetryUnix()
+	case agent.FieldAutoTopupConsent:
+		return m.AutoTopupConsent()
+	case agent.FieldAutoTopupConsentUnix:
+		return m.AutoTopupConsentUnix()
+	case agent.FieldAutoTopupConsentBy:
+		return m.AutoTopupConsentBy()
 	}
 	return nil, false
 }
@@ -3601,6 +3837,14 @@ func (m *AgentMutation) OldField(ctx context.Context, name string) (ent.Value, e
 		return m.OldAutoTopupError(ctx)
 	case agent.FieldAutoTopupFailedAt:
 		return m.OldAutoTopupFailedAt(ctx)
+	case agent.FieldAutoTopupRetryUnix:
+		return m.OldAutoTopupRetryUnix(ctx)
+	case agent.FieldAutoTopupConsent:
+		return m.OldAutoTopupConsent(ctx)
+	case agent.FieldAutoTopupConsentUnix:
+		return m.OldAutoTopupConsentUnix(ctx)
+	case agent.FieldAutoTopupConsentBy:
+		return m.OldAutoTopupConsentBy(ctx)
 	}
 	return nil, fmt.Errorf("unknown Agent field %s", name)
 }
@@ -3722,6 +3966,34 @@ func (m *AgentMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetAutoTopupFailedAt(v)
 		return nil
+	case agent.FieldAutoTopupRetryUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAutoTopupRetryUnix(v)
+		return nil
+	case agent.FieldAutoTopupConsent:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAutoTopupConsent(v)
+		return nil
+	case agent.FieldAutoTopupConsentUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAutoTopupConsentUnix(v)
+		return nil
+	case agent.FieldAutoTopupConsentBy:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAutoTopupConsentBy(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Agent field %s", name)
 }
@@ -3739,6 +4011,12 @@ func (m *AgentMutation) AddedFields() []string {
 	if m.addauto_topup_daily_limit != nil {
 		fields = append(fields, agent.FieldAutoTopupDailyLimit)
 	}
+	if m.addauto_topup_retry_unix != nil {
+		fields = append(fields, agent.FieldAutoTopupRetryUnix)
+	}
+	if m.addauto_topup_consent_unix != nil {
+		fields = append(fields, agent.FieldAutoTopupConsentUnix)
+	}
 	return fields
 }
 
@@ -3753,6 +4031,10 @@ func (m *AgentMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedAutoTopupAmount()
 	case agent.FieldAutoTopupDailyLimit:
 		return m.AddedAutoTopupDailyLimit()
+	case agent.FieldAutoTopupRetryUnix:
+		return m.AddedAutoTopupRetryUnix()
+	case agent.FieldAutoTopupConsentUnix:
+		return m.AddedAutoTopupConsentUnix()
 	}
 	return nil, false
 }
@@ -3783,6 +4065,20 @@ func (m *AgentMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddAutoTopupDailyLimit(v)
 		return nil
+	case agent.FieldAutoTopupRetryUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAutoTopupRetryUnix(v)
+		return nil
+	case agent.FieldAutoTopupConsentUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAutoTopupConsentUnix(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Agent numeric field %s", name)
 }
@@ -3811,6 +4107,12 @@ func (m *AgentMutation) ClearedFields() []string {
 	}
 	if m.FieldCleared(agent.FieldAutoTopupFailedAt) {
 		fields = append(fields, agent.FieldAutoTopupFailedAt)
+	}
+	if m.FieldCleared(agent.FieldAutoTopupConsent) {
+		fields = append(fields, agent.FieldAutoTopupConsent)
+	}
+	if m.FieldCleared(agent.FieldAutoTopupConsentBy) {
+		fields = append(fields, agent.FieldAutoTopupConsentBy)
 	}
 	return fields
 }
@@ -3846,6 +4148,12 @@ func (m *AgentMutation) ClearField(name string) error {
 		return nil
 	case agent.FieldAutoTopupFailedAt:
 		m.ClearAutoTopupFailedAt()
+		return nil
+	case agent.FieldAutoTopupConsent:
+		m.ClearAutoTopupConsent()
+		return nil
+	case agent.FieldAutoTopupConsentBy:
+		m.ClearAutoTopupConsentBy()
 		return nil
 	}
 	return fmt.Errorf("unknown Agent nullable field %s", name)
@@ -3902,6 +4210,18 @@ func (m *AgentMutation) ResetField(name string) error {
 		return nil
 	case agent.FieldAutoTopupFailedAt:
 		m.ResetAutoTopupFailedAt()
+		return nil
+	case agent.FieldAutoTopupRetryUnix:
+		m.ResetAutoTopupRetryUnix()
+		return nil
+	case agent.FieldAutoTopupConsent:
+		m.ResetAutoTopupConsent()
+		return nil
+	case agent.FieldAutoTopupConsentUnix:
+		m.ResetAutoTopupConsentUnix()
+		return nil
+	case agent.FieldAutoTopupConsentBy:
+		m.ResetAutoTopupConsentBy()
 		return nil
 	}
 	return fmt.Errorf("unknown Agent field %s", name)

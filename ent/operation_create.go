@@ -554,6 +554,24 @@ type (
 	}
 )
 
+// SetHoldID sets the "hold_id" field.
+func (u *OperationUpsert) SetHoldID(v uuid.UUID) *OperationUpsert {
+	u.Set(operation.FieldHoldID, v)
+	return u
+}
+
+// UpdateHoldID sets the "hold_id" field to the value that was provided on create.
+func (u *OperationUpsert) UpdateHoldID() *OperationUpsert {
+	u.SetExcluded(operation.FieldHoldID)
+	return u
+}
+
+// ClearHoldID clears the value of the "hold_id" field.
+func (u *OperationUpsert) ClearHoldID() *OperationUpsert {
+	u.SetNull(operation.FieldHoldID)
+	return u
+}
+
 // SetStatus sets the "status" field.
 func (u *OperationUpsert) SetStatus(v operation.Status) *OperationUpsert {
 	u.Set(operation.FieldStatus, v)
@@ -760,9 +778,6 @@ func (u *OperationUpsertOne) UpdateNewValues() *OperationUpsertOne {
 		if _, exists := u.create.mutation.TransactionID(); exists {
 			s.SetIgnore(operation.FieldTransactionID)
 		}
-		if _, exists := u.create.mutation.HoldID(); exists {
-			s.SetIgnore(operation.FieldHoldID)
-		}
 		if _, exists := u.create.mutation.Kind(); exists {
 			s.SetIgnore(operation.FieldKind)
 		}
@@ -804,6 +819,27 @@ func (u *OperationUpsertOne) Update(set func(*OperationUpsert)) *OperationUpsert
 		set(&OperationUpsert{UpdateSet: update})
 	}))
 	return u
+}
+
+// SetHoldID sets the "hold_id" field.
+func (u *OperationUpsertOne) SetHoldID(v uuid.UUID) *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.SetHoldID(v)
+	})
+}
+
+// UpdateHoldID sets the "hold_id" field to the value that was provided on create.
+func (u *OperationUpsertOne) UpdateHoldID() *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.UpdateHoldID()
+	})
+}
+
+// ClearHoldID clears the value of the "hold_id" field.
+func (u *OperationUpsertOne) ClearHoldID() *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.ClearHoldID()
+	})
 }
 
 // SetStatus sets the "status" field.
@@ -1206,9 +1242,6 @@ func (u *OperationUpsertBulk) UpdateNewValues() *OperationUpsertBulk {
 			if _, exists := b.mutation.TransactionID(); exists {
 				s.SetIgnore(operation.FieldTransactionID)
 			}
-			if _, exists := b.mutation.HoldID(); exists {
-				s.SetIgnore(operation.FieldHoldID)
-			}
 			if _, exists := b.mutation.Kind(); exists {
 				s.SetIgnore(operation.FieldKind)
 			}
@@ -1251,6 +1284,27 @@ func (u *OperationUpsertBulk) Update(set func(*OperationUpsert)) *OperationUpser
 		set(&OperationUpsert{UpdateSet: update})
 	}))
 	return u
+}
+
+// SetHoldID sets the "hold_id" field.
+func (u *OperationUpsertBulk) SetHoldID(v uuid.UUID) *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.SetHoldID(v)
+	})
+}
+
+// UpdateHoldID sets the "hold_id" field to the value that was provided on create.
+func (u *OperationUpsertBulk) UpdateHoldID() *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.UpdateHoldID()
+	})
+}
+
+// ClearHoldID clears the value of the "hold_id" field.
+func (u *OperationUpsertBulk) ClearHoldID() *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.ClearHoldID()
+	})
 }
 
 // SetStatus sets the "status" field.

@@ -29,6 +29,26 @@ func (_u *OperationUpdate) Where(ps ...predicate.Operation) *OperationUpdate {
 	return _u
 }
 
+// SetHoldID sets the "hold_id" field.
+func (_u *OperationUpdate) SetHoldID(v uuid.UUID) *OperationUpdate {
+	_u.mutation.SetHoldID(v)
+	return _u
+}
+
+// SetNillableHoldID sets the "hold_id" field if the given value is not nil.
+func (_u *OperationUpdate) SetNillableHoldID(v *uuid.UUID) *OperationUpdate {
+	if v != nil {
+		_u.SetHoldID(*v)
+	}
+	return _u
+}
+
+// ClearHoldID clears the value of the "hold_id" field.
+func (_u *OperationUpdate) ClearHoldID() *OperationUpdate {
+	_u.mutation.ClearHoldID()
+	return _u
+}
+
 // SetStatus sets the "status" field.
 func (_u *OperationUpdate) SetStatus(v operation.Status) *OperationUpdate {
 	_u.mutation.SetStatus(v)
@@ -282,6 +302,9 @@ func (_u *OperationUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if _u.mutation.SessionIDCleared() {
 		_spec.ClearField(operation.FieldSessionID, field.TypeUUID)
 	}
+	if value, ok := _u.mutation.HoldID(); ok {
+		_spec.SetField(operation.FieldHoldID, field.TypeUUID, value)
+	}
 	if _u.mutation.HoldIDCleared() {
 		_spec.ClearField(operation.FieldHoldID, field.TypeUUID)
 	}
@@ -363,6 +386,26 @@ type OperationUpdateOne struct {
 	fields   []string
 	hooks    []Hook
 	mutation *OperationMutation
+}
+
+// SetHoldID sets the "hold_id" field.
+func (_u *OperationUpdateOne) SetHoldID(v uuid.UUID) *OperationUpdateOne {
+	_u.mutation.SetHoldID(v)
+	return _u
+}
+
+// SetNillableHoldID sets the "hold_id" field if the given value is not nil.
+func (_u *OperationUpdateOne) SetNillableHoldID(v *uuid.UUID) *OperationUpdateOne {
+	if v != nil {
+		_u.SetHoldID(*v)
+	}
+	return _u
+}
+
+// ClearHoldID clears the value of the "hold_id" field.
+func (_u *OperationUpdateOne) ClearHoldID() *OperationUpdateOne {
+	_u.mutation.ClearHoldID()
+	return _u
 }
 
 // SetStatus sets the "status" field.
@@ -647,6 +690,9 @@ func (_u *OperationUpdateOne) sqlSave(ctx context.Context) (_node *Operation, er
 	}
 	if _u.mutation.SessionIDCleared() {
 		_spec.ClearField(operation.FieldSessionID, field.TypeUUID)
+	}
+	if value, ok := _u.mutation.HoldID(); ok {
+		_spec.SetField(operation.FieldHoldID, field.TypeUUID, value)
 	}
 	if _u.mutation.HoldIDCleared() {
 		_spec.ClearField(operation.FieldHoldID, field.TypeUUID)

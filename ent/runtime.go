@@ -117,6 +117,14 @@ func init() {
 	agentDescAutoTopupError := agentFields[13].Descriptor()
 	// agent.AutoTopupErrorValidator is a validator for the "auto_topup_error" field. It is called by the builders before save.
 	agent.AutoTopupErrorValidator = agentDescAutoTopupError.Validators[0].(func(string) error)
+	// agentDescAutoTopupRetryUnix is the schema descriptor for auto_topup_retry_unix field.
+	agentDescAutoTopupRetryUnix := agentFields[15].Descriptor()
+	// agent.DefaultAutoTopupRetryUnix holds the default value on creation for the auto_topup_retry_unix field.
+	agent.DefaultAutoTopupRetryUnix = agentDescAutoTopupRetryUnix.Default.(int64)
+	// agentDescAutoTopupConsentUnix is the schema descriptor for auto_topup_consent_unix field.
+	agentDescAutoTopupConsentUnix := agentFields[17].Descriptor()
+	// agent.DefaultAutoTopupConsentUnix holds the default value on creation for the auto_topup_consent_unix field.
+	agent.DefaultAutoTopupConsentUnix = agentDescAutoTopupConsentUnix.Default.(int64)
 	// agentDescID is the schema descriptor for id field.
 	agentDescID := agentMixinFields0[0].Descriptor()
 	// agent.DefaultID holds the default value on creation for the id field.

@@ -73,3 +73,13 @@ func SignTx(key *ecdsa.PrivateKey, chainID, nonce uint64, fees Fees, c Call) ([]
 	}
 	return raw, tx.Hash(), nil
 }
+
+// Resign signs a transaction of SignTx again at another price: the same account nonce and the same call.
+func Resign(key *ecdsa.PrivateKey, raw []byte, fees Fees) ([]byte, common.Hash, error) {
+	var tx types.Transaction
+	if err := tx.UnmarshalBinary(raw); err != nil {
+		return nil, common.Hash{}, fmt.Errorf("evm: decode transaction: %w", err)
+	}
+	c := Call{To: *tx.To(), Data: tx.Data(), ValueWei: tx.Value(), Gas: tx.Gas()}
+	return SignTx(key, tx.ChainId().Uint64(), tx.Nonce(), fees, c)
+}

@@ -1,6 +1,9 @@
 package evm
 
 import (
+	"errors"
+	"math/big"
+
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 )
@@ -30,4 +33,44 @@ func Aggregate3Data(calls []Call) []byte {
 		b = append(b, t...)
 	}
 	return b
+}
+
+// ErrMulticall says that an answer is not one of aggregate3.
+var ErrMulticall = errors.New("evm: malformed multicall answer")
+
+// Result is what one call of a batch answered.
+type Result struct {
+	OK   bool
+	Data []byte // the answer, or the revert's data
+}
+
+// Aggregate3Results reads the answer of aggregate3: (bool, bytes)[].
+func Aggregate3Results(b []byte) ([]Result, error) {
+	at := func(pos int) (int, bool) { // a word that is a small number
+		if pos < 0 || pos+32 > len(b) {
+			return 0, false
+		}
+		v := new(big.Int).SetBytes(b[pos : pos+32])
+		return int(v.Int64()), v.IsInt64() && v.Int64() <= int64(len(b))
+	}
+	start, ok1 := at(0)
+	n, ok2 := at(start)
+	if !ok1 || !ok2 {
+		return nil, ErrMulticall
+	}
+	base := start + 32
+	out := make([]Result, n)
+	for i := range out {
+		offset, ok1 := at(base + 32*i)
+		tuple := base + offset
+		success, ok2 := at(tuple)
+		where, ok3 := at(tuple + 32)
+		length, ok4 := at(tuple + where)
+		begin := tuple + where + 32
+		if !ok1 || !ok2 || !ok3 || !ok4 || begin+length > len(b) {
+			return nil, ErrMulticall
+		}
+		out[i] = Result{OK: success == 1, Data: b[begin : begin+length]}
+	}
+	return out, nil
 }

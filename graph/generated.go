@@ -36,8 +36,10 @@ func NewExecutableSchema(cfg Config) graphql.ExecutableSchema {
 type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
+	Agent() AgentResolver
 	Mutation() MutationResolver
 	Query() QueryResolver
+	Session() SessionResolver
 	Subscription() SubscriptionResolver
 	Transaction() TransactionResolver
 }
@@ -47,20 +49,25 @@ type DirectiveRoot struct {
 
 type ComplexityRoot struct {
 	Agent struct {
-		Active             func(childComplexity int) int
-		Address            func(childComplexity int) int
-		AutoTopupAmount    func(childComplexity int) int
-		AutoTopupSource    func(childComplexity int) int
-		AutoTopupThreshold func(childComplexity int) int
-		CreatedAt          func(childComplexity int) int
-		DepartmentID       func(childComplexity int) int
-		ID                 func(childComplexity int) int
-		IsDefault          func(childComplexity int) int
-		Name               func(childComplexity int) int
-		OwnerID            func(childComplexity int) int
-		Policy             func(childComplexity int) int
-		Slug               func(childComplexity int) int
-		Wallet             func(childComplexity int) int
+		Active              func(childComplexity int) int
+		Address             func(childComplexity int) int
+		AutoTopupAmount     func(childComplexity int) int
+		AutoTopupConsentAt  func(childComplexity int) int
+		AutoTopupDailyLimit func(childComplexity int) int
+		AutoTopupError      func(childComplexity int) int
+		AutoTopupFailedAt   func(childComplexity int) int
+		AutoTopupSource     func(childComplexity int) int
+		AutoTopupThreshold  func(childComplexity int) int
+		BalanceAt           func(childComplexity int, at time.Time) int
+		CreatedAt           func(childComplexity int) int
+		DepartmentID        func(childComplexity int) int
+		ID                  func(childComplexity int) int
+		IsDefault           func(childComplexity int) int
+		Name                func(childComplexity int) int
+		OwnerID             func(childComplexity int) int
+		Policy              func(childComplexity int) int
+		Slug                func(childComplexity int) int
+		Wallet              func(childComplexity int) int
 	}
 
 	ApiKey struct {
@@ -77,6 +84,14 @@ type ComplexityRoot struct {
 		Networks          func(childComplexity int) int
 		Prefix            func(childComplexity int) int
 		RevokedAt         func(childComplexity int) int
+	}
+
+	Audit struct {
+		Accounts    func(childComplexity int) int
+		Balanced    func(childComplexity int) int
+		Block       func(childComplexity int) int
+		Differences func(childComplexity int) int
+		Transfers   func(childComplexity int) int
 	}
 
 	Balance struct {
@@ -161,6 +176,7 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
+		AuthorizeTopUp   func(childComplexity int, input AuthorizeTopUpInput) int
 		CloseSession     func(childComplexity int, input CloseSessionInput) int
 		CreateAPIKey     func(childComplexity int, input CreateAPIKeyInput) int
 		CreateAgent      func(childComplexity int, input core.CreateAgentInput) int
@@ -177,6 +193,7 @@ type ComplexityRoot struct {
 		RevokeAPIKey     func(childComplexity int, input RevokeAPIKeyInput) int
 		SetWalletAddress func(childComplexity int, input SetWalletAddressInput) int
 		UpdateAgent      func(childComplexity int, input UpdateAgentInput) int
+		UpdateOrgLimits  func(childComplexity int, input UpdateOrgLimitsInput) int
 		UpdatePolicy     func(childComplexity int, input UpdatePolicyInput) int
 	}
 
@@ -191,7 +208,28 @@ type ComplexityRoot struct {
 	}
 
 	Org struct {
-		ID func(childComplexity int) int
+		DailyLimit     func(childComplexity int) int
+		ID             func(childComplexity int) int
+		MonthlyLimit   func(childComplexity int) int
+		Name           func(childComplexity int) int
+		SpendingCap    func(childComplexity int) int
+		SpentThisMonth func(childComplexity int) int
+		SpentToday     func(childComplexity int) int
+		SpentTotal     func(childComplexity int) int
+		Version        func(childComplexity int) int
+	}
+
+	PastBalance struct {
+		At        func(childComplexity int) int
+		Available func(childComplexity int) int
+		Pending   func(childComplexity int) int
+		Posted    func(childComplexity int) int
+	}
+
+	PermitDraft struct {
+		Deadline  func(childComplexity int) int
+		TypedData func(childComplexity int) int
+		Value     func(childComplexity int) int
 	}
 
 	Policy struct {
@@ -209,19 +247,23 @@ type ComplexityRoot struct {
 		APIKeys         func(childComplexity int, kind apikey.Kind) int
 		Agent           func(childComplexity int, id uuid.UUID) int
 		Agents          func(childComplexity int) int
+		Audit           func(childComplexity int) int
 		BalanceOverview func(childComplexity int) int
 		DefaultWallet   func(childComplexity int) int
 		Departments     func(childComplexity int) int
 		Me              func(childComplexity int) int
 		Network         func(childComplexity int) int
+		Org             func(childComplexity int) int
 		Session         func(childComplexity int, id uuid.UUID) int
 		Sessions        func(childComplexity int, agentID *uuid.UUID) int
+		TopUpDraft      func(childComplexity int, input TopUpTerms) int
 		Transaction     func(childComplexity int, id uuid.UUID) int
 		Transactions    func(childComplexity int, filter *core.TransactionFilter, limit int32, offset int32) int
 	}
 
 	Session struct {
 		AgentID       func(childComplexity int) int
+		BalanceAt     func(childComplexity int, at time.Time) int
 		CallCount     func(childComplexity int) int
 		ClosedAt      func(childComplexity int) int
 		CreatedAt     func(childComplexity int) int
@@ -242,12 +284,23 @@ type ComplexityRoot struct {
 		SessionChanged func(childComplexity int, sessionID *uuid.UUID) int
 	}
 
+	TopUpDraft struct {
+		Allowance  func(childComplexity int) int
+		DailyLimit func(childComplexity int) int
+		IssuedAt   func(childComplexity int) int
+		Permit     func(childComplexity int) int
+		Spender    func(childComplexity int) int
+		Text       func(childComplexity int) int
+	}
+
 	Transaction struct {
 		AgentID        func(childComplexity int) int
 		Amount         func(childComplexity int) int
 		CreatedAt      func(childComplexity int) int
+		DecidedBy      func(childComplexity int) int
 		Endpoint       func(childComplexity int) int
 		FromAddress    func(childComplexity int) int
+		GasFee         func(childComplexity int) int
 		ID             func(childComplexity int) int
 		Kind           func(childComplexity int) int
 		Method         func(childComplexity int) int
@@ -285,6 +338,9 @@ type ComplexityRoot struct {
 
 // region    ************************** generated!.gotpl **************************
 
+type AgentResolver interface {
+	BalanceAt(ctx context.Context, obj *core.AgentView, at time.Time) (*core.PastBalance, error)
+}
 type MutationResolver interface {
 	CreateAgent(ctx context.Context, input core.CreateAgentInput) (*core.AgentView, error)
 	UpdateAgent(ctx context.Context, input UpdateAgentInput) (*core.AgentView, error)
@@ -292,12 +348,14 @@ type MutationResolver interface {
 	DeactivateAgent(ctx context.Context, input DeactivateAgentInput) (*core.DrainResult, error)
 	ExportAgentKey(ctx context.Context, input ExportAgentKeyInput) (*ExportedKey, error)
 	FundAgent(ctx context.Context, input FundAgentInput) (*core.FundResult, error)
+	AuthorizeTopUp(ctx context.Context, input AuthorizeTopUpInput) (*core.AgentView, error)
 	DrainAgent(ctx context.Context, input DrainAgentInput) (*core.DrainResult, error)
 	CreateDepartment(ctx context.Context, input CreateDepartmentInput) (*core.DepartmentView, error)
 	Fetch(ctx context.Context, input FetchInput) (*FetchResult, error)
 	CreateAPIKey(ctx context.Context, input CreateAPIKeyInput) (*core.IssuedKey, error)
 	CreateToken(ctx context.Context, input CreateTokenInput) (*core.IssuedKey, error)
 	RevokeAPIKey(ctx context.Context, input RevokeAPIKeyInput) (bool, error)
+	UpdateOrgLimits(ctx context.Context, input UpdateOrgLimitsInput) (*core.OrgView, error)
 	OpenSession(ctx context.Context, input OpenSessionInput) (*core.SessionView, error)
 	CloseSession(ctx context.Context, input CloseSessionInput) (*core.SessionView, error)
 	Register(ctx context.Context, input core.PasswordInput) (*core.Login, error)
@@ -308,15 +366,21 @@ type QueryResolver interface {
 	Agents(ctx context.Context) ([]*core.AgentView, error)
 	Agent(ctx context.Context, id uuid.UUID) (*core.AgentView, error)
 	DefaultWallet(ctx context.Context) (*core.AgentView, error)
+	TopUpDraft(ctx context.Context, input TopUpTerms) (*core.TopUpDraft, error)
 	BalanceOverview(ctx context.Context) (*core.Overview, error)
 	Departments(ctx context.Context) ([]*core.DepartmentView, error)
 	APIKeys(ctx context.Context, kind apikey.Kind) ([]*ent.APIKey, error)
 	Network(ctx context.Context) (*Network, error)
+	Org(ctx context.Context) (*core.OrgView, error)
+	Audit(ctx context.Context) (*core.Audit, error)
 	Sessions(ctx context.Context, agentID *uuid.UUID) ([]*core.SessionView, error)
 	Session(ctx context.Context, id uuid.UUID) (*core.SessionView, error)
 	Transactions(ctx context.Context, filter *core.TransactionFilter, limit int32, offset int32) (*core.TransactionPage, error)
 	Transaction(ctx context.Context, id uuid.UUID) (*ent.Transaction, error)
 	Me(ctx context.Context) (*Me, error)
+}
+type SessionResolver interface {
+	BalanceAt(ctx context.Context, obj *core.SessionView, at time.Time) (*core.PastBalance, error)
 }
 type SubscriptionResolver interface {
 	BalanceChanged(ctx context.Context, agentID uuid.UUID) (<-chan *core.BalanceChange, error)
@@ -324,7 +388,11 @@ type SubscriptionResolver interface {
 	PaymentSettled(ctx context.Context, agentID *uuid.UUID) (<-chan *ent.Transaction, error)
 }
 type TransactionResolver interface {
+	GasFee(ctx context.Context, obj *ent.Transaction) (*string, error)
+
 	UpstreamStatus(ctx context.Context, obj *ent.Transaction) (*int32, error)
+
+	DecidedBy(ctx context.Context, obj *ent.Transaction) (*time.Time, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -363,6 +431,30 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Agent.AutoTopupAmount(childComplexity), true
+	case "Agent.autoTopupConsentAt":
+		if e.ComplexityRoot.Agent.AutoTopupConsentAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Agent.AutoTopupConsentAt(childComplexity), true
+	case "Agent.autoTopupDailyLimit":
+		if e.ComplexityRoot.Agent.AutoTopupDailyLimit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Agent.AutoTopupDailyLimit(childComplexity), true
+	case "Agent.autoTopupError":
+		if e.ComplexityRoot.Agent.AutoTopupError == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Agent.AutoTopupError(childComplexity), true
+	case "Agent.autoTopupFailedAt":
+		if e.ComplexityRoot.Agent.AutoTopupFailedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Agent.AutoTopupFailedAt(childComplexity), true
 	case "Agent.autoTopupSource":
 		if e.ComplexityRoot.Agent.AutoTopupSource == nil {
 			break
@@ -375,6 +467,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Agent.AutoTopupThreshold(childComplexity), true
+	case "Agent.balanceAt":
+		if e.ComplexityRoot.Agent.BalanceAt == nil {
+			break
+		}
+
+		args, err := ec.field_Agent_balanceAt_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Agent.BalanceAt(childComplexity, args["at"].(time.Time)), true
 	case "Agent.createdAt":
 		if e.ComplexityRoot.Agent.CreatedAt == nil {
 			break
@@ -508,6 +611,37 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ApiKey.RevokedAt(childComplexity), true
+
+	case "Audit.accounts":
+		if e.ComplexityRoot.Audit.Accounts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Audit.Accounts(childComplexity), true
+	case "Audit.balanced":
+		if e.ComplexityRoot.Audit.Balanced == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Audit.Balanced(childComplexity), true
+	case "Audit.block":
+		if e.ComplexityRoot.Audit.Block == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Audit.Block(childComplexity), true
+	case "Audit.differences":
+		if e.ComplexityRoot.Audit.Differences == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Audit.Differences(childComplexity), true
+	case "Audit.transfers":
+		if e.ComplexityRoot.Audit.Transfers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Audit.Transfers(childComplexity), true
 
 	case "Balance.available":
 		if e.ComplexityRoot.Balance.Available == nil {
@@ -791,6 +925,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Me.User(childComplexity), true
 
+	case "Mutation.authorizeTopUp":
+		if e.ComplexityRoot.Mutation.AuthorizeTopUp == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_authorizeTopUp_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.AuthorizeTopUp(childComplexity, args["input"].(AuthorizeTopUpInput)), true
 	case "Mutation.closeSession":
 		if e.ComplexityRoot.Mutation.CloseSession == nil {
 			break
@@ -967,6 +1112,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateAgent(childComplexity, args["input"].(UpdateAgentInput)), true
+	case "Mutation.updateOrgLimits":
+		if e.ComplexityRoot.Mutation.UpdateOrgLimits == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateOrgLimits_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateOrgLimits(childComplexity, args["input"].(UpdateOrgLimitsInput)), true
 	case "Mutation.updatePolicy":
 		if e.ComplexityRoot.Mutation.UpdatePolicy == nil {
 			break
@@ -1022,12 +1178,104 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Network.Usdc(childComplexity), true
 
+	case "Org.dailyLimit":
+		if e.ComplexityRoot.Org.DailyLimit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.DailyLimit(childComplexity), true
 	case "Org.id":
 		if e.ComplexityRoot.Org.ID == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Org.ID(childComplexity), true
+	case "Org.monthlyLimit":
+		if e.ComplexityRoot.Org.MonthlyLimit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.MonthlyLimit(childComplexity), true
+	case "Org.name":
+		if e.ComplexityRoot.Org.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.Name(childComplexity), true
+	case "Org.spendingCap":
+		if e.ComplexityRoot.Org.SpendingCap == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.SpendingCap(childComplexity), true
+	case "Org.spentThisMonth":
+		if e.ComplexityRoot.Org.SpentThisMonth == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.SpentThisMonth(childComplexity), true
+	case "Org.spentToday":
+		if e.ComplexityRoot.Org.SpentToday == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.SpentToday(childComplexity), true
+	case "Org.spentTotal":
+		if e.ComplexityRoot.Org.SpentTotal == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.SpentTotal(childComplexity), true
+	case "Org.version":
+		if e.ComplexityRoot.Org.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Org.Version(childComplexity), true
+
+	case "PastBalance.at":
+		if e.ComplexityRoot.PastBalance.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PastBalance.At(childComplexity), true
+	case "PastBalance.available":
+		if e.ComplexityRoot.PastBalance.Available == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PastBalance.Available(childComplexity), true
+	case "PastBalance.pending":
+		if e.ComplexityRoot.PastBalance.Pending == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PastBalance.Pending(childComplexity), true
+	case "PastBalance.posted":
+		if e.ComplexityRoot.PastBalance.Posted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PastBalance.Posted(childComplexity), true
+
+	case "PermitDraft.deadline":
+		if e.ComplexityRoot.PermitDraft.Deadline == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PermitDraft.Deadline(childComplexity), true
+	case "PermitDraft.typedData":
+		if e.ComplexityRoot.PermitDraft.TypedData == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PermitDraft.TypedData(childComplexity), true
+	case "PermitDraft.value":
+		if e.ComplexityRoot.PermitDraft.Value == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PermitDraft.Value(childComplexity), true
 
 	case "Policy.allowedServices":
 		if e.ComplexityRoot.Policy.AllowedServices == nil {
@@ -1106,6 +1354,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Agents(childComplexity), true
+	case "Query.audit":
+		if e.ComplexityRoot.Query.Audit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Audit(childComplexity), true
 	case "Query.balanceOverview":
 		if e.ComplexityRoot.Query.BalanceOverview == nil {
 			break
@@ -1137,6 +1391,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Network(childComplexity), true
+	case "Query.org":
+		if e.ComplexityRoot.Query.Org == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Org(childComplexity), true
 	case "Query.session":
 		if e.ComplexityRoot.Query.Session == nil {
 			break
@@ -1159,6 +1419,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Sessions(childComplexity, args["agentId"].(*uuid.UUID)), true
+	case "Query.topUpDraft":
+		if e.ComplexityRoot.Query.TopUpDraft == nil {
+			break
+		}
+
+		args, err := ec.field_Query_topUpDraft_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.TopUpDraft(childComplexity, args["input"].(TopUpTerms)), true
 	case "Query.transaction":
 		if e.ComplexityRoot.Query.Transaction == nil {
 			break
@@ -1188,6 +1459,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Session.AgentID(childComplexity), true
+	case "Session.balanceAt":
+		if e.ComplexityRoot.Session.BalanceAt == nil {
+			break
+		}
+
+		args, err := ec.field_Session_balanceAt_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Session.BalanceAt(childComplexity, args["at"].(time.Time)), true
 	case "Session.callCount":
 		if e.ComplexityRoot.Session.CallCount == nil {
 			break
@@ -1295,6 +1577,43 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Subscription.SessionChanged(childComplexity, args["sessionId"].(*uuid.UUID)), true
 
+	case "TopUpDraft.allowance":
+		if e.ComplexityRoot.TopUpDraft.Allowance == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.Allowance(childComplexity), true
+	case "TopUpDraft.dailyLimit":
+		if e.ComplexityRoot.TopUpDraft.DailyLimit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.DailyLimit(childComplexity), true
+	case "TopUpDraft.issuedAt":
+		if e.ComplexityRoot.TopUpDraft.IssuedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.IssuedAt(childComplexity), true
+	case "TopUpDraft.permit":
+		if e.ComplexityRoot.TopUpDraft.Permit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.Permit(childComplexity), true
+	case "TopUpDraft.spender":
+		if e.ComplexityRoot.TopUpDraft.Spender == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.Spender(childComplexity), true
+	case "TopUpDraft.text":
+		if e.ComplexityRoot.TopUpDraft.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TopUpDraft.Text(childComplexity), true
+
 	case "Transaction.agentId":
 		if e.ComplexityRoot.Transaction.AgentID == nil {
 			break
@@ -1313,6 +1632,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Transaction.CreatedAt(childComplexity), true
+	case "Transaction.decidedBy":
+		if e.ComplexityRoot.Transaction.DecidedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Transaction.DecidedBy(childComplexity), true
 	case "Transaction.endpoint":
 		if e.ComplexityRoot.Transaction.Endpoint == nil {
 			break
@@ -1325,6 +1650,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Transaction.FromAddress(childComplexity), true
+	case "Transaction.gasFee":
+		if e.ComplexityRoot.Transaction.GasFee == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Transaction.GasFee(childComplexity), true
 	case "Transaction.id":
 		if e.ComplexityRoot.Transaction.ID == nil {
 			break
@@ -1480,6 +1811,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	opCtx := graphql.GetOperationContext(ctx)
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalMap := graphql.BuildUnmarshalerMap(
+		ec.unmarshalInputAuthorizeTopUpInput,
 		ec.unmarshalInputCloseSessionInput,
 		ec.unmarshalInputCreateAgentInput,
 		ec.unmarshalInputCreateApiKeyInput,
@@ -1493,10 +1825,13 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputHeaderInput,
 		ec.unmarshalInputOpenSessionInput,
 		ec.unmarshalInputPasswordInput,
+		ec.unmarshalInputPermitInput,
 		ec.unmarshalInputRevokeApiKeyInput,
 		ec.unmarshalInputSetWalletAddressInput,
+		ec.unmarshalInputTopUpTerms,
 		ec.unmarshalInputTransactionFilter,
 		ec.unmarshalInputUpdateAgentInput,
+		ec.unmarshalInputUpdateOrgLimitsInput,
 		ec.unmarshalInputUpdatePolicyInput,
 	)
 	first := true
@@ -1642,10 +1977,20 @@ func (ec *executionContext) childFields_Agent(ctx context.Context, field graphql
 		return ec.fieldContext_Agent_autoTopupAmount(ctx, field)
 	case "autoTopupSource":
 		return ec.fieldContext_Agent_autoTopupSource(ctx, field)
+	case "autoTopupDailyLimit":
+		return ec.fieldContext_Agent_autoTopupDailyLimit(ctx, field)
+	case "autoTopupConsentAt":
+		return ec.fieldContext_Agent_autoTopupConsentAt(ctx, field)
+	case "autoTopupError":
+		return ec.fieldContext_Agent_autoTopupError(ctx, field)
+	case "autoTopupFailedAt":
+		return ec.fieldContext_Agent_autoTopupFailedAt(ctx, field)
 	case "policy":
 		return ec.fieldContext_Agent_policy(ctx, field)
 	case "wallet":
 		return ec.fieldContext_Agent_wallet(ctx, field)
+	case "balanceAt":
+		return ec.fieldContext_Agent_balanceAt(ctx, field)
 	case "createdAt":
 		return ec.fieldContext_Agent_createdAt(ctx, field)
 	}
@@ -1682,6 +2027,22 @@ func (ec *executionContext) childFields_ApiKey(ctx context.Context, field graphq
 		return ec.fieldContext_ApiKey_revokedAt(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ApiKey", field.Name)
+}
+
+func (ec *executionContext) childFields_Audit(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "balanced":
+		return ec.fieldContext_Audit_balanced(ctx, field)
+	case "block":
+		return ec.fieldContext_Audit_block(ctx, field)
+	case "accounts":
+		return ec.fieldContext_Audit_accounts(ctx, field)
+	case "transfers":
+		return ec.fieldContext_Audit_transfers(ctx, field)
+	case "differences":
+		return ec.fieldContext_Audit_differences(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Audit", field.Name)
 }
 
 func (ec *executionContext) childFields_Balance(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1870,8 +2231,50 @@ func (ec *executionContext) childFields_Org(ctx context.Context, field graphql.C
 	switch field.Name {
 	case "id":
 		return ec.fieldContext_Org_id(ctx, field)
+	case "name":
+		return ec.fieldContext_Org_name(ctx, field)
+	case "dailyLimit":
+		return ec.fieldContext_Org_dailyLimit(ctx, field)
+	case "monthlyLimit":
+		return ec.fieldContext_Org_monthlyLimit(ctx, field)
+	case "spendingCap":
+		return ec.fieldContext_Org_spendingCap(ctx, field)
+	case "version":
+		return ec.fieldContext_Org_version(ctx, field)
+	case "spentToday":
+		return ec.fieldContext_Org_spentToday(ctx, field)
+	case "spentThisMonth":
+		return ec.fieldContext_Org_spentThisMonth(ctx, field)
+	case "spentTotal":
+		return ec.fieldContext_Org_spentTotal(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Org", field.Name)
+}
+
+func (ec *executionContext) childFields_PastBalance(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_PastBalance_at(ctx, field)
+	case "posted":
+		return ec.fieldContext_PastBalance_posted(ctx, field)
+	case "pending":
+		return ec.fieldContext_PastBalance_pending(ctx, field)
+	case "available":
+		return ec.fieldContext_PastBalance_available(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PastBalance", field.Name)
+}
+
+func (ec *executionContext) childFields_PermitDraft(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "value":
+		return ec.fieldContext_PermitDraft_value(ctx, field)
+	case "deadline":
+		return ec.fieldContext_PermitDraft_deadline(ctx, field)
+	case "typedData":
+		return ec.fieldContext_PermitDraft_typedData(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PermitDraft", field.Name)
 }
 
 func (ec *executionContext) childFields_Policy(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1910,6 +2313,8 @@ func (ec *executionContext) childFields_Session(ctx context.Context, field graph
 		return ec.fieldContext_Session_used(ctx, field)
 	case "remaining":
 		return ec.fieldContext_Session_remaining(ctx, field)
+	case "balanceAt":
+		return ec.fieldContext_Session_balanceAt(ctx, field)
 	case "refunded":
 		return ec.fieldContext_Session_refunded(ctx, field)
 	case "callCount":
@@ -1926,6 +2331,24 @@ func (ec *executionContext) childFields_Session(ctx context.Context, field graph
 		return ec.fieldContext_Session_refundTxHash(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Session", field.Name)
+}
+
+func (ec *executionContext) childFields_TopUpDraft(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "spender":
+		return ec.fieldContext_TopUpDraft_spender(ctx, field)
+	case "issuedAt":
+		return ec.fieldContext_TopUpDraft_issuedAt(ctx, field)
+	case "text":
+		return ec.fieldContext_TopUpDraft_text(ctx, field)
+	case "dailyLimit":
+		return ec.fieldContext_TopUpDraft_dailyLimit(ctx, field)
+	case "allowance":
+		return ec.fieldContext_TopUpDraft_allowance(ctx, field)
+	case "permit":
+		return ec.fieldContext_TopUpDraft_permit(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TopUpDraft", field.Name)
 }
 
 func (ec *executionContext) childFields_Transaction(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1946,6 +2369,8 @@ func (ec *executionContext) childFields_Transaction(ctx context.Context, field g
 		return ec.fieldContext_Transaction_amount(ctx, field)
 	case "wei":
 		return ec.fieldContext_Transaction_wei(ctx, field)
+	case "gasFee":
+		return ec.fieldContext_Transaction_gasFee(ctx, field)
 	case "from":
 		return ec.fieldContext_Transaction_from(ctx, field)
 	case "to":
@@ -1968,6 +2393,8 @@ func (ec *executionContext) childFields_Transaction(ctx context.Context, field g
 		return ec.fieldContext_Transaction_upstreamStatus(ctx, field)
 	case "reason":
 		return ec.fieldContext_Transaction_reason(ctx, field)
+	case "decidedBy":
+		return ec.fieldContext_Transaction_decidedBy(ctx, field)
 	case "createdAt":
 		return ec.fieldContext_Transaction_createdAt(ctx, field)
 	case "settledAt":
@@ -2119,6 +2546,34 @@ func (ec *executionContext) childFields___Type(ctx context.Context, field graphq
 // endregion ************************** internal!.gotpl ***************************
 
 // region    ***************************** args.gotpl *****************************
+
+func (ec *executionContext) field_Agent_balanceAt_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "at",
+		func(ctx context.Context, v any) (time.Time, error) {
+			return ec.unmarshalNDateTime2timeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["at"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_authorizeTopUp_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (AuthorizeTopUpInput, error) {
+			return ec.unmarshalNAuthorizeTopUpInput2bursarᚋgraphᚐAuthorizeTopUpInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
 
 func (ec *executionContext) field_Mutation_closeSession_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
@@ -2344,6 +2799,20 @@ func (ec *executionContext) field_Mutation_updateAgent_args(ctx context.Context,
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_updateOrgLimits_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (UpdateOrgLimitsInput, error) {
+			return ec.unmarshalNUpdateOrgLimitsInput2bursarᚋgraphᚐUpdateOrgLimitsInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_updatePolicy_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -2428,6 +2897,20 @@ func (ec *executionContext) field_Query_sessions_args(ctx context.Context, rawAr
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_topUpDraft_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (TopUpTerms, error) {
+			return ec.unmarshalNTopUpTerms2bursarᚋgraphᚐTopUpTerms(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_transaction_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -2469,6 +2952,20 @@ func (ec *executionContext) field_Query_transactions_args(ctx context.Context, r
 		return nil, err
 	}
 	args["offset"] = arg2
+	return args, nil
+}
+
+func (ec *executionContext) field_Session_balanceAt_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "at",
+		func(ctx context.Context, v any) (time.Time, error) {
+			return ec.unmarshalNDateTime2timeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["at"] = arg0
 	return args, nil
 }
 
@@ -2827,6 +3324,98 @@ func (ec *executionContext) fieldContext_Agent_autoTopupSource(_ context.Context
 	return graphql.NewScalarFieldContext("Agent", field, false, false, errors.New("field of type Address does not have child fields"))
 }
 
+func (ec *executionContext) _Agent_autoTopupDailyLimit(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Agent_autoTopupDailyLimit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AutoTopupDailyLimit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *money.USDC) graphql.Marshaler {
+			return ec.marshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Agent_autoTopupDailyLimit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Agent", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Agent_autoTopupConsentAt(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Agent_autoTopupConsentAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AutoTopupConsentAt(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalODateTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Agent_autoTopupConsentAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Agent", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Agent_autoTopupError(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Agent_autoTopupError(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AutoTopupError, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Agent_autoTopupError(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Agent", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Agent_autoTopupFailedAt(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Agent_autoTopupFailedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AutoTopupFailedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalODateTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Agent_autoTopupFailedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Agent", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
 func (ec *executionContext) _Agent_policy(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -2887,6 +3476,50 @@ func (ec *executionContext) fieldContext_Agent_wallet(_ context.Context, field g
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_Balance(ctx, field)
 		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Agent_balanceAt(ctx context.Context, field graphql.CollectedField, obj *core.AgentView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Agent_balanceAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Agent().BalanceAt(ctx, obj, fc.Args["at"].(time.Time))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.PastBalance) graphql.Marshaler {
+			return ec.marshalNPastBalance2ᚖbursarᚋcoreᚐPastBalance(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Agent_balanceAt(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Agent",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PastBalance(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Agent_balanceAt_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
 	}
 	return fc, nil
 }
@@ -3211,6 +3844,121 @@ func (ec *executionContext) _ApiKey_revokedAt(ctx context.Context, field graphql
 }
 func (ec *executionContext) fieldContext_ApiKey_revokedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ApiKey", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Audit_balanced(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Audit_balanced(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Balanced(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Audit_balanced(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Audit", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _Audit_block(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Audit_block(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Block, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v uint64) graphql.Marshaler {
+			return ec.marshalNInt2uint64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Audit_block(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Audit", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Audit_accounts(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Audit_accounts(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Accounts, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Audit_accounts(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Audit", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Audit_transfers(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Audit_transfers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Transfers, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Audit_transfers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Audit", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Audit_differences(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Audit_differences(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Differences, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Audit_differences(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Audit", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Balance_posted(ctx context.Context, field graphql.CollectedField, obj *core.Balance) (ret graphql.Marshaler) {
@@ -4254,8 +5002,8 @@ func (ec *executionContext) _Me_org(ctx context.Context, field graphql.Collected
 			return obj.Org, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v *Org) graphql.Marshaler {
-			return ec.marshalNOrg2ᚖbursarᚋgraphᚐOrg(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *core.OrgView) graphql.Marshaler {
+			return ec.marshalNOrg2ᚖbursarᚋcoreᚐOrgView(ctx, selections, v)
 		},
 		true,
 		true,
@@ -4584,6 +5332,50 @@ func (ec *executionContext) fieldContext_Mutation_fundAgent(ctx context.Context,
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_authorizeTopUp(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_authorizeTopUp(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().AuthorizeTopUp(ctx, fc.Args["input"].(AuthorizeTopUpInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.AgentView) graphql.Marshaler {
+			return ec.marshalNAgent2ᚖbursarᚋcoreᚐAgentView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_authorizeTopUp(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Agent(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_authorizeTopUp_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_drainAgent(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -4842,6 +5634,50 @@ func (ec *executionContext) fieldContext_Mutation_revokeApiKey(ctx context.Conte
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Mutation_revokeApiKey_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_updateOrgLimits(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_updateOrgLimits(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().UpdateOrgLimits(ctx, fc.Args["input"].(UpdateOrgLimitsInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.OrgView) graphql.Marshaler {
+			return ec.marshalNOrg2ᚖbursarᚋcoreᚐOrgView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_updateOrgLimits(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Org(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_updateOrgLimits_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -5229,7 +6065,7 @@ func (ec *executionContext) fieldContext_Network_explorerTx(_ context.Context, f
 	return graphql.NewScalarFieldContext("Network", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
-func (ec *executionContext) _Org_id(ctx context.Context, field graphql.CollectedField, obj *Org) (ret graphql.Marshaler) {
+func (ec *executionContext) _Org_id(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -5250,6 +6086,351 @@ func (ec *executionContext) _Org_id(ctx context.Context, field graphql.Collected
 }
 func (ec *executionContext) fieldContext_Org_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Org_name(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Org_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Org_dailyLimit(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_dailyLimit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DailyLimit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *money.USDC) graphql.Marshaler {
+			return ec.marshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Org_dailyLimit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Org_monthlyLimit(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_monthlyLimit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MonthlyLimit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *money.USDC) graphql.Marshaler {
+			return ec.marshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Org_monthlyLimit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Org_spendingCap(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_spendingCap(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SpendingCap, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *money.USDC) graphql.Marshaler {
+			return ec.marshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Org_spendingCap(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Org_version(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_version(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Version, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Org_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Org_spentToday(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_spentToday(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SpentToday, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Org_spentToday(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Org_spentThisMonth(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_spentThisMonth(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SpentThisMonth, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Org_spentThisMonth(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Org_spentTotal(ctx context.Context, field graphql.CollectedField, obj *core.OrgView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Org_spentTotal(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SpentTotal, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Org_spentTotal(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Org", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PastBalance_at(ctx context.Context, field graphql.CollectedField, obj *core.PastBalance) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PastBalance_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PastBalance_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PastBalance", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _PastBalance_posted(ctx context.Context, field graphql.CollectedField, obj *core.PastBalance) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PastBalance_posted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Posted, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PastBalance_posted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PastBalance", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PastBalance_pending(ctx context.Context, field graphql.CollectedField, obj *core.PastBalance) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PastBalance_pending(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Pending, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PastBalance_pending(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PastBalance", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PastBalance_available(ctx context.Context, field graphql.CollectedField, obj *core.PastBalance) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PastBalance_available(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Available, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PastBalance_available(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PastBalance", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PermitDraft_value(ctx context.Context, field graphql.CollectedField, obj *core.PermitDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PermitDraft_value(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Value, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PermitDraft_value(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PermitDraft", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PermitDraft_deadline(ctx context.Context, field graphql.CollectedField, obj *core.PermitDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PermitDraft_deadline(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Deadline, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PermitDraft_deadline(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PermitDraft", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _PermitDraft_typedData(ctx context.Context, field graphql.CollectedField, obj *core.PermitDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PermitDraft_typedData(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TypedData, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PermitDraft_typedData(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PermitDraft", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Policy_spendingCap(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
@@ -5544,6 +6725,50 @@ func (ec *executionContext) fieldContext_Query_defaultWallet(_ context.Context, 
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_topUpDraft(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_topUpDraft(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().TopUpDraft(ctx, fc.Args["input"].(TopUpTerms))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.TopUpDraft) graphql.Marshaler {
+			return ec.marshalNTopUpDraft2ᚖbursarᚋcoreᚐTopUpDraft(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_topUpDraft(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TopUpDraft(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_topUpDraft_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query_balanceOverview(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -5679,6 +6904,70 @@ func (ec *executionContext) fieldContext_Query_network(_ context.Context, field 
 		IsResolver: true,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_Network(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_org(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_org(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Org(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.OrgView) graphql.Marshaler {
+			return ec.marshalNOrg2ᚖbursarᚋcoreᚐOrgView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_org(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Org(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_audit(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_audit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Audit(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.Audit) graphql.Marshaler {
+			return ec.marshalNAudit2ᚖbursarᚋcoreᚐAudit(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_audit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Audit(ctx, field)
 		},
 	}
 	return fc, nil
@@ -6106,6 +7395,50 @@ func (ec *executionContext) fieldContext_Session_remaining(_ context.Context, fi
 	return graphql.NewScalarFieldContext("Session", field, false, false, errors.New("field of type USDC does not have child fields"))
 }
 
+func (ec *executionContext) _Session_balanceAt(ctx context.Context, field graphql.CollectedField, obj *core.SessionView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Session_balanceAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Session().BalanceAt(ctx, obj, fc.Args["at"].(time.Time))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.PastBalance) graphql.Marshaler {
+			return ec.marshalNPastBalance2ᚖbursarᚋcoreᚐPastBalance(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Session_balanceAt(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Session",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PastBalance(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Session_balanceAt_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Session_refunded(ctx context.Context, field graphql.CollectedField, obj *core.SessionView) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -6399,6 +7732,153 @@ func (ec *executionContext) fieldContext_Subscription_paymentSettled(ctx context
 	return fc, nil
 }
 
+func (ec *executionContext) _TopUpDraft_spender(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_spender(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Spender, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNAddress2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_spender(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TopUpDraft", field, false, false, errors.New("field of type Address does not have child fields"))
+}
+
+func (ec *executionContext) _TopUpDraft_issuedAt(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_issuedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.IssuedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_issuedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TopUpDraft", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _TopUpDraft_text(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Text, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_text(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TopUpDraft", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _TopUpDraft_dailyLimit(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_dailyLimit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DailyLimit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_dailyLimit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TopUpDraft", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _TopUpDraft_allowance(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_allowance(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Allowance, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_allowance(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TopUpDraft", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _TopUpDraft_permit(ctx context.Context, field graphql.CollectedField, obj *core.TopUpDraft) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TopUpDraft_permit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Permit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.PermitDraft) graphql.Marshaler {
+			return ec.marshalOPermitDraft2ᚖbursarᚋcoreᚐPermitDraft(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_TopUpDraft_permit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "TopUpDraft",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PermitDraft(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Transaction_id(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -6581,6 +8061,29 @@ func (ec *executionContext) _Transaction_wei(ctx context.Context, field graphql.
 }
 func (ec *executionContext) fieldContext_Transaction_wei(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Transaction", field, false, false, errors.New("field of type Wei does not have child fields"))
+}
+
+func (ec *executionContext) _Transaction_gasFee(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Transaction_gasFee(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Transaction().GasFee(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOWei2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Transaction_gasFee(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Transaction", field, true, true, errors.New("field of type Wei does not have child fields"))
 }
 
 func (ec *executionContext) _Transaction_from(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
@@ -6834,6 +8337,29 @@ func (ec *executionContext) _Transaction_reason(ctx context.Context, field graph
 }
 func (ec *executionContext) fieldContext_Transaction_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Transaction", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Transaction_decidedBy(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Transaction_decidedBy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Transaction().DecidedBy(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalODateTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Transaction_decidedBy(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Transaction", field, true, true, errors.New("field of type DateTime does not have child fields"))
 }
 
 func (ec *executionContext) _Transaction_createdAt(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
@@ -8134,6 +9660,85 @@ func (ec *executionContext) fieldContext___Type_isOneOf(_ context.Context, field
 
 // region    **************************** input.gotpl *****************************
 
+func (ec *executionContext) unmarshalInputAuthorizeTopUpInput(ctx context.Context, obj any) (AuthorizeTopUpInput, error) {
+	var it AuthorizeTopUpInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"agentId", "source", "threshold", "amount", "dailyLimit", "issuedAt", "signature", "permit"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "agentId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("agentId"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.AgentID = data
+		case "source":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("source"))
+			data, err := ec.unmarshalNAddress2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Source = data
+		case "threshold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("threshold"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Threshold = data
+		case "amount":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("amount"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Amount = data
+		case "dailyLimit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dailyLimit"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DailyLimit = data
+		case "issuedAt":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("issuedAt"))
+			data, err := ec.unmarshalNDateTime2timeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IssuedAt = data
+		case "signature":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("signature"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Signature = data
+		case "permit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("permit"))
+			data, err := ec.unmarshalOPermitInput2ᚖbursarᚋcoreᚐPermitInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Permit = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputCloseSessionInput(ctx context.Context, obj any) (CloseSessionInput, error) {
 	var it CloseSessionInput
 	if obj == nil {
@@ -8145,7 +9750,7 @@ func (ec *executionContext) unmarshalInputCloseSessionInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"sessionId"}
+	fieldsInOrder := [...]string{"sessionId", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8159,6 +9764,13 @@ func (ec *executionContext) unmarshalInputCloseSessionInput(ctx context.Context,
 				return it, err
 			}
 			it.SessionID = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8351,7 +9963,7 @@ func (ec *executionContext) unmarshalInputDeactivateAgentInput(ctx context.Conte
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId"}
+	fieldsInOrder := [...]string{"agentId", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8365,6 +9977,13 @@ func (ec *executionContext) unmarshalInputDeactivateAgentInput(ctx context.Conte
 				return it, err
 			}
 			it.AgentID = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8381,7 +10000,7 @@ func (ec *executionContext) unmarshalInputDrainAgentInput(ctx context.Context, o
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId", "to"}
+	fieldsInOrder := [...]string{"agentId", "to", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8402,6 +10021,13 @@ func (ec *executionContext) unmarshalInputDrainAgentInput(ctx context.Context, o
 				return it, err
 			}
 			it.To = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8458,7 +10084,7 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 		asMap["bodyBase64"] = false
 	}
 
-	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds"}
+	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8535,6 +10161,13 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 				return it, err
 			}
 			it.TimeoutSeconds = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8551,7 +10184,7 @@ func (ec *executionContext) unmarshalInputFundAgentInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId", "txHash", "amount"}
+	fieldsInOrder := [...]string{"agentId", "txHash", "amount", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8579,6 +10212,13 @@ func (ec *executionContext) unmarshalInputFundAgentInput(ctx context.Context, ob
 				return it, err
 			}
 			it.Amount = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8636,7 +10276,7 @@ func (ec *executionContext) unmarshalInputOpenSessionInput(ctx context.Context, 
 		asMap["durationSeconds"] = 3600
 	}
 
-	fieldsInOrder := [...]string{"agentId", "deposit", "durationSeconds"}
+	fieldsInOrder := [...]string{"agentId", "deposit", "durationSeconds", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8664,6 +10304,13 @@ func (ec *executionContext) unmarshalInputOpenSessionInput(ctx context.Context, 
 				return it, err
 			}
 			it.DurationSeconds = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -8701,6 +10348,50 @@ func (ec *executionContext) unmarshalInputPasswordInput(ctx context.Context, obj
 				return it, err
 			}
 			it.Password = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputPermitInput(ctx context.Context, obj any) (core.PermitInput, error) {
+	var it core.PermitInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"value", "deadline", "signature"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "value":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("value"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Value = data
+		case "deadline":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("deadline"))
+			data, err := ec.unmarshalNDateTime2timeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Deadline = data
+		case "signature":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("signature"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Signature = data
 		}
 	}
 	return it, nil
@@ -8772,6 +10463,71 @@ func (ec *executionContext) unmarshalInputSetWalletAddressInput(ctx context.Cont
 				return it, err
 			}
 			it.Address = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputTopUpTerms(ctx context.Context, obj any) (TopUpTerms, error) {
+	var it TopUpTerms
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"agentId", "source", "threshold", "amount", "dailyLimit", "permitValue"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "agentId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("agentId"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.AgentID = data
+		case "source":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("source"))
+			data, err := ec.unmarshalNAddress2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Source = data
+		case "threshold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("threshold"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Threshold = data
+		case "amount":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("amount"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Amount = data
+		case "dailyLimit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dailyLimit"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DailyLimit = data
+		case "permitValue":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("permitValue"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PermitValue = data
 		}
 	}
 	return it, nil
@@ -8928,6 +10684,50 @@ func (ec *executionContext) unmarshalInputUpdateAgentInput(ctx context.Context, 
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputUpdateOrgLimitsInput(ctx context.Context, obj any) (UpdateOrgLimitsInput, error) {
+	var it UpdateOrgLimitsInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"dailyLimit", "monthlyLimit", "spendingCap"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "dailyLimit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dailyLimit"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DailyLimit = graphql.OmittableOf(data)
+		case "monthlyLimit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("monthlyLimit"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MonthlyLimit = graphql.OmittableOf(data)
+		case "spendingCap":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("spendingCap"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.SpendingCap = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputUpdatePolicyInput(ctx context.Context, obj any) (UpdatePolicyInput, error) {
 	var it UpdatePolicyInput
 	if obj == nil {
@@ -9030,72 +10830,130 @@ func (ec *executionContext) _Agent(ctx context.Context, sel ast.SelectionSet, ob
 		case "id":
 			out.Values[i] = ec._Agent_id(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "name":
 			out.Values[i] = ec._Agent_name(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "slug":
 			out.Values[i] = ec._Agent_slug(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "address":
 			out.Values[i] = ec._Agent_address(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "active":
 			out.Values[i] = ec._Agent_active(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "isDefault":
 			out.Values[i] = ec._Agent_isDefault(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "ownerId":
 			out.Values[i] = ec._Agent_ownerId(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "departmentId":
 			out.Values[i] = ec._Agent_departmentId(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "autoTopupThreshold":
 			out.Values[i] = ec._Agent_autoTopupThreshold(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "autoTopupAmount":
 			out.Values[i] = ec._Agent_autoTopupAmount(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "autoTopupSource":
 			out.Values[i] = ec._Agent_autoTopupSource(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "autoTopupDailyLimit":
+			out.Values[i] = ec._Agent_autoTopupDailyLimit(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "autoTopupConsentAt":
+			out.Values[i] = ec._Agent_autoTopupConsentAt(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "autoTopupError":
+			out.Values[i] = ec._Agent_autoTopupError(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "autoTopupFailedAt":
+			out.Values[i] = ec._Agent_autoTopupFailedAt(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "policy":
 			out.Values[i] = ec._Agent_policy(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "wallet":
 			out.Values[i] = ec._Agent_wallet(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "balanceAt":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Agent_balanceAt(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "createdAt":
 			out.Values[i] = ec._Agent_createdAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -9193,6 +11051,64 @@ func (ec *executionContext) _ApiKey(ctx context.Context, sel ast.SelectionSet, o
 		case "revokedAt":
 			out.Values[i] = ec._ApiKey_revokedAt(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var auditImplementors = []string{"Audit"}
+
+func (ec *executionContext) _Audit(ctx context.Context, sel ast.SelectionSet, obj *core.Audit) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, auditImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Audit")
+		case "balanced":
+			out.Values[i] = ec._Audit_balanced(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "block":
+			out.Values[i] = ec._Audit_block(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "accounts":
+			out.Values[i] = ec._Audit_accounts(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "transfers":
+			out.Values[i] = ec._Audit_transfers(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "differences":
+			out.Values[i] = ec._Audit_differences(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		default:
@@ -9899,6 +11815,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "authorizeTopUp":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_authorizeTopUp(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "drainAgent":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_drainAgent(ctx, field)
@@ -9937,6 +11860,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "revokeApiKey":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_revokeApiKey(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "updateOrgLimits":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_updateOrgLimits(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -10067,7 +11997,7 @@ func (ec *executionContext) _Network(ctx context.Context, sel ast.SelectionSet, 
 
 var orgImplementors = []string{"Org"}
 
-func (ec *executionContext) _Org(ctx context.Context, sel ast.SelectionSet, obj *Org) graphql.Marshaler {
+func (ec *executionContext) _Org(ctx context.Context, sel ast.SelectionSet, obj *core.OrgView) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, orgImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -10079,6 +12009,147 @@ func (ec *executionContext) _Org(ctx context.Context, sel ast.SelectionSet, obj 
 			out.Values[i] = graphql.MarshalString("Org")
 		case "id":
 			out.Values[i] = ec._Org_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "name":
+			out.Values[i] = ec._Org_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "dailyLimit":
+			out.Values[i] = ec._Org_dailyLimit(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "monthlyLimit":
+			out.Values[i] = ec._Org_monthlyLimit(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "spendingCap":
+			out.Values[i] = ec._Org_spendingCap(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "version":
+			out.Values[i] = ec._Org_version(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "spentToday":
+			out.Values[i] = ec._Org_spentToday(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "spentThisMonth":
+			out.Values[i] = ec._Org_spentThisMonth(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "spentTotal":
+			out.Values[i] = ec._Org_spentTotal(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var pastBalanceImplementors = []string{"PastBalance"}
+
+func (ec *executionContext) _PastBalance(ctx context.Context, sel ast.SelectionSet, obj *core.PastBalance) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, pastBalanceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PastBalance")
+		case "at":
+			out.Values[i] = ec._PastBalance_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "posted":
+			out.Values[i] = ec._PastBalance_posted(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pending":
+			out.Values[i] = ec._PastBalance_pending(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "available":
+			out.Values[i] = ec._PastBalance_available(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var permitDraftImplementors = []string{"PermitDraft"}
+
+func (ec *executionContext) _PermitDraft(ctx context.Context, sel ast.SelectionSet, obj *core.PermitDraft) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, permitDraftImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PermitDraft")
+		case "value":
+			out.Values[i] = ec._PermitDraft_value(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "deadline":
+			out.Values[i] = ec._PermitDraft_deadline(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "typedData":
+			out.Values[i] = ec._PermitDraft_typedData(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -10262,6 +12333,28 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "topUpDraft":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_topUpDraft(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "balanceOverview":
 			field := field
 
@@ -10338,6 +12431,50 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 					}
 				}()
 				res = ec._Query_network(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "org":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_org(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "audit":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_audit(ctx, field)
 				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
@@ -10510,67 +12647,105 @@ func (ec *executionContext) _Session(ctx context.Context, sel ast.SelectionSet, 
 		case "id":
 			out.Values[i] = ec._Session_id(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "agentId":
 			out.Values[i] = ec._Session_agentId(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "status":
 			out.Values[i] = ec._Session_status(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "deposit":
 			out.Values[i] = ec._Session_deposit(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "used":
 			out.Values[i] = ec._Session_used(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "remaining":
 			out.Values[i] = ec._Session_remaining(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "balanceAt":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Session_balanceAt(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "refunded":
 			out.Values[i] = ec._Session_refunded(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "callCount":
 			out.Values[i] = ec._Session_callCount(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
 			out.Values[i] = ec._Session_createdAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "expiresAt":
 			out.Values[i] = ec._Session_expiresAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "closedAt":
 			out.Values[i] = ec._Session_closedAt(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "depositTxHash":
 			out.Values[i] = ec._Session_depositTxHash(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "refundTxHash":
 			out.Values[i] = ec._Session_refundTxHash(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -10615,6 +12790,69 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 	default:
 		panic("unknown field " + strconv.Quote(fields[0].Name))
 	}
+}
+
+var topUpDraftImplementors = []string{"TopUpDraft"}
+
+func (ec *executionContext) _TopUpDraft(ctx context.Context, sel ast.SelectionSet, obj *core.TopUpDraft) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, topUpDraftImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("TopUpDraft")
+		case "spender":
+			out.Values[i] = ec._TopUpDraft_spender(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "issuedAt":
+			out.Values[i] = ec._TopUpDraft_issuedAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "text":
+			out.Values[i] = ec._TopUpDraft_text(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "dailyLimit":
+			out.Values[i] = ec._TopUpDraft_dailyLimit(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "allowance":
+			out.Values[i] = ec._TopUpDraft_allowance(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "permit":
+			out.Values[i] = ec._TopUpDraft_permit(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
 }
 
 var transactionImplementors = []string{"Transaction"}
@@ -10669,6 +12907,44 @@ func (ec *executionContext) _Transaction(ctx context.Context, sel ast.SelectionS
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "gasFee":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Transaction_gasFee(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "from":
 			out.Values[i] = ec._Transaction_from(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
@@ -10757,6 +13033,44 @@ func (ec *executionContext) _Transaction(ctx context.Context, sel ast.SelectionS
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "decidedBy":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Transaction_decidedBy(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "createdAt":
 			out.Values[i] = ec._Transaction_createdAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
@@ -11382,6 +13696,21 @@ var (
 	}
 )
 
+func (ec *executionContext) marshalNAudit2ᚖbursarᚋcoreᚐAudit(ctx context.Context, sel ast.SelectionSet, v *core.Audit) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._Audit(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNAuthorizeTopUpInput2bursarᚋgraphᚐAuthorizeTopUpInput(ctx context.Context, v any) (AuthorizeTopUpInput, error) {
+	res, err := ec.unmarshalInputAuthorizeTopUpInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNBalance2bursarᚋcoreᚐBalance(ctx context.Context, sel ast.SelectionSet, v core.Balance) graphql.Marshaler {
 	return ec._Balance(ctx, sel, &v)
 }
@@ -11711,6 +14040,22 @@ func (ec *executionContext) marshalNInt2int64(ctx context.Context, sel ast.Selec
 	return res
 }
 
+func (ec *executionContext) unmarshalNInt2uint64(ctx context.Context, v any) (uint64, error) {
+	res, err := graphql.UnmarshalUint64(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNInt2uint64(ctx context.Context, sel ast.SelectionSet, v uint64) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalUint64(v)
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
 func (ec *executionContext) marshalNIssuedKey2ᚖbursarᚋcoreᚐIssuedKey(ctx context.Context, sel ast.SelectionSet, v *core.IssuedKey) graphql.Marshaler {
 	if v == nil {
 		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
@@ -11756,7 +14101,7 @@ func (ec *executionContext) unmarshalNOpenSessionInput2bursarᚋgraphᚐOpenSess
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNOrg2ᚖbursarᚋgraphᚐOrg(ctx context.Context, sel ast.SelectionSet, v *Org) graphql.Marshaler {
+func (ec *executionContext) marshalNOrg2ᚖbursarᚋcoreᚐOrgView(ctx context.Context, sel ast.SelectionSet, v *core.OrgView) graphql.Marshaler {
 	if v == nil {
 		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
 			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
@@ -11769,6 +14114,16 @@ func (ec *executionContext) marshalNOrg2ᚖbursarᚋgraphᚐOrg(ctx context.Cont
 func (ec *executionContext) unmarshalNPasswordInput2bursarᚋcoreᚐPasswordInput(ctx context.Context, v any) (core.PasswordInput, error) {
 	res, err := ec.unmarshalInputPasswordInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNPastBalance2ᚖbursarᚋcoreᚐPastBalance(ctx context.Context, sel ast.SelectionSet, v *core.PastBalance) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._PastBalance(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalNPolicy2ᚖbursarᚋentᚐSpendingPolicy(ctx context.Context, sel ast.SelectionSet, v *ent.SpendingPolicy) graphql.Marshaler {
@@ -11930,6 +14285,21 @@ func (ec *executionContext) marshalNString2ᚕstringᚄ(ctx context.Context, sel
 	return ret
 }
 
+func (ec *executionContext) marshalNTopUpDraft2ᚖbursarᚋcoreᚐTopUpDraft(ctx context.Context, sel ast.SelectionSet, v *core.TopUpDraft) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._TopUpDraft(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNTopUpTerms2bursarᚋgraphᚐTopUpTerms(ctx context.Context, v any) (TopUpTerms, error) {
+	res, err := ec.unmarshalInputTopUpTerms(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNTransaction2ᚕᚖbursarᚋentᚐTransactionᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Transaction) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
@@ -12050,6 +14420,11 @@ func (ec *executionContext) marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx context.Conte
 
 func (ec *executionContext) unmarshalNUpdateAgentInput2bursarᚋgraphᚐUpdateAgentInput(ctx context.Context, v any) (UpdateAgentInput, error) {
 	res, err := ec.unmarshalInputUpdateAgentInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNUpdateOrgLimitsInput2bursarᚋgraphᚐUpdateOrgLimitsInput(ctx context.Context, v any) (UpdateOrgLimitsInput, error) {
+	res, err := ec.unmarshalInputUpdateOrgLimitsInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -12369,6 +14744,21 @@ func (ec *executionContext) marshalOInt2ᚖint32(ctx context.Context, sel ast.Se
 	return res
 }
 
+func (ec *executionContext) marshalOPermitDraft2ᚖbursarᚋcoreᚐPermitDraft(ctx context.Context, sel ast.SelectionSet, v *core.PermitDraft) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._PermitDraft(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOPermitInput2ᚖbursarᚋcoreᚐPermitInput(ctx context.Context, v any) (*core.PermitInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputPermitInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalOString2string(ctx context.Context, v any) (string, error) {
 	res, err := graphql.UnmarshalString(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -12510,6 +14900,24 @@ func (ec *executionContext) marshalOWei2string(ctx context.Context, sel ast.Sele
 	_ = sel
 	_ = ctx
 	res := MarshalHex(v)
+	return res
+}
+
+func (ec *executionContext) unmarshalOWei2ᚖstring(ctx context.Context, v any) (*string, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := UnmarshalHex(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOWei2ᚖstring(ctx context.Context, sel ast.SelectionSet, v *string) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := MarshalHex(*v)
 	return res
 }
 

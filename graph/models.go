@@ -7,13 +7,29 @@ import (
 	"bursar/ent"
 	"bursar/ent/apikey"
 	"bursar/money"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/google/uuid"
 )
 
+type AuthorizeTopUpInput struct {
+	AgentID    uuid.UUID   `json:"agentId"`
+	Source     string      `json:"source"`
+	Threshold  money.USDC  `json:"threshold"`
+	Amount     money.USDC  `json:"amount"`
+	DailyLimit *money.USDC `json:"dailyLimit,omitempty"`
+	// As the draft has it.
+	IssuedAt time.Time `json:"issuedAt"`
+	// Of the draft's text, by the source's personal_sign: 0x and 130 hexadecimal digits.
+	Signature string            `json:"signature"`
+	Permit    *core.PermitInput `json:"permit,omitempty"`
+}
+
 type CloseSessionInput struct {
 	SessionID uuid.UUID `json:"sessionId"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 type CreateAPIKeyInput struct {
@@ -44,12 +60,16 @@ type CreateTokenInput struct {
 
 type DeactivateAgentInput struct {
 	AgentID uuid.UUID `json:"agentId"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 type DrainAgentInput struct {
 	AgentID uuid.UUID `json:"agentId"`
 	// May repeat the owner's stored address, not replace it.
 	To *string `json:"to,omitempty"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 type ExportAgentKeyInput struct {
@@ -80,6 +100,8 @@ type FetchInput struct {
 	MaxCost *money.USDC `json:"maxCost,omitempty"`
 	// 1 to 60; null: 30.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 type FetchResult struct {
@@ -109,6 +131,8 @@ type FundAgentInput struct {
 	TxHash  string    `json:"txHash"`
 	// What the transaction brings, exactly.
 	Amount money.USDC `json:"amount"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 type Header struct {
@@ -124,7 +148,7 @@ type HeaderInput struct {
 // Who is calling, with which rights.
 type Me struct {
 	User       *ent.User           `json:"user"`
-	Org        *Org                `json:"org"`
+	Org        *core.OrgView       `json:"org"`
 	Role       core.Role           `json:"role"`
 	Credential core.CredentialKind `json:"credential"`
 }
@@ -153,11 +177,8 @@ type OpenSessionInput struct {
 	Deposit money.USDC `json:"deposit"`
 	// 1 to 86400.
 	DurationSeconds int32 `json:"durationSeconds"`
-}
-
-// A tenant: whatever is read or changed belongs to one.
-type Org struct {
-	ID uuid.UUID `json:"id"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // Reading. Every field needs a credential; what belongs to others is NOT_FOUND.
@@ -181,6 +202,21 @@ type SetWalletAddressInput struct {
 type Subscription struct {
 }
 
+// When to move how much from which wallet to an agent's.
+type TopUpTerms struct {
+	AgentID uuid.UUID `json:"agentId"`
+	// The owner's own wallet, which has given spender an allowance by approve, or gives it by a permit.
+	Source string `json:"source"`
+	// Below it, what is free in the agent's wallet is topped up.
+	Threshold money.USDC `json:"threshold"`
+	// What one top-up moves; at least 0.10 USDC.
+	Amount money.USDC `json:"amount"`
+	// What a UTC day may move; absent: ten times amount.
+	DailyLimit *money.USDC `json:"dailyLimit,omitempty"`
+	// Asks for a permit (EIP-2612) of this value as well. It replaces the allowance that spender has.
+	PermitValue *money.USDC `json:"permitValue,omitempty"`
+}
+
 type UpdateAgentInput struct {
 	AgentID            uuid.UUID                      `json:"agentId"`
 	Name               *string                        `json:"name,omitempty"`
@@ -189,6 +225,12 @@ type UpdateAgentInput struct {
 	AutoTopupThreshold graphql.Omittable[*money.USDC] `json:"autoTopupThreshold,omitempty"`
 	AutoTopupAmount    graphql.Omittable[*money.USDC] `json:"autoTopupAmount,omitempty"`
 	AutoTopupSource    graphql.Omittable[*string]     `json:"autoTopupSource,omitempty"`
+}
+
+type UpdateOrgLimitsInput struct {
+	DailyLimit   graphql.Omittable[*money.USDC] `json:"dailyLimit,omitempty"`
+	MonthlyLimit graphql.Omittable[*money.USDC] `json:"monthlyLimit,omitempty"`
+	SpendingCap  graphql.Omittable[*money.USDC] `json:"spendingCap,omitempty"`
 }
 
 type UpdatePolicyInput struct {

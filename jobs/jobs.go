@@ -27,11 +27,15 @@ func Table(app *core.Core, poll time.Duration) []Job {
 	return []Job{
 		{Name: "settle", Every: poll, Run: app.Operations.AdvanceDue, Woken: true},
 		{Name: "watch", Every: poll, Run: app.Funding.ReadChain, Woken: true},
+		{Name: "second pass", Every: time.Minute, Run: app.Funding.Recheck},
 		{Name: "rebroadcast", Every: 5 * time.Second, Run: app.Operations.Rebroadcast},
 		{Name: "resolve holds", Every: 5 * time.Second, Run: app.Payments.ResolveHolds},
 		{Name: "expire operations", Every: 5 * time.Second, Run: app.Funding.ExpireOperations},
+		{Name: "note fees", Every: 30 * time.Second, Run: app.Operations.NoteFees},
 		{Name: "sessions", Every: 2 * time.Second, Run: app.Sessions.ExpireDue},
+		{Name: "top up", Every: 30 * time.Second, Run: app.TopUps.RunDue},
 		{Name: "drain inactive", Every: 30 * time.Second, Run: app.Agents.DrainInactive},
+		{Name: "forget", Every: time.Minute, Run: app.Idempotency.Forget},
 		{Name: "audit", Every: time.Hour, Run: app.Books.Check},
 	}
 }

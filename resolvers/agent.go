@@ -2,6 +2,7 @@ package resolvers
 
 import (
 	"context"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/google/uuid"
@@ -21,6 +22,10 @@ func (r query) Agent(ctx context.Context, id uuid.UUID) (*core.AgentView, error)
 
 func (r query) DefaultWallet(ctx context.Context) (*core.AgentView, error) {
 	return r.Core.Agents.Default(ctx, caller(ctx))
+}
+
+func (r agentFields) BalanceAt(ctx context.Context, a *core.AgentView, at time.Time) (*core.PastBalance, error) {
+	return r.Balances.At(ctx, caller(ctx), a.ID, at)
 }
 
 func (r query) BalanceOverview(ctx context.Context) (*core.Overview, error) {
@@ -60,7 +65,7 @@ func (r mutation) UpdatePolicy(ctx context.Context, in graph.UpdatePolicyInput) 
 }
 
 func (r mutation) DeactivateAgent(ctx context.Context, in graph.DeactivateAgentInput) (*core.DrainResult, error) {
-	return r.Agents.Deactivate(ctx, caller(ctx), in.AgentID)
+	return r.Agents.Deactivate(ctx, caller(ctx), in.AgentID, in.IdempotencyKey)
 }
 
 func (r mutation) ExportAgentKey(ctx context.Context, in graph.ExportAgentKeyInput) (*graph.ExportedKey, error) {
@@ -72,7 +77,7 @@ func (r mutation) ExportAgentKey(ctx context.Context, in graph.ExportAgentKeyInp
 }
 
 func (r mutation) FundAgent(ctx context.Context, in graph.FundAgentInput) (*core.FundResult, error) {
-	return r.Funding.Fund(ctx, caller(ctx), in.AgentID, in.TxHash, in.Amount)
+	return r.Funding.Fund(ctx, caller(ctx), in.AgentID, in.TxHash, in.Amount, in.IdempotencyKey)
 }
 
 func (r mutation) DrainAgent(ctx context.Context, in graph.DrainAgentInput) (*core.DrainResult, error) {
@@ -80,5 +85,18 @@ func (r mutation) DrainAgent(ctx context.Context, in graph.DrainAgentInput) (*co
 	if in.To != nil {
 		to = *in.To
 	}
-	return r.Funding.Drain(ctx, caller(ctx), in.AgentID, to)
+	return r.Funding.Drain(ctx, caller(ctx), in.AgentID, to, in.IdempotencyKey)
+}
+
+func (r query) TopUpDraft(ctx context.Context, in graph.TopUpTerms) (*core.TopUpDraft, error) {
+	return r.TopUps.Draft(ctx, caller(ctx), core.TopUpTerms{
+		AgentID: in.AgentID, Source: in.Source, Threshold: in.Threshold, Amount: in.Amount, DailyLimit: in.DailyLimit,
+	}, in.PermitValue)
+}
+
+func (r mutation) AuthorizeTopUp(ctx context.Context, in graph.AuthorizeTopUpInput) (*core.AgentView, error) {
+	return r.TopUps.Consent(ctx, caller(ctx), core.ConsentInput{
+		TopUpTerms: core.TopUpTerms{AgentID: in.AgentID, Source: in.Source, Threshold: in.Threshold, Amount: in.Amount, DailyLimit: in.DailyLimit},
+		IssuedAt:   in.IssuedAt, Signature: in.Signature, Permit: in.Permit,
+	})
 }

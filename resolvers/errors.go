@@ -60,6 +60,9 @@ func (s *Server) present(ctx context.Context, err error) *gqlerror.Error {
 	if e.Payment != "" {
 		out.Extensions["transactionId"] = e.Payment
 	}
+	if e.RetryAfter > 0 {
+		out.Extensions["retryAfterSeconds"] = e.RetrySeconds()
+	}
 	if l := e.Limit; l != nil {
 		out.Extensions["limit"] = map[string]any{
 			"rule": l.Rule, "current": l.Current.String(), "requested": l.Requested.String(), "max": l.Max.String(),

@@ -29,6 +29,7 @@ func (r mutation) Fetch(ctx context.Context, in graph.FetchInput) (*graph.FetchR
 func fetchInput(in graph.FetchInput) (core.FetchInput, error) {
 	out := core.FetchInput{
 		DefaultWallet: in.DefaultWallet, Method: strings.ToUpper(in.Method), URL: in.URL, Header: http.Header{}, MaxCost: in.MaxCost,
+		IdempotencyKey: in.IdempotencyKey,
 	}
 	if in.Agent != nil {
 		out.Agent = *in.Agent

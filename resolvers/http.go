@@ -26,6 +26,36 @@ const (
 // body that they cannot read, and have no status for a missing credential.
 type overHTTP struct{}
 
+// observed tells of each request that is not a websocket.
+func (s *Server) observed(o Options, next http.Handler) http.Handler {
+	if o.Observe == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.sockets.Supports(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		out, start := &statusWriter{ResponseWriter: w, status: http.StatusOK}, o.Clock()
+		defer func() { o.Observe("/graphql", out.status, o.Clock().Sub(start)) }()
+		next.ServeHTTP(out, r)
+	})
+}
+
+// statusWriter remembers the status.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 // Supports takes whatever the websocket leaves.
 func (overHTTP) Supports(*http.Request) bool { return true }
 

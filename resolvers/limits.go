@@ -3,6 +3,7 @@ package resolvers
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/google/uuid"
@@ -27,6 +28,9 @@ const (
 	maxSignIns    = 1      // each hashes a password, and a batch of them would be a guesser's tool
 	maxComplexity = 10_000 // fields of the answer, as weights reckons them
 	usualRows     = 100    // of a list without a limit, for weights
+	auditCost     = 3000   // of a proof, for weights: it reads all of an organisation's history, and the chain
+	historyCost   = 50     // of a past balance: it reads all of an account's history
+	queryCost     = 5      // of a field that asks the database by itself
 )
 
 // weights says what the fields of lists cost; every other field costs one and what is in it.
@@ -38,6 +42,10 @@ func weights() (c graph.ComplexityRoot) {
 	c.Query.Transactions = func(inside int, _ *core.TransactionFilter, limit, _ int32) int {
 		return 1 + int(min(max(limit, 1), usualRows))*inside
 	}
+	c.Query.Audit = func(inside int) int { return auditCost + inside }
+	c.Agent.BalanceAt = func(inside int, _ time.Time) int { return historyCost + inside }
+	c.Session.BalanceAt = func(inside int, _ time.Time) int { return historyCost + inside }
+	c.Transaction.GasFee = func(int) int { return queryCost }
 	return c
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -41,6 +42,25 @@ const openSession = `mutation($in: OpenSessionInput!) { openSession(input: $in) 
 
 const fetch = `mutation($in: FetchInput!) { fetch(input: $in) { status headers { name value } body bodyBase64 paid cost paidBy unpayable sessionRemaining
 	transaction { id status kind quoted amount from to txHash service endpoint protocol scheme network upstreamStatus reason settledAt sessionId agentId wei } } }`
+
+// TestUnknown: a payment without a good answer says what is known of it and when it will be decided.
+func TestUnknown(t *testing.T) {
+	d := open(t)
+	me := d.user("dev@example.com")
+	s := d.Seller(cent)
+	d.agent(me, "bot", money.One)
+	a := d.do(me, `mutation($in: FetchInput!) { fetch(input: $in) { transaction { id status reason decidedBy } } }`,
+		map[string]any{"in": map[string]any{"url": s.Link(2, paytest.FailAfter, 0)}})
+	end := time.Unix(s.Seen()[0].Proof.Authorization.ValidBefore, 0).UTC().Format(time.RFC3339)
+	if a.str("fetch.transaction.status") != "UNKNOWN" || a.str("fetch.transaction.decidedBy") != end || !strings.Contains(a.str("fetch.transaction.reason"), "answered 500") {
+		t.Error(end, a.text)
+	}
+	d.Settle()
+	a = d.do(me, `query($id: ID!) { transaction(id: $id) { status decidedBy } }`, map[string]any{"id": a.str("fetch.transaction.id")})
+	if a.str("transaction.status") != "SUCCESS" || a.at("transaction.decidedBy") != nil {
+		t.Error(a.text)
+	}
+}
 
 // TestLife goes from registering to the refund by GraphQL alone.
 func TestLife(t *testing.T) {

@@ -23,8 +23,10 @@ import (
 type Options struct {
 	Log      *slog.Logger
 	Clock    core.Clock
-	GraphiQL bool          // serve the page at /graphiql
-	Recheck  time.Duration // how often the credential of an open websocket is judged again; zero: 2 min
+	GraphiQL bool // serve the page at /graphiql
+	// Observe hears of each answered HTTP request, not of websockets: its route, its status, its time. May be nil.
+	Observe func(route string, status int, took time.Duration)
+	Recheck time.Duration // how often the credential of an open websocket is judged again; zero: 2 min
 }
 
 // Resolver answers the schema's fields.
@@ -54,7 +56,7 @@ func Mount(mux *http.ServeMux, app *core.Core, o Options) *Server {
 	}
 	s.connections.max, s.streams.max = maxConnections, maxStreams
 	s.sockets = &ws.Transport{InitFunc: s.init, Clock: o.Clock, Logger: o.Log}
-	mux.Handle("/graphql", s.authenticated(s.handler(&Resolver{app})))
+	mux.Handle("/graphql", s.observed(o, s.authenticated(s.handler(&Resolver{app}))))
 	if o.GraphiQL {
 		mux.HandleFunc("GET /graphiql", page)
 	}
@@ -93,11 +95,19 @@ func (r *Resolver) Mutation() graph.MutationResolver { return mutation{r} }
 func (r *Resolver) Subscription() graph.SubscriptionResolver { return subscription{r} }
 
 // Transaction answers the computed fields of a record.
-func (r *Resolver) Transaction() graph.TransactionResolver { return transactionFields{} }
+func (r *Resolver) Transaction() graph.TransactionResolver { return transactionFields{r} }
+
+// Agent answers the computed fields of an agent.
+func (r *Resolver) Agent() graph.AgentResolver { return agentFields{r} }
+
+// Session answers the computed fields of a session.
+func (r *Resolver) Session() graph.SessionResolver { return sessionFields{r} }
 
 type (
 	query             struct{ *Resolver }
 	mutation          struct{ *Resolver }
 	subscription      struct{ *Resolver }
-	transactionFields struct{}
+	transactionFields struct{ *Resolver }
+	agentFields       struct{ *Resolver }
+	sessionFields     struct{ *Resolver }
 )

@@ -19,17 +19,22 @@ func (r query) Session(ctx context.Context, id uuid.UUID) (*core.SessionView, er
 	return r.Core.Sessions.Get(ctx, caller(ctx), id)
 }
 
+func (r sessionFields) BalanceAt(ctx context.Context, s *core.SessionView, at time.Time) (*core.PastBalance, error) {
+	return r.Balances.At(ctx, caller(ctx), s.ID, at)
+}
+
 func (r mutation) OpenSession(ctx context.Context, in graph.OpenSessionInput) (*core.SessionView, error) {
 	if in.DurationSeconds < 1 {
 		return nil, core.E(core.InvalidRequest, "durationSeconds must be positive")
 	}
 	return r.Sessions.Open(ctx, caller(ctx), core.OpenSessionInput{
 		AgentID: in.AgentID, Deposit: in.Deposit, Duration: time.Duration(in.DurationSeconds) * time.Second,
+		IdempotencyKey: in.IdempotencyKey,
 	})
 }
 
 func (r mutation) CloseSession(ctx context.Context, in graph.CloseSessionInput) (*core.SessionView, error) {
-	return r.Sessions.Close(ctx, caller(ctx), in.SessionID)
+	return r.Sessions.Close(ctx, caller(ctx), in.SessionID, in.IdempotencyKey)
 }
 
 func (r query) Transactions(ctx context.Context, filter *core.TransactionFilter, limit, offset int32) (*core.TransactionPage, error) {
@@ -52,4 +57,14 @@ func (transactionFields) UpstreamStatus(_ context.Context, t *ent.Transaction) (
 	}
 	status := int32(t.UpstreamStatus)
 	return &status, nil
+}
+
+// DecidedBy is null for a record that is final.
+func (transactionFields) DecidedBy(_ context.Context, t *ent.Transaction) (*time.Time, error) {
+	return core.DecidedBy(t), nil
+}
+
+// GasFee is null unless a transaction of ours carries the record and is mined.
+func (r transactionFields) GasFee(ctx context.Context, t *ent.Transaction) (*string, error) {
+	return r.Core.Transactions.GasFee(ctx, caller(ctx), t)
 }

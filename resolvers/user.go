@@ -16,7 +16,11 @@ func (r query) Me(ctx context.Context) (*graph.Me, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &graph.Me{User: u, Org: &graph.Org{ID: p.OrgID}, Role: p.Role, Credential: p.Credential}, nil
+	o, err := r.Orgs.Get(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return &graph.Me{User: u, Org: o, Role: p.Role, Credential: p.Credential}, nil
 }
 
 func (r mutation) Register(ctx context.Context, in core.PasswordInput) (*core.Login, error) {
@@ -29,6 +33,18 @@ func (r mutation) Login(ctx context.Context, in core.PasswordInput) (*core.Login
 
 func (r mutation) SetWalletAddress(ctx context.Context, in graph.SetWalletAddressInput) (*ent.User, error) {
 	return r.Auth.SetWallet(ctx, caller(ctx), in.Address)
+}
+
+func (r query) Org(ctx context.Context) (*core.OrgView, error) { return r.Orgs.Get(ctx, caller(ctx)) }
+
+func (r mutation) UpdateOrgLimits(ctx context.Context, in graph.UpdateOrgLimitsInput) (*core.OrgView, error) {
+	return r.Orgs.UpdateLimits(ctx, caller(ctx), core.OrgLimitsInput{
+		DailyLimit: optional(in.DailyLimit), MonthlyLimit: optional(in.MonthlyLimit), SpendingCap: optional(in.SpendingCap),
+	})
+}
+
+func (r query) Audit(ctx context.Context) (*core.Audit, error) {
+	return r.Books.AuditOrg(ctx, caller(ctx))
 }
 
 func (r query) Departments(ctx context.Context) ([]*core.DepartmentView, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 
 	"bursar/core"
 )
@@ -95,6 +96,9 @@ func (d Dialect) transactionID(id string) string {
 // Write answers with an error. Use Door.Fail, which also logs it.
 func (d Dialect) Write(w http.ResponseWriter, e *core.Error) {
 	status, _ := d.spell(e)
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(e.RetrySeconds(), 10))
+	}
 	WriteJSON(w, status, d.body(e))
 }
 
@@ -138,6 +142,7 @@ func (d *Door) logError(ctx context.Context, e *core.Error) {
 // limitNames spells a rule as the Agnic limit detail does; other rules keep their name.
 var limitNames = map[string]string{
 	"token_daily": "daily", "token_monthly": "monthly", "max_per_transaction": "per_transaction", "per_call_max": "per_transaction",
+	"org_daily": "daily", "org_monthly": "monthly", "org_cap": "spending_cap",
 }
 
 func limitName(rule string) string {

@@ -92,9 +92,11 @@ func (d *Door) recovered(out *recorder, r *http.Request, fault any) {
 }
 
 func (d *Door) logRequest(r *http.Request, rec *record, pattern string, status int, start time.Time) {
+	took := d.clock().Sub(start)
+	d.observe(pattern, status, took)
 	attrs := []slog.Attr{
 		slog.String("request_id", rec.requestID), slog.String("method", r.Method), slog.String("route", pattern),
-		slog.Int("status", status), slog.Int64("duration_ms", d.clock().Sub(start).Milliseconds()),
+		slog.Int("status", status), slog.Int64("duration_ms", took.Milliseconds()),
 	}
 	if rec.principal.UserID != uuid.Nil {
 		attrs = append(attrs, slog.String("principal_id", rec.principal.UserID.String()))

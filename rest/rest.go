@@ -5,6 +5,7 @@ package rest
 import (
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/go-chi/httprate"
 
@@ -22,6 +23,8 @@ type Options struct {
 	AddressPerMinute int
 	// ClientAddress finds the client's address behind a trusted proxy; nil takes the connection's.
 	ClientAddress func(*http.Request) string
+	// Observe hears of each answered request: the pattern of its route (empty: none took it), its status, its time. May be nil.
+	Observe func(route string, status int, took time.Duration)
 }
 
 // Door is one dialect's entrance to core.
@@ -32,13 +35,17 @@ type Door struct {
 	log       *slog.Logger
 	clock     core.Clock
 	address   func(*http.Request) string
+	observe   func(route string, status int, took time.Duration)
 	byKey     *httprate.RateLimiter // nil: no bound
 	byAddress *httprate.RateLimiter // nil: no bound
 }
 
 // NewDoor makes a dialect's entrance.
 func NewDoor(d Dialect, app *core.Core, o Options) *Door {
-	door := &Door{Dialect: d, App: app, log: o.Log, clock: o.Clock, address: o.ClientAddress}
+	door := &Door{Dialect: d, App: app, log: o.Log, clock: o.Clock, address: o.ClientAddress, observe: o.Observe}
+	if door.observe == nil {
+		door.observe = func(string, int, time.Duration) {}
+	}
 	if door.address == nil {
 		door.address = connectionAddress
 	}

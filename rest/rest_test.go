@@ -92,12 +92,29 @@ func TestFinerCases(t *testing.T) {
 	if !reflect.DeepEqual(body, want) {
 		t.Errorf("limit detail %v", body)
 	}
+	for rule, name := range map[string]string{"org_daily": "daily", "org_monthly": "monthly", "org_cap": "spending_cap", "department_budget": "department_budget"} {
+		limit.Limit.Rule = rule
+		if _, body := written(t, rest.Agnic, limit); body["limit"] != name {
+			t.Errorf("%s is %v", rule, body["limit"])
+		}
+	}
 	paid := &core.Error{Code: core.Timeout, Message: "x", Payment: "1"}
 	if _, body := written(t, rest.IndieGent, paid); body["transaction_id"] != "1" {
 		t.Errorf("payment %v", body)
 	}
 	if _, body := written(t, rest.Agnic, paid); body["transaction_id"] != "tx_1" {
 		t.Errorf("payment %v", body)
+	}
+	for _, d := range []rest.Dialect{rest.IndieGent, rest.Agnic} {
+		w := httptest.NewRecorder()
+		d.Write(w, &core.Error{Code: core.Conflict, Message: "x", RetryAfter: 1500 * time.Millisecond})
+		if w.Code != 409 || w.Header().Get("Retry-After") != "2" {
+			t.Errorf("retry after: %d %v", w.Code, w.Header())
+		}
+		w = httptest.NewRecorder()
+		if d.Write(w, core.E(core.Conflict, "x")); w.Header().Get("Retry-After") != "" {
+			t.Errorf("no retry: %v", w.Header())
+		}
 	}
 	if status, body := written(t, rest.Agnic, core.E("new_code", "secret")); status != 500 || strings.Contains(fmt.Sprint(body), "secret") {
 		t.Errorf("unknown code: %d %v", status, body)

@@ -1,11 +1,13 @@
 package devnet
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core"
+	"github.com/ethereum/go-ethereum/core/types"
 )
 
 const (
@@ -113,6 +115,20 @@ func (n *Node) Fork(hash common.Hash) error {
 		return fmt.Errorf("devnet: fork: %w", err)
 	}
 	return nil
+}
+
+// Replace is Fork with other transactions in place of those that had their sender and nonce: they must be dearer by a
+// tenth. Nothing is sealed in between. For tests.
+func (n *Node) Replace(hash common.Hash, by ...*types.Transaction) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.beacon.Fork(hash); err != nil {
+		return fmt.Errorf("devnet: fork: %w", err)
+	}
+	if err := n.eth.TxPool().Sync(); err != nil {
+		return fmt.Errorf("devnet: fork: %w", err)
+	}
+	return errors.Join(n.eth.TxPool().Add(by, true)...)
 }
 
 // Advance moves the chain's time forward by d with one empty block, so that authorizations expire. It fails while

@@ -1,6 +1,8 @@
 package coretest
 
 import (
+	"context"
+	"crypto/ecdsa"
 	"math/big"
 	"net/http"
 	"sync"
@@ -19,6 +21,7 @@ import (
 type Seller struct {
 	*paytest.Service
 	PayTo common.Address
+	Key   *ecdsa.PrivateKey // of its facilitator
 }
 
 // Seller starts a paid service whose facilitator settles each proof that it serves, to an address of its own.
@@ -32,52 +35,59 @@ func (w *World) Seller(price money.USDC) *Seller {
 // SellerTo is Seller with a payee.
 func (w *World) SellerTo(payTo common.Address, price money.USDC) *Seller {
 	w.T.Helper()
+	key, settle := w.Facilitator()
+	return &Seller{
+		PayTo: payTo, Key: key,
+		Service: paytest.New(w.T, paytest.Options{
+			Network: w.Net.Client.Network(), PayTo: payTo, Clock: w.Clock.Now, Price: price,
+			Settle: func(r *http.Request, p pay.Proof) (common.Hash, error) { return settle(r.Context(), p) },
+		}),
+	}
+}
+
+// Facilitator returns what carries a proof to the chain and waits until it is mined, and the key that it sends with.
+func (w *World) Facilitator() (*ecdsa.PrivateKey, func(context.Context, pay.Proof) (common.Hash, error)) {
+	w.T.Helper()
 	key, err := crypto.GenerateKey()
 	w.no(err)
 	facilitator := crypto.PubkeyToAddress(key.PublicKey)
 	w.Net.Ether(facilitator, big.NewInt(1e18))
 	var mu sync.Mutex
-	settle := func(r *http.Request, p pay.Proof) (common.Hash, error) {
+	return key, func(ctx context.Context, p pay.Proof) (common.Hash, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		n := w.Net.Client
-		nonce, err := n.NonceAt(r.Context(), facilitator)
+		nonce, err := n.NonceAt(ctx, facilitator)
 		if err != nil {
 			return common.Hash{}, err
 		}
-		fees, err := n.Fees(r.Context())
+		fees, err := n.Fees(ctx)
 		if err != nil {
 			return common.Hash{}, err
 		}
 		call := evm.Call{To: n.Network().USDC, Data: evm.TransferWithAuthorizationData(p.Authorization, p.Signature), Gas: 150_000}
-		if err := n.Simulate(r.Context(), facilitator, call); err != nil {
+		if err := n.Simulate(ctx, facilitator, call); err != nil {
 			return common.Hash{}, err
 		}
 		raw, hash, err := evm.SignTx(key, n.Network().ChainID, nonce, fees, call)
 		if err != nil {
 			return common.Hash{}, err
 		}
-		if err := n.Send(r.Context(), raw); err != nil {
+		if err := n.Send(ctx, raw); err != nil {
 			return common.Hash{}, err
 		}
 		for {
-			if got, err := n.Receipt(r.Context(), hash); err == nil {
+			if got, err := n.Receipt(ctx, hash); err == nil {
 				if !got.OK {
 					return hash, evm.ErrReverted
 				}
 				return hash, nil
 			}
 			select {
-			case <-r.Context().Done():
-				return hash, r.Context().Err()
+			case <-ctx.Done():
+				return hash, ctx.Err()
 			case <-time.After(2 * time.Millisecond):
 			}
 		}
-	}
-	return &Seller{
-		PayTo: payTo,
-		Service: paytest.New(w.T, paytest.Options{
-			Network: w.Net.Client.Network(), PayTo: payTo, Clock: w.Clock.Now, Price: price, Settle: settle,
-		}),
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"bursar/chain/chaintest"
 	"bursar/core"
+	"bursar/jobs"
 	"bursar/money"
 	"bursar/pay"
 	"bursar/pay/x402"
@@ -44,6 +45,9 @@ type Clock struct{ ahead atomic.Int64 }
 // Now is the world's time.
 func (c *Clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
+// Ahead lets time go by on the clock alone.
+func (c *Clock) Ahead(d time.Duration) { c.ahead.Add(int64(d)) }
+
 // Pass lets time go by, on the clock and on the chain (a block a second).
 func (w *World) Pass(d time.Duration) {
 	for range int(d / time.Second) {
@@ -58,6 +62,7 @@ type Option func(*settings)
 type settings struct {
 	databaseURL string
 	chainID     uint64
+	depth       uint64
 }
 
 // OnPostgres puts the world on a fresh database of a PostgreSQL server; see Postgres.
@@ -91,7 +96,7 @@ func New(t testing.TB, options ...Option) *World {
 	w.no(err)
 	t.Cleanup(func() { _ = w.DB.Close() })
 	w.Deps = core.Deps{
-		DB: w.DB, Chain: w.Net.Client, Clock: w.Clock.Now, Log: slog.New(slog.DiscardHandler), Protocols: []pay.Protocol{x402.V2{}, x402.V1{}},
+		DB: w.DB, Chain: deep{w.Net.Client, s.depth}, Clock: w.Clock.Now, Log: slog.New(slog.DiscardHandler), Protocols: []pay.Protocol{x402.V2{}, x402.V1{}},
 		Upstream:  core.NewUpstream([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("[::1]:0")}),
 		MasterKey: []byte(strings.Repeat("m", 32)), JWTSecret: []byte(strings.Repeat("j", 32)),
 		PlatformKey: platform, RelayerKey: relayer, GasGrantWei: big.NewInt(30_000_000_000_000), MaxPayment: 1000 * money.One,
@@ -140,10 +145,33 @@ func (w *World) Settle() {
 	w.T.Helper()
 	w.Net.Node.Commit() // what was mined before is now below the head
 	for range 3 {
+		w.Mine(int(w.Deps.Chain.Network().Confirmations))
 		w.no(w.Core.Operations.AdvanceDue(w.Ctx))
 		w.no(w.Core.Funding.ReadChain(w.Ctx))
 		w.no(w.Core.Sessions.ExpireDue(w.Ctx))
 	}
+}
+
+// Jobs runs every job of the program once, in the order of its table.
+func (w *World) Jobs() {
+	w.T.Helper()
+	for _, j := range jobs.Table(w.Core, time.Second) {
+		if err := j.Run(w.Ctx); err != nil {
+			w.T.Fatalf("%s: %v", j.Name, err)
+		}
+	}
+}
+
+// Head is the chain's newest block and its time. Each block takes a whole second of the chain's time, so a burst of
+// them leaves the world's clock behind: it is moved up to the chain's.
+func (w *World) Head() (uint64, time.Time) {
+	w.T.Helper()
+	b, err := w.Net.Head(w.Ctx)
+	w.no(err)
+	if late := b.Time.Sub(w.Clock.Now()); late > 0 {
+		w.Clock.ahead.Add(int64(late))
+	}
+	return b.Number, b.Time
 }
 
 // Balanced fails the test unless the audit finds no difference.

@@ -25,6 +25,7 @@ type Batch struct {
 	done  chan struct{}
 	begin func(ctx context.Context) (Tx, error)
 	clock func() time.Time
+	stats *stats
 }
 
 type waiting struct {
@@ -39,7 +40,7 @@ type answer struct {
 
 // NewBatch starts the batch's goroutine, which ends with ctx. begin opens a transaction that may write.
 func NewBatch(ctx context.Context, clock func() time.Time, begin func(context.Context) (Tx, error)) *Batch {
-	b := &Batch{queue: make(chan waiting, queueLength), done: make(chan struct{}), begin: begin, clock: clock}
+	b := &Batch{queue: make(chan waiting, queueLength), done: make(chan struct{}), begin: begin, clock: clock, stats: newStats()}
 	go b.run(ctx)
 	return b
 }
@@ -129,11 +130,20 @@ func (b *Batch) try(ctx context.Context, units []Unit) ([]Result, error) {
 	defer cancel()
 	tx, err := b.begin(ctx)
 	if err != nil {
+		b.stats.failed()
 		return nil, err
 	}
-	results, err := Apply(ctx, tx, b.clock(), units)
+	start := b.clock()
+	results, err := Apply(ctx, tx, start, units)
 	if err != nil {
+		b.stats.failed()
 		return nil, errors.Join(err, tx.SQL.Rollback())
 	}
-	return results, tx.SQL.Commit()
+	if err := tx.SQL.Commit(); err != nil {
+		b.stats.failed()
+		return nil, err
+	}
+	b.stats.committed(len(units), b.clock().Sub(start))
+	tx.Prepared.warm(ctx)
+	return results, nil
 }

@@ -15,12 +15,15 @@ import (
 )
 
 // The chart of accounts. All session accounts, clearing and treasury of a chain together are the money at the
-// platform's address; wallet accounts mirror the agents' addresses; external is the rest of the world.
+// platform's address; wallet accounts mirror the agents' addresses; external is the rest of the world. Suspense is what a
+// reorganisation of the chain has taken back and has not yet brought again: it counts with the platform's address, and
+// may be negative.
 const (
 	Wallet   = "wallet"   // one per agent
 	Session  = "session"  // one per session
 	Clearing = "clearing" // what sellers hold our proofs for and the chain has not shown yet
 	Treasury = "treasury" // the operator's own
+	Suspense = "suspense" // un-mined by a reorganisation, until it is mined again
 	External = "external" // everything outside
 )
 
@@ -65,11 +68,11 @@ func Open(ctx context.Context, tx *ent.Client, now time.Time, o Opening) (uuid.U
 }
 
 // Platform are the ids of a chain's own accounts.
-type Platform struct{ Clearing, Treasury, External uuid.UUID }
+type Platform struct{ Clearing, Treasury, Suspense, External uuid.UUID }
 
 // OpenPlatform finds or creates a chain's own accounts. It is safe to run in several processes at once.
 func OpenPlatform(ctx context.Context, tx *ent.Client, now time.Time, chainID uint64) (p Platform, err error) {
-	for kind, id := range map[string]*uuid.UUID{Clearing: &p.Clearing, Treasury: &p.Treasury, External: &p.External} {
+	for kind, id := range map[string]*uuid.UUID{Clearing: &p.Clearing, Treasury: &p.Treasury, Suspense: &p.Suspense, External: &p.External} {
 		if *id, err = Find(ctx, tx, kind, chainID, uuid.Nil); err == nil {
 			continue
 		}

@@ -21,6 +21,7 @@ type books struct {
 	transfers map[uuid.UUID]*Entry
 	byKey     map[string]uuid.UUID
 	byLog     map[string]uuid.UUID
+	guards    guards
 
 	changedAccounts  map[uuid.UUID]bool
 	changedCounters  map[string]bool
@@ -48,6 +49,9 @@ func (b *books) add(e *Entry) {
 func (b *books) judge(now time.Time, u Unit) Result {
 	if r, ok := b.repeated(u); ok {
 		return r
+	}
+	if !b.guards.hold(now, u.Guard) {
+		return Result{Err: ErrChanged}
 	}
 	j := &judgement{books: b, now: now, accounts: map[uuid.UUID]State{}, counters: map[string]counter{}, entries: map[uuid.UUID]Entry{}}
 	r := Result{Accounts: map[uuid.UUID]State{}}
@@ -199,6 +203,7 @@ func (j *judgement) hold(m Move) (Entry, error) {
 	switch {
 	case m.Amount <= 0 || m.Amount > money.Max:
 		return Entry{}, ErrAmount
+	case m.Owed:
 	case j.now.Unix() > a.HoldsUntil:
 		return Entry{}, ErrNoHolds
 	case a.Available() < m.Amount:
@@ -211,7 +216,11 @@ func (j *judgement) hold(m Move) (Entry, error) {
 	}
 	a.DebitsPending = a.DebitsPending.Add(m.Amount)
 	j.accounts[a.ID] = a
-	j.count(m.Counters, m.Amount, 1)
+	calls := int64(1)
+	if m.Owed {
+		calls = 0
+	}
+	j.count(m.Counters, m.Amount, calls)
 	return j.open(m, pending, 0), nil
 }
 
@@ -244,9 +253,13 @@ func (j *judgement) count(ids []string, amount money.USDC, calls int64) {
 }
 
 func (j *judgement) open(m Move, status string, moved money.USDC) Entry {
+	id := m.ID
+	if id == uuid.Nil {
+		id = uuid.Must(uuid.NewV7())
+	}
 	e := Entry{
-		ID: uuid.Must(uuid.NewV7()), Key: m.Key, Debit: m.Debit, Credit: m.Credit, Status: status, Amount: m.Amount, Posted: moved,
-		Code: m.Code, TransactionID: m.TransactionID, Counters: m.Counters, LogKey: m.LogKey,
+		ID: id, Key: m.Key, Debit: m.Debit, Credit: m.Credit, Status: status, Amount: m.Amount, Posted: moved,
+		Code: m.Code, TransactionID: m.TransactionID, Counters: m.Counters, LogKey: m.LogKey, Block: m.Block,
 	}
 	j.entries[e.ID] = e
 	j.fresh = append(j.fresh, e.ID)
@@ -271,7 +284,7 @@ func (j *judgement) post(m Move) (Entry, error) {
 		return Entry{}, err
 	}
 	j.count(e.Counters, m.Amount.Sub(e.Amount), 0)
-	e.Status, e.Posted, e.LogKey = posted, m.Amount, m.LogKey
+	e.Status, e.Posted, e.LogKey, e.Block = posted, m.Amount, m.LogKey, m.Block
 	j.entries[e.ID] = e
 	return e, nil
 }

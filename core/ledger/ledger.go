@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"bursar/ent"
 	"bursar/money"
 )
 
@@ -24,6 +23,10 @@ var (
 	ErrEnded = errors.New("ledger: hold has ended otherwise")
 	// ErrUnknown says that an account or a hold does not exist.
 	ErrUnknown = errors.New("ledger: no such account or hold")
+	// ErrChanged says that the unit's guard does not hold any more.
+	ErrChanged = errors.New("ledger: what the unit was judged by has changed")
+	// ErrMissed says that a row which a unit was to change is not there, or not as it must be.
+	ErrMissed = errors.New("ledger: row missed")
 	// ErrAmount says that an amount is not positive, or above what is held.
 	ErrAmount = errors.New("ledger: bad amount")
 )
@@ -43,6 +46,7 @@ const (
 // Move is one step of a Unit. Which fields a verb reads is said at the verb and the field.
 type Move struct {
 	Verb          Verb
+	ID            uuid.UUID // Hold, Transfer: of the transfer; uuid.Nil makes one
 	Key           string    // Hold, Transfer: the cause; the same cause moves money once
 	Debit, Credit uuid.UUID // Hold, Transfer; Limit: Debit
 	Amount        money.USDC
@@ -50,6 +54,8 @@ type Move struct {
 	TransactionID uuid.UUID // Hold, Transfer: the history record, or uuid.Nil
 	HoldID        uuid.UUID // Post, Void
 	LogKey        string    // Post, Transfer: the chain log that shows it, or ""
+	Block         uint64    // Post, Transfer: the block that shows it, or 0
+	Owed          bool      // Hold: money that has been promised before; made whatever is available, and no new call
 	HoldsUntil    int64     // Limit: unix seconds
 
 	// Counters are raised with a hold and lowered by what is not posted; a transfer lowers them, for money that
@@ -60,10 +66,12 @@ type Move struct {
 
 // Unit is what commits together or not at all: moves, judged in order, and the rows that go with them.
 type Unit struct {
+	// Guard holds the unit to what the caller has read before: ErrChanged refuses it when that is no longer so.
+	Guard Guard
 	Moves []Move
-	// Also writes the rows that belong to the moves, in their transaction. It must not call the network. It is
-	// not run when the unit is refused, nor when it repeats a cause that was committed before.
-	Also func(ctx context.Context, tx *ent.Client, r Result) error
+	// Rows are written with the moves; there may be rows without any. It is not asked when the unit is refused, nor when
+	// it repeats a cause that was committed before.
+	Rows func(r Result) []Row
 }
 
 // Result is the verdict on one unit.
@@ -88,6 +96,7 @@ type Entry struct {
 	TransactionID uuid.UUID
 	Counters      []string
 	LogKey        string
+	Block         uint64
 }
 
 // State is an account's columns at one version.
@@ -121,16 +130,18 @@ func Apply(ctx context.Context, tx Tx, now time.Time, units []Unit) ([]Result, e
 	for i, u := range units {
 		results[i] = b.judge(now, u)
 	}
-	if err := b.store(ctx, tx, now); err != nil {
-		return nil, err
-	}
+	w := &writer{tx: tx}
+	b.store(w, now)
 	for i, u := range units {
-		if u.Also == nil || results[i].Err != nil || results[i].Repeated {
+		if u.Rows == nil || results[i].Err != nil || results[i].Repeated {
 			continue
 		}
-		if err := u.Also(ctx, tx.Client, results[i]); err != nil {
-			return nil, err
+		for _, row := range u.Rows(results[i]) {
+			w.add(row.Into, row.Values...)
 		}
+	}
+	if err := w.flush(ctx); err != nil {
+		return nil, err
 	}
 	return results, nil
 }

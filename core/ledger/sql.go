@@ -19,16 +19,17 @@ import (
 
 // Tx is one database transaction in both of its forms: statements by hand for money, ent for the rest.
 type Tx struct {
-	SQL     *sql.Tx
-	Client  *ent.Client
-	Dialect string // dialect.Postgres or dialect.SQLite
+	SQL      *sql.Tx
+	Client   *ent.Client
+	Dialect  string // dialect.Postgres or dialect.SQLite
+	Prepared *Prepared
 }
 
 // The money statements. Locks are taken in one order everywhere: usage rows by id, then accounts by id. A hold's
 // end needs no lock on the transfer, because every end of it locks its debit account first. On SQLite the
 // transaction is the only writer, so nothing is locked by row.
 const (
-	selTransfers = `SELECT id, key, debit_id, credit_id, status, amount, posted, code, transaction_id, counters, log_key FROM transfers
+	selTransfers = `SELECT id, key, debit_id, credit_id, status, amount, posted, code, transaction_id, counters, log_key, block FROM transfers
 		WHERE id %s OR key %s OR log_key %s`
 	addUsagesPostgres = `INSERT INTO usages (id, spent, calls) SELECT v, 0, 0 FROM unnest($1::text[]) AS v ORDER BY v ON CONFLICT (id) DO NOTHING`
 	addUsagesSQLite   = `INSERT INTO usages (id, spent, calls) SELECT value, 0, 0 FROM json_each(?1) WHERE true ON CONFLICT (id) DO NOTHING`
@@ -83,6 +84,9 @@ func load(ctx context.Context, tx Tx, units []Unit) (*books, error) {
 			}
 		}
 	}
+	if err := b.guards.load(ctx, tx, units); err != nil {
+		return nil, err
+	}
 	// A hold's accounts and counters never change, so they may be read before the locks.
 	if len(ids) > 0 {
 		if err := loadTransfers(ctx, tx, b, ids, nil, nil); err != nil {
@@ -112,7 +116,7 @@ func loadTransfers(ctx context.Context, tx Tx, b *books, ids map[uuid.UUID]bool,
 	q1, a1 := tx.in(1, "uuid", texts(ids))
 	q2, a2 := tx.in(2, "text", slices.Collect(maps.Keys(keys)))
 	q3, a3 := tx.in(3, "text", slices.Collect(maps.Keys(logs)))
-	rows, err := tx.SQL.QueryContext(ctx, fmt.Sprintf(selTransfers, q1, q2, q3), a1, a2, a3)
+	rows, err := tx.query(ctx, fmt.Sprintf(selTransfers, q1, q2, q3), a1, a2, a3)
 	if err != nil {
 		return fmt.Errorf("ledger: read transfers: %w", err)
 	}
@@ -121,10 +125,12 @@ func loadTransfers(ctx context.Context, tx Tx, b *books, ids map[uuid.UUID]bool,
 		var e Entry
 		var transaction uuid.NullUUID
 		var counters, log sql.NullString
-		if err := rows.Scan(&e.ID, &e.Key, &e.Debit, &e.Credit, &e.Status, &e.Amount, &e.Posted, &e.Code, &transaction, &counters, &log); err != nil {
+		var block sql.NullInt64
+		if err := rows.Scan(&e.ID, &e.Key, &e.Debit, &e.Credit, &e.Status, &e.Amount, &e.Posted, &e.Code, &transaction, &counters, &log, &block); err != nil {
 			return fmt.Errorf("ledger: read transfers: %w", err)
 		}
 		e.TransactionID, e.Counters, e.LogKey = transaction.UUID, strings.Fields(counters.String), log.String
+		e.Block = uint64(block.Int64)
 		b.add(&e)
 	}
 	return rows.Err()
@@ -139,10 +145,10 @@ func loadUsages(ctx context.Context, tx Tx, b *books, ids map[string]bool) error
 	if tx.Dialect == dialect.SQLite {
 		add = addUsagesSQLite
 	}
-	if _, err := tx.SQL.ExecContext(ctx, add, arg); err != nil {
+	if _, err := tx.exec(ctx, add, arg); err != nil {
 		return fmt.Errorf("ledger: add counters: %w", err)
 	}
-	rows, err := tx.SQL.QueryContext(ctx, tx.locking(fmt.Sprintf(selUsages, q)), arg)
+	rows, err := tx.query(ctx, tx.locking(fmt.Sprintf(selUsages, q)), arg)
 	if err != nil {
 		return fmt.Errorf("ledger: read counters: %w", err)
 	}
@@ -163,7 +169,7 @@ func loadAccounts(ctx context.Context, tx Tx, b *books, ids map[uuid.UUID]bool) 
 		return nil
 	}
 	q, arg := tx.in(1, "uuid", texts(ids))
-	rows, err := tx.SQL.QueryContext(ctx, tx.locking(fmt.Sprintf(selAccounts, q)), arg)
+	rows, err := tx.query(ctx, tx.locking(fmt.Sprintf(selAccounts, q)), arg)
 	if err != nil {
 		return fmt.Errorf("ledger: read accounts: %w", err)
 	}
@@ -195,9 +201,10 @@ func nullableID(id uuid.UUID) sql.NullString {
 	return sql.NullString{String: id.String(), Valid: id != uuid.Nil}
 }
 
-// store writes what judge changed.
-func (b *books) store(ctx context.Context, tx Tx, now time.Time) error {
-	w := writer{tx: tx}
+func nullableBlock(b uint64) sql.NullInt64 { return sql.NullInt64{Int64: int64(b), Valid: b != 0} }
+
+// store hands what judge changed to the writer.
+func (b *books) store(w *writer, now time.Time) {
 	for _, id := range slices.Sorted(maps.Keys(b.changedCounters)) {
 		c := b.counters[id]
 		w.add(setUsage, id, int64(c.spent), c.calls)
@@ -211,11 +218,10 @@ func (b *books) store(ctx context.Context, tx Tx, now time.Time) error {
 		e := b.transfers[id]
 		ended := sql.NullTime{Time: now, Valid: e.Status != pending}
 		w.add(addTransfer, e.ID.String(), now, e.Key, e.Debit.String(), e.Credit.String(), e.Status, int64(e.Amount), int64(e.Posted), e.Code,
-			nullableID(e.TransactionID), strings.Join(e.Counters, " "), nullable(e.LogKey), ended)
+			nullableID(e.TransactionID), strings.Join(e.Counters, " "), nullable(e.LogKey), ended, nullableBlock(e.Block))
 	}
 	for id := range b.changedTransfers {
 		e := b.transfers[id]
-		w.add(endTransfer, e.ID.String(), e.Status, int64(e.Posted), nullable(e.LogKey), now)
+		w.add(endTransfer, e.ID.String(), e.Status, int64(e.Posted), nullable(e.LogKey), now, nullableBlock(e.Block))
 	}
-	return w.flush(ctx)
 }

@@ -13,12 +13,20 @@ type TokenLimits struct {
 	PerCallMax, Rolling24h, Rolling30d *money.USDC
 }
 
+// OrgLimits bound what all agents of an organisation may spend together. A nil limit means none.
+type OrgLimits struct {
+	DailyLimit   *money.USDC // UTC calendar day
+	MonthlyLimit *money.USDC // UTC calendar month
+	SpendingCap  *money.USDC // lifetime
+}
+
 // Budget is every limit that applies to one call, with the ids of the scopes it counts in. Empty ids are left out.
 type Budget struct {
 	OrgID, DepartmentID, AgentID, TokenID string
 
 	Agent      Policy
 	Department *money.USDC // calendar month, over all its agents
+	Org        OrgLimits
 	Token      TokenLimits
 }
 
@@ -44,6 +52,11 @@ func month(scope, id string, t time.Time) string {
 // DepartmentMonth is the counter of a department's spend in the calendar month of t.
 func DepartmentMonth(id string, t time.Time) string { return month("department", id, t) }
 
+// OrgCounters are the counters of an organisation's spend on the UTC day of t, in its calendar month, and for ever.
+func OrgCounters(id string, t time.Time) (today, thisMonth, ever string) {
+	return day("org", id, t), month("org", id, t), total("org", id)
+}
+
 func hour(scope, id string, n int64) string {
 	return scope + ":" + id + ":hour:" + strconv.FormatInt(n, 10)
 }
@@ -54,7 +67,7 @@ func total(scope, id string) string { return scope + ":" + id + ":total" }
 // hold of the scope locks it, so that two calls on either side of a window's edge are judged one after the
 // other as well.
 func (b Budget) Counters(now time.Time) Counters {
-	c := Counters{Raise: []string{day("org", b.OrgID, now)}}
+	c := Counters{Raise: []string{day("org", b.OrgID, now), month("org", b.OrgID, now), total("org", b.OrgID)}}
 	if b.DepartmentID != "" {
 		c.Raise = append(c.Raise, month("department", b.DepartmentID, now))
 	}
@@ -113,6 +126,9 @@ func (b Budget) CheckAmount(now time.Time, amount money.USDC, spent map[string]m
 		{RuleMonthly, b.Agent.MonthlyLimit, sum(month("agent", b.AgentID, now)), "Monthly limit exceeded"},
 		{RuleCap, b.Agent.SpendingCap, sum(total("agent", b.AgentID)), "Spending cap exceeded"},
 		{RuleDepartment, b.Department, sum(month("department", b.DepartmentID, now)), "Department budget exceeded"},
+		{RuleOrgDaily, b.Org.DailyLimit, sum(day("org", b.OrgID, now)), "The organisation's daily limit exceeded"},
+		{RuleOrgMonthly, b.Org.MonthlyLimit, sum(month("org", b.OrgID, now)), "The organisation's monthly limit exceeded"},
+		{RuleOrgCap, b.Org.SpendingCap, sum(total("org", b.OrgID)), "The organisation's spending cap exceeded"},
 		{RuleTokenDaily, b.Token.Rolling24h, sum(b.lastDay(now)...), "Daily limit exceeded"},
 		{RuleTokenMonthly, b.Token.Rolling30d, sum(b.lastMonth(now)...), "Monthly limit exceeded"},
 	} {

@@ -37,6 +37,9 @@ const (
 	RuleMonthly        Rule = "monthly"
 	RuleCap            Rule = "spending_cap"
 	RuleDepartment     Rule = "department_budget"
+	RuleOrgDaily       Rule = "org_daily"
+	RuleOrgMonthly     Rule = "org_monthly"
+	RuleOrgCap         Rule = "org_cap"
 	RuleTokenDaily     Rule = "token_daily"
 	RuleTokenMonthly   Rule = "token_monthly"
 )

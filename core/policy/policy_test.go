@@ -70,6 +70,9 @@ func TestEachLimitRefusesOneUnitAbove(t *testing.T) {
 		policy.RuleMonthly:      func(b *policy.Budget, m *money.USDC) { b.Agent.MonthlyLimit = m },
 		policy.RuleCap:          func(b *policy.Budget, m *money.USDC) { b.Agent.SpendingCap = m },
 		policy.RuleDepartment:   func(b *policy.Budget, m *money.USDC) { b.Department = m },
+		policy.RuleOrgDaily:     func(b *policy.Budget, m *money.USDC) { b.Org.DailyLimit = m },
+		policy.RuleOrgMonthly:   func(b *policy.Budget, m *money.USDC) { b.Org.MonthlyLimit = m },
+		policy.RuleOrgCap:       func(b *policy.Budget, m *money.USDC) { b.Org.SpendingCap = m },
 		policy.RuleTokenDaily:   func(b *policy.Budget, m *money.USDC) { b.Token.Rolling24h = m },
 		policy.RuleTokenMonthly: func(b *policy.Budget, m *money.USDC) { b.Token.Rolling30d = m },
 	} {
@@ -118,5 +121,69 @@ func TestRollingWindowNeverLate(t *testing.T) {
 		check(24*time.Hour, time.Hour, policy.RuleTokenDaily)
 		b.Token = policy.TokenLimits{Rolling30d: usdc(10)}
 		check(30*24*time.Hour, 24*time.Hour, policy.RuleTokenMonthly)
+	})
+}
+
+// charge is one that was allowed.
+type charge struct {
+	at     time.Time
+	amount money.USDC
+}
+
+// Whatever agents, departments and tokens call, and whenever: what an organisation has spent in a UTC day, in a UTC month
+// and for ever stays within its limits, and a refusal names a limit that would have been passed.
+func TestOrganisationNeverPassesItsLimits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := func(name string) *money.USDC {
+			return rapid.OneOf(rapid.Just((*money.USDC)(nil)), rapid.Map(rapid.Int64Range(0, 300), usdc)).Draw(t, name)
+		}
+		limits := policy.OrgLimits{DailyLimit: limit("day"), MonthlyLimit: limit("month"), SpendingCap: limit("cap")}
+		now := time.Date(2026, time.January, 30, 12, 0, 0, 0, time.UTC)
+		spent := map[string]money.USDC{} // the counters of every organisation
+		var charges []charge
+		for range rapid.IntRange(1, 40).Draw(t, "calls") {
+			now = now.Add(time.Duration(rapid.SampledFrom([]int64{0, 1, 3600, 43_200, 86_400}).Draw(t, "pass")) * time.Second)
+			b := policy.Budget{
+				OrgID: rapid.SampledFrom([]string{"o", "o", "other"}).Draw(t, "org"), AgentID: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "agent"),
+				DepartmentID: rapid.SampledFrom([]string{"", "d"}).Draw(t, "department"), TokenID: rapid.SampledFrom([]string{"", "t"}).Draw(t, "token"),
+			}
+			if b.OrgID == "o" {
+				b.Org = limits
+			}
+			amount := money.USDC(rapid.Int64Range(1, 120).Draw(t, "amount"))
+			err := b.CheckAmount(now, amount, spent)
+			if err == nil {
+				for _, id := range b.Counters(now).Raise {
+					spent[id] += amount
+				}
+				if b.OrgID == "o" {
+					charges = append(charges, charge{now, amount})
+				}
+			}
+			if b.OrgID != "o" {
+				continue
+			}
+			var d *policy.Denial
+			errors.As(err, &d)
+			for rule, l := range map[policy.Rule]struct {
+				max    *money.USDC
+				window string
+			}{
+				policy.RuleOrgDaily: {limits.DailyLimit, "2006-01-02"}, policy.RuleOrgMonthly: {limits.MonthlyLimit, "2006-01"}, policy.RuleOrgCap: {limits.SpendingCap, ""},
+			} {
+				var sum money.USDC
+				for _, c := range charges {
+					if c.at.Format(l.window) == now.Format(l.window) {
+						sum += c.amount
+					}
+				}
+				if l.max != nil && sum > *l.max && err == nil {
+					t.Fatalf("%s: spent %s of %s", rule, sum, *l.max)
+				}
+				if d != nil && d.Rule == rule && (l.max == nil || sum+amount <= *l.max || d.Current != sum) {
+					t.Fatalf("%s refuses %s after %s: %+v", rule, amount, sum, d)
+				}
+			}
+		}
 	})
 }

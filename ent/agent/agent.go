@@ -45,6 +45,14 @@ const (
 	FieldAutoTopupError = "auto_topup_error"
 	// FieldAutoTopupFailedAt holds the string denoting the auto_topup_failed_at field in the database.
 	FieldAutoTopupFailedAt = "auto_topup_failed_at"
+	// FieldAutoTopupRetryUnix holds the string denoting the auto_topup_retry_unix field in the database.
+	FieldAutoTopupRetryUnix = "auto_topup_retry_unix"
+	// FieldAutoTopupConsent holds the string denoting the auto_topup_consent field in the database.
+	FieldAutoTopupConsent = "auto_topup_consent"
+	// FieldAutoTopupConsentUnix holds the string denoting the auto_topup_consent_unix field in the database.
+	FieldAutoTopupConsentUnix = "auto_topup_consent_unix"
+	// FieldAutoTopupConsentBy holds the string denoting the auto_topup_consent_by field in the database.
+	FieldAutoTopupConsentBy = "auto_topup_consent_by"
 	// EdgePolicy holds the string denoting the policy edge name in mutations.
 	EdgePolicy = "policy"
 	// Table holds the table name of the agent in the database.
@@ -77,6 +85,10 @@ var Columns = []string{
 	FieldAutoTopupSource,
 	FieldAutoTopupError,
 	FieldAutoTopupFailedAt,
+	FieldAutoTopupRetryUnix,
+	FieldAutoTopupConsent,
+	FieldAutoTopupConsentUnix,
+	FieldAutoTopupConsentBy,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -104,6 +116,10 @@ var (
 	AutoTopupSourceValidator func(string) error
 	// AutoTopupErrorValidator is a validator for the "auto_topup_error" field. It is called by the builders before save.
 	AutoTopupErrorValidator func(string) error
+	// DefaultAutoTopupRetryUnix holds the default value on creation for the "auto_topup_retry_unix" field.
+	DefaultAutoTopupRetryUnix int64
+	// DefaultAutoTopupConsentUnix holds the default value on creation for the "auto_topup_consent_unix" field.
+	DefaultAutoTopupConsentUnix int64
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() uuid.UUID
 )
@@ -189,6 +205,21 @@ func ByAutoTopupError(opts ...sql.OrderTermOption) OrderOption {
 // ByAutoTopupFailedAt orders the results by the auto_topup_failed_at field.
 func ByAutoTopupFailedAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldAutoTopupFailedAt, opts...).ToFunc()
+}
+
+// ByAutoTopupRetryUnix orders the results by the auto_topup_retry_unix field.
+func ByAutoTopupRetryUnix(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldAutoTopupRetryUnix, opts...).ToFunc()
+}
+
+// ByAutoTopupConsentUnix orders the results by the auto_topup_consent_unix field.
+func ByAutoTopupConsentUnix(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldAutoTopupConsentUnix, opts...).ToFunc()
+}
+
+// ByAutoTopupConsentBy orders the results by the auto_topup_consent_by field.
+func ByAutoTopupConsentBy(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldAutoTopupConsentBy, opts...).ToFunc()
 }
 
 // ByPolicyField orders the results by policy field.

@@ -140,6 +140,26 @@ func AutoTopupFailedAt(v time.Time) predicate.Agent {
 	return predicate.Agent(sql.FieldEQ(FieldAutoTopupFailedAt, v))
 }
 
+// AutoTopupRetryUnix applies equality check predicate on the "auto_topup_retry_unix" field. It's identical to AutoTopupRetryUnixEQ.
+func AutoTopupRetryUnix(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupRetryUnix, v))
+}
+
+// AutoTopupConsent applies equality check predicate on the "auto_topup_consent" field. It's identical to AutoTopupConsentEQ.
+func AutoTopupConsent(v []byte) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupConsent, v))
+}
+
+// AutoTopupConsentUnix applies equality check predicate on the "auto_topup_consent_unix" field. It's identical to AutoTopupConsentUnixEQ.
+func AutoTopupConsentUnix(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupConsentUnix, v))
+}
+
+// AutoTopupConsentBy applies equality check predicate on the "auto_topup_consent_by" field. It's identical to AutoTopupConsentByEQ.
+func AutoTopupConsentBy(v uuid.UUID) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupConsentBy, v))
+}
+
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
 func CreatedAtEQ(v time.Time) predicate.Agent {
 	return predicate.Agent(sql.FieldEQ(FieldCreatedAt, v))
@@ -955,6 +975,186 @@ func AutoTopupFailedAtIsNil() predicate.Agent {
 // AutoTopupFailedAtNotNil applies the NotNil predicate on the "auto_topup_failed_at" field.
 func AutoTopupFailedAtNotNil() predicate.Agent {
 	return predicate.Agent(sql.FieldNotNull(FieldAutoTopupFailedAt))
+}
+
+// AutoTopupRetryUnixEQ applies the EQ predicate on the "auto_topup_retry_unix" field.
+func AutoTopupRetryUnixEQ(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupRetryUnix, v))
+}
+
+// AutoTopupRetryUnixNEQ applies the NEQ predicate on the "auto_topup_retry_unix" field.
+func AutoTopupRetryUnixNEQ(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldNEQ(FieldAutoTopupRetryUnix, v))
+}
+
+// AutoTopupRetryUnixIn applies the In predicate on the "auto_topup_retry_unix" field.
+func AutoTopupRetryUnixIn(vs ...int64) predicate.Agent {
+	return predicate.Agent(sql.FieldIn(FieldAutoTopupRetryUnix, vs...))
+}
+
+// AutoTopupRetryUnixNotIn applies the NotIn predicate on the "auto_topup_retry_unix" field.
+func AutoTopupRetryUnixNotIn(vs ...int64) predicate.Agent {
+	return predicate.Agent(sql.FieldNotIn(FieldAutoTopupRetryUnix, vs...))
+}
+
+// AutoTopupRetryUnixGT applies the GT predicate on the "auto_topup_retry_unix" field.
+func AutoTopupRetryUnixGT(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldGT(FieldAutoTopupRetryUnix, v))
+}
+
+// AutoTopupRetryUnixGTE applies the GTE predicate on the "auto_topup_retry_unix" field.
+func AutoTopupRetryUnixGTE(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldGTE(FieldAutoTopupRetryUnix, v))
+}
+
+// AutoTopupRetryUnixLT applies the LT predicate on the "auto_topup_retry_unix" field.
+func AutoTopupRetryUnixLT(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldLT(FieldAutoTopupRetryUnix, v))
+}
+
+// AutoTopupRetryUnixLTE applies the LTE predicate on the "auto_topup_retry_unix" field.
+func AutoTopupRetryUnixLTE(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldLTE(FieldAutoTopupRetryUnix, v))
+}
+
+// AutoTopupConsentEQ applies the EQ predicate on the "auto_topup_consent" field.
+func AutoTopupConsentEQ(v []byte) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupConsent, v))
+}
+
+// AutoTopupConsentNEQ applies the NEQ predicate on the "auto_topup_consent" field.
+func AutoTopupConsentNEQ(v []byte) predicate.Agent {
+	return predicate.Agent(sql.FieldNEQ(FieldAutoTopupConsent, v))
+}
+
+// AutoTopupConsentIn applies the In predicate on the "auto_topup_consent" field.
+func AutoTopupConsentIn(vs ...[]byte) predicate.Agent {
+	return predicate.Agent(sql.FieldIn(FieldAutoTopupConsent, vs...))
+}
+
+// AutoTopupConsentNotIn applies the NotIn predicate on the "auto_topup_consent" field.
+func AutoTopupConsentNotIn(vs ...[]byte) predicate.Agent {
+	return predicate.Agent(sql.FieldNotIn(FieldAutoTopupConsent, vs...))
+}
+
+// AutoTopupConsentGT applies the GT predicate on the "auto_topup_consent" field.
+func AutoTopupConsentGT(v []byte) predicate.Agent {
+	return predicate.Agent(sql.FieldGT(FieldAutoTopupConsent, v))
+}
+
+// AutoTopupConsentGTE applies the GTE predicate on the "auto_topup_consent" field.
+func AutoTopupConsentGTE(v []byte) predicate.Agent {
+	return predicate.Agent(sql.FieldGTE(FieldAutoTopupConsent, v))
+}
+
+// AutoTopupConsentLT applies the LT predicate on the "auto_topup_consent" field.
+func AutoTopupConsentLT(v []byte) predicate.Agent {
+	return predicate.Agent(sql.FieldLT(FieldAutoTopupConsent, v))
+}
+
+// AutoTopupConsentLTE applies the LTE predicate on the "auto_topup_consent" field.
+func AutoTopupConsentLTE(v []byte) predicate.Agent {
+	return predicate.Agent(sql.FieldLTE(FieldAutoTopupConsent, v))
+}
+
+// AutoTopupConsentIsNil applies the IsNil predicate on the "auto_topup_consent" field.
+func AutoTopupConsentIsNil() predicate.Agent {
+	return predicate.Agent(sql.FieldIsNull(FieldAutoTopupConsent))
+}
+
+// AutoTopupConsentNotNil applies the NotNil predicate on the "auto_topup_consent" field.
+func AutoTopupConsentNotNil() predicate.Agent {
+	return predicate.Agent(sql.FieldNotNull(FieldAutoTopupConsent))
+}
+
+// AutoTopupConsentUnixEQ applies the EQ predicate on the "auto_topup_consent_unix" field.
+func AutoTopupConsentUnixEQ(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupConsentUnix, v))
+}
+
+// AutoTopupConsentUnixNEQ applies the NEQ predicate on the "auto_topup_consent_unix" field.
+func AutoTopupConsentUnixNEQ(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldNEQ(FieldAutoTopupConsentUnix, v))
+}
+
+// AutoTopupConsentUnixIn applies the In predicate on the "auto_topup_consent_unix" field.
+func AutoTopupConsentUnixIn(vs ...int64) predicate.Agent {
+	return predicate.Agent(sql.FieldIn(FieldAutoTopupConsentUnix, vs...))
+}
+
+// AutoTopupConsentUnixNotIn applies the NotIn predicate on the "auto_topup_consent_unix" field.
+func AutoTopupConsentUnixNotIn(vs ...int64) predicate.Agent {
+	return predicate.Agent(sql.FieldNotIn(FieldAutoTopupConsentUnix, vs...))
+}
+
+// AutoTopupConsentUnixGT applies the GT predicate on the "auto_topup_consent_unix" field.
+func AutoTopupConsentUnixGT(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldGT(FieldAutoTopupConsentUnix, v))
+}
+
+// AutoTopupConsentUnixGTE applies the GTE predicate on the "auto_topup_consent_unix" field.
+func AutoTopupConsentUnixGTE(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldGTE(FieldAutoTopupConsentUnix, v))
+}
+
+// AutoTopupConsentUnixLT applies the LT predicate on the "auto_topup_consent_unix" field.
+func AutoTopupConsentUnixLT(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldLT(FieldAutoTopupConsentUnix, v))
+}
+
+// AutoTopupConsentUnixLTE applies the LTE predicate on the "auto_topup_consent_unix" field.
+func AutoTopupConsentUnixLTE(v int64) predicate.Agent {
+	return predicate.Agent(sql.FieldLTE(FieldAutoTopupConsentUnix, v))
+}
+
+// AutoTopupConsentByEQ applies the EQ predicate on the "auto_topup_consent_by" field.
+func AutoTopupConsentByEQ(v uuid.UUID) predicate.Agent {
+	return predicate.Agent(sql.FieldEQ(FieldAutoTopupConsentBy, v))
+}
+
+// AutoTopupConsentByNEQ applies the NEQ predicate on the "auto_topup_consent_by" field.
+func AutoTopupConsentByNEQ(v uuid.UUID) predicate.Agent {
+	return predicate.Agent(sql.FieldNEQ(FieldAutoTopupConsentBy, v))
+}
+
+// AutoTopupConsentByIn applies the In predicate on the "auto_topup_consent_by" field.
+func AutoTopupConsentByIn(vs ...uuid.UUID) predicate.Agent {
+	return predicate.Agent(sql.FieldIn(FieldAutoTopupConsentBy, vs...))
+}
+
+// AutoTopupConsentByNotIn applies the NotIn predicate on the "auto_topup_consent_by" field.
+func AutoTopupConsentByNotIn(vs ...uuid.UUID) predicate.Agent {
+	return predicate.Agent(sql.FieldNotIn(FieldAutoTopupConsentBy, vs...))
+}
+
+// AutoTopupConsentByGT applies the GT predicate on the "auto_topup_consent_by" field.
+func AutoTopupConsentByGT(v uuid.UUID) predicate.Agent {
+	return predicate.Agent(sql.FieldGT(FieldAutoTopupConsentBy, v))
+}
+
+// AutoTopupConsentByGTE applies the GTE predicate on the "auto_topup_consent_by" field.
+func AutoTopupConsentByGTE(v uuid.UUID) predicate.Agent {
+	return predicate.Agent(sql.FieldGTE(FieldAutoTopupConsentBy, v))
+}
+
+// AutoTopupConsentByLT applies the LT predicate on the "auto_topup_consent_by" field.
+func AutoTopupConsentByLT(v uuid.UUID) predicate.Agent {
+	return predicate.Agent(sql.FieldLT(FieldAutoTopupConsentBy, v))
+}
+
+// AutoTopupConsentByLTE applies the LTE predicate on the "auto_topup_consent_by" field.
+func AutoTopupConsentByLTE(v uuid.UUID) predicate.Agent {
+	return predicate.Agent(sql.FieldLTE(FieldAutoTopupConsentBy, v))
+}
+
+// AutoTopupConsentByIsNil applies the IsNil predicate on the "auto_topup_consent_by" field.
+func AutoTopupConsentByIsNil() predicate.Agent {
+	return predicate.Agent(sql.FieldIsNull(FieldAutoTopupConsentBy))
+}
+
+// AutoTopupConsentByNotNil applies the NotNil predicate on the "auto_topup_consent_by" field.
+func AutoTopupConsentByNotNil() predicate.Agent {
+	return predicate.Agent(sql.FieldNotNull(FieldAutoTopupConsentBy))
 }
 
 // HasPolicy applies the HasEdge predicate on the "policy" edge.

@@ -88,6 +88,10 @@ var (
 		{Name: "auto_topup_source", Type: field.TypeString, Nullable: true, Size: 42},
 		{Name: "auto_topup_error", Type: field.TypeString, Nullable: true, Size: 500},
 		{Name: "auto_topup_failed_at", Type: field.TypeTime, Nullable: true},
+		{Name: "auto_topup_retry_unix", Type: field.TypeInt64, Default: 0},
+		{Name: "auto_topup_consent", Type: field.TypeBytes, Nullable: true},
+		{Name: "auto_topup_consent_unix", Type: field.TypeInt64, Default: 0},
+		{Name: "auto_topup_consent_by", Type: field.TypeUUID, Nullable: true},
 	}
 	// AgentsTable holds the schema information for the "agents" table.
 	AgentsTable = &schema.Table{

@@ -32,6 +32,12 @@ func (Agent) Fields() []ent.Field {
 		field.String("auto_topup_source").Optional().Nillable().MaxLen(42),
 		field.String("auto_topup_error").Optional().MaxLen(500), // why the last one failed; empty after one that did not
 		moment("auto_topup_failed_at"),
+		field.Int64("auto_topup_retry_unix").Default(0), // after a failure: not before
+		// auto_topup_consent is the source's signature under the terms above and its own moment; whoever changes a term
+		// takes the consent away.
+		field.Bytes("auto_topup_consent").Optional().Sensitive(),
+		field.Int64("auto_topup_consent_unix").Default(0),
+		field.UUID("auto_topup_consent_by", uuid.UUID{}).Optional().Nillable(), // the user who brought it
 	}
 }
 

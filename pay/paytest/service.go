@@ -53,6 +53,10 @@ type Options struct {
 	Settle func(*http.Request, pay.Proof) (common.Hash, error)
 	// RedirectTo is where Redirect points.
 	RedirectTo string
+	// Window is how long a proof may live; zero means a minute.
+	Window time.Duration
+	// Answer, when set, is what the service does with a valid proof, in place of the behaviour that the path names.
+	Answer func(http.ResponseWriter, *http.Request, x402.Ask, pay.Proof)
 }
 
 // Seen is a valid proof that the service was given, in order of arrival.
@@ -92,6 +96,9 @@ func New(t testing.TB, o Options) *Service {
 	}
 	if o.Price == 0 {
 		o.Price = defaultPrice
+	}
+	if o.Window == 0 {
+		o.Window = window
 	}
 	s := &Service{opts: o, stop: make(chan struct{}), used: map[common.Hash]bool{}}
 	server := httptest.NewServer(s)
@@ -153,7 +160,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Service) ask(r *http.Request, version int, b Behaviour) x402.Ask {
 	a := x402.Ask{
 		Version: version, Network: s.opts.Network, Amount: s.opts.Price, PayTo: s.opts.PayTo,
-		Resource: "http://" + r.Host + r.URL.Path, Description: "test", MimeType: "text/plain", ValidFor: window,
+		Resource: "http://" + r.Host + r.URL.Path, Description: "test", MimeType: "text/plain", ValidFor: s.opts.Window,
 	}
 	if price, err := money.ParseAtomic(r.URL.Query().Get("price")); err == nil {
 		a.Amount = price
@@ -191,6 +198,10 @@ func (s *Service) record(r *http.Request, version int, b Behaviour, p pay.Proof)
 }
 
 func (s *Service) answer(w http.ResponseWriter, r *http.Request, a x402.Ask, b Behaviour, p pay.Proof, fresh bool) {
+	if s.opts.Answer != nil {
+		s.opts.Answer(w, r, a, p)
+		return
+	}
 	if !fresh {
 		_ = a.Receipt(w.Header(), p.Authorization.From, common.Hash{}, "invalid_transaction_state")
 		s.challenge(w, a, "nonce was used")

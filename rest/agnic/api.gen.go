@@ -199,6 +199,10 @@ type Transaction struct {
 	// Date The same as timestamp
 	Date string `json:"date"`
 
+	// DecidedBy The chain's time at which it is decided at the latest: what no block has shown by then was never charged. Absent when
+	// it is final. An addition.
+	DecidedBy string `json:"decidedBy,omitempty"`
+
 	// Endpoint The URL without its query
 	//
 	// Example: https://api.example.com
@@ -209,6 +213,13 @@ type Transaction struct {
 
 	// Network Example: base-sepolia
 	Network string `json:"network"`
+
+	// PaymentStatus Until the payment is final. unknown: the proof has left and no good answer came, so that the amount stays reserved
+	// until the chain shows the outcome. success: charged, and given back if the service does not collect it. An addition.
+	PaymentStatus string `json:"paymentStatus,omitempty"`
+
+	// Reason Why it failed or is unknown. An addition.
+	Reason string `json:"reason,omitempty"`
 
 	// Scheme Example: exact
 	Scheme string `json:"scheme"`

@@ -84,6 +84,9 @@ func fetchInput(w http.ResponseWriter, r *http.Request, header http.Header) (cor
 		in.MaxCost = &v
 	}
 	var err error
+	if in.IdempotencyKey, err = rest.IdempotencyKey(r.Header); err != nil { // ours, and the target's as well
+		return in, err
+	}
 	if in.Timeout, err = timeout(q.Get("timeout")); err != nil {
 		return in, err
 	}
@@ -162,6 +165,9 @@ func paidHeaders(h http.Header, res *core.FetchResult) {
 	h.Set("X-Agnic-Paid", strconv.FormatBool(paid))
 	if res.Payment != nil {
 		h.Set("X-Agnic-Transaction", transactionID(res.Payment))
+		if at := core.DecidedBy(res.Payment); at != nil && res.Payment.Status == transaction.StatusUnknown {
+			h.Set("X-Agnic-Decided-By", stamp(*at))
+		}
 	}
 	if paid {
 		h.Set("X-Agnic-Amount", res.Cost.Dollars().String())

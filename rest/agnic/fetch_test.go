@@ -3,6 +3,7 @@ package agnic_test
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"bursar/core"
 	"bursar/money"
@@ -317,6 +319,17 @@ func TestUnhonoured(t *testing.T) {
 			history := l.send("GET", "/api/transactions?status=pending", "", "X-Agnic-Token", p.token)
 			if !strings.HasPrefix(id, "tx_") || !strings.Contains(string(history.body), `"id":"`+id+`"`) {
 				t.Errorf("%s is not in %s", id, history.body)
+			}
+			// The record says what is known and when it will be decided.
+			items, _ := history.json["transactions"].([]any)
+			item, _ := items[0].(map[string]any)
+			proofs := l.seller.Seen()
+			end := time.Unix(proofs[len(proofs)-1].Proof.Authorization.ValidBefore, 0).UTC().Format(time.RFC3339)
+			if item["status"] != "pending" || item["paymentStatus"] != "unknown" || item["decidedBy"] != end || fmt.Sprint(item["reason"]) == "" {
+				t.Errorf("%s: %s", end, history.body)
+			}
+			if c.code == "" && a.header.Get("X-Agnic-Decided-By") != end || c.code != "" && !strings.Contains(string(a.body), end) {
+				t.Errorf("%s: %v %s", end, a.header, a.body)
 			}
 		})
 	}

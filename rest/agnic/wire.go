@@ -57,10 +57,13 @@ func percent(part, whole int) json.Number {
 func transactionBody(t *ent.Transaction) Transaction {
 	w := Transaction{
 		Id: transactionID(t), AmountUsd: t.Amount.Dollars(), Network: t.Network, Endpoint: t.Endpoint, Timestamp: stamp(t.CreatedAt),
-		Date: stamp(t.CreatedAt), Status: t.Status.String(), Scheme: t.Scheme, TxHash: t.TxHash,
+		Date: stamp(t.CreatedAt), Status: t.Status.String(), Scheme: t.Scheme, TxHash: t.TxHash, Reason: t.Reason,
 	}
 	if t.Status == transaction.StatusPending || t.Status == transaction.StatusUnknown {
 		w.AmountUsd, w.Status = t.Quoted.Dollars(), string(Pending) // what is reserved
+	}
+	if at := core.DecidedBy(t); at != nil {
+		w.PaymentStatus, w.DecidedBy = t.Status.String(), stamp(*at)
 	}
 	return w
 }

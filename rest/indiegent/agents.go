@@ -122,9 +122,9 @@ func (a *api) UpdateAgent(w http.ResponseWriter, r *http.Request, path AgentID) 
 }
 
 // DeleteAgent is DELETE /agents/{id}.
-func (a *api) DeleteAgent(w http.ResponseWriter, r *http.Request, path AgentID) {
+func (a *api) DeleteAgent(w http.ResponseWriter, r *http.Request, path AgentID, params DeleteAgentParams) {
 	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
-		d, err := a.app.Agents.Deactivate(r.Context(), caller(r), id)
+		d, err := a.app.Agents.Deactivate(r.Context(), caller(r), id, params.IdempotencyKey)
 		if err != nil {
 			return nil, err
 		}
@@ -205,7 +205,7 @@ func (a *api) GetEnv(w http.ResponseWriter, r *http.Request, path AgentID, param
 }
 
 // FundAgent is POST /agents/{id}/fund.
-func (a *api) FundAgent(w http.ResponseWriter, r *http.Request, path AgentID) {
+func (a *api) FundAgent(w http.ResponseWriter, r *http.Request, path AgentID, params FundAgentParams) {
 	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
 		var in FundRequest
 		if err := body(w, r, &in); err != nil {
@@ -215,7 +215,7 @@ func (a *api) FundAgent(w http.ResponseWriter, r *http.Request, path AgentID) {
 		if err != nil {
 			return nil, err
 		}
-		f, err := a.app.Funding.Fund(r.Context(), caller(r), id, in.TxHash, amount)
+		f, err := a.app.Funding.Fund(r.Context(), caller(r), id, in.TxHash, amount, params.IdempotencyKey)
 		if err != nil {
 			return nil, err
 		}
@@ -224,13 +224,13 @@ func (a *api) FundAgent(w http.ResponseWriter, r *http.Request, path AgentID) {
 }
 
 // DrainAgent is POST /agents/{id}/drain.
-func (a *api) DrainAgent(w http.ResponseWriter, r *http.Request, path AgentID) {
+func (a *api) DrainAgent(w http.ResponseWriter, r *http.Request, path AgentID, params DrainAgentParams) {
 	a.withAgent(w, r, path, func(id uuid.UUID) (any, error) {
 		var in DrainRequest
 		if err := body(w, r, &in); err != nil {
 			return nil, err
 		}
-		d, err := a.app.Funding.Drain(r.Context(), caller(r), id, in.ToAddress)
+		d, err := a.app.Funding.Drain(r.Context(), caller(r), id, in.ToAddress, params.IdempotencyKey)
 		if err != nil {
 			return nil, err
 		}

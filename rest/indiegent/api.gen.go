@@ -354,8 +354,11 @@ type Receipt struct {
 	Agent string `json:"agent"`
 
 	// Cost For display; a cost rounds up and what remains rounds down
-	Cost          DollarText `json:"cost"`
-	PaymentMethod string     `json:"payment_method"`
+	Cost DollarText `json:"cost"`
+
+	// DecidedBy Addition. While payment_status is unknown; as in the history
+	DecidedBy     *int64 `json:"decided_by,omitempty"`
+	PaymentMethod string `json:"payment_method"`
 
 	// PaymentStatus Addition
 	PaymentStatus    string `json:"payment_status,omitempty"`
@@ -428,9 +431,16 @@ type Transaction struct {
 	AgentId openapi_types.UUID `json:"agent_id"`
 
 	// Amount Atomic USDC; wei for ETH. Of a failed one "0"
-	Amount      string  `json:"amount"`
+	Amount string `json:"amount"`
+
+	// DecidedBy Addition. Unix seconds of the chain's time at which it is decided at the latest: what no block has shown by then was
+	// never charged. Absent when it is final.
+	DecidedBy   *int64  `json:"decided_by,omitempty"`
 	FromAddress Address `json:"from_address"`
 	Id          ID      `json:"id"`
+
+	// Reason Addition. Why it failed or is unknown
+	Reason string `json:"reason,omitempty"`
 
 	// SessionId Addition
 	SessionId *openapi_types.UUID `json:"session_id,omitempty"`
@@ -464,6 +474,9 @@ type User struct {
 // AgentID defines model for AgentID.
 type AgentID = string
 
+// IdempotencyKey defines model for IdempotencyKey.
+type IdempotencyKey = string
+
 // Limit defines model for Limit.
 type Limit = int
 
@@ -475,6 +488,9 @@ type SessionID = string
 
 // AgentResponse defines model for AgentResponse.
 type AgentResponse = AgentAnswer
+
+// ConflictResponse defines model for ConflictResponse.
+type ConflictResponse = Error
 
 // ErrorResponse defines model for ErrorResponse.
 type ErrorResponse = Error
@@ -497,10 +513,34 @@ type TransactionsResponse = TransactionPage
 // Password defines model for Password.
 type Password = PasswordRequest
 
+// DeleteAgentParams defines parameters for DeleteAgent.
+type DeleteAgentParams struct {
+	// IdempotencyKey Addition. The caller's own name for this request, kept for 24 hours. Sent again with the same input it is the same
+	// request: it gets the first answer and moves no money. While the first is still running a repeat waits a few
+	// seconds and is then 409 with `Retry-After`. With another input it is 409. Printable ASCII.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DrainAgentParams defines parameters for DrainAgent.
+type DrainAgentParams struct {
+	// IdempotencyKey Addition. The caller's own name for this request, kept for 24 hours. Sent again with the same input it is the same
+	// request: it gets the first answer and moves no money. While the first is still running a repeat waits a few
+	// seconds and is then 409 with `Retry-After`. With another input it is 409. Printable ASCII.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // GetEnvParams defines parameters for GetEnv.
 type GetEnvParams struct {
 	// Include Addition. `api_key` makes a new API key for the process.
 	Include *string `form:"include,omitempty" json:"include,omitempty"`
+}
+
+// FundAgentParams defines parameters for FundAgent.
+type FundAgentParams struct {
+	// IdempotencyKey Addition. The caller's own name for this request, kept for 24 hours. Sent again with the same input it is the same
+	// request: it gets the first answer and moves no money. While the first is still running a repeat waits a few
+	// seconds and is then 409 with `Retry-After`. With another input it is 409. Printable ASCII.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListAgentTransactionsParams defines parameters for ListAgentTransactions.
@@ -508,6 +548,22 @@ type ListAgentTransactionsParams struct {
 	// Limit Above 100 counts as 100
 	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
 	Offset *Offset `form:"offset,omitempty" json:"offset,omitempty"`
+}
+
+// OpenSessionParams defines parameters for OpenSession.
+type OpenSessionParams struct {
+	// IdempotencyKey Addition. The caller's own name for this request, kept for 24 hours. Sent again with the same input it is the same
+	// request: it gets the first answer and moves no money. While the first is still running a repeat waits a few
+	// seconds and is then 409 with `Retry-After`. With another input it is 409. Printable ASCII.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CloseSessionParams defines parameters for CloseSession.
+type CloseSessionParams struct {
+	// IdempotencyKey Addition. The caller's own name for this request, kept for 24 hours. Sent again with the same input it is the same
+	// request: it gets the first answer and moves no money. While the first is still running a repeat waits a few
+	// seconds and is then 409 with `Retry-After`. With another input it is 409. Printable ASCII.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListTransactionsParams defines parameters for ListTransactions.
@@ -557,7 +613,7 @@ type ServerInterface interface {
 	CreateAgent(w http.ResponseWriter, r *http.Request)
 	// DeleteAgent Deactivate an agent and drain its wallet to the owner; the key stays exportable
 	// (DELETE /agents/{id})
-	DeleteAgent(w http.ResponseWriter, r *http.Request, id AgentID)
+	DeleteAgent(w http.ResponseWriter, r *http.Request, id AgentID, params DeleteAgentParams)
 	// GetAgent Get a single agent with its live balance
 	// (GET /agents/{id})
 	GetAgent(w http.ResponseWriter, r *http.Request, id AgentID)
@@ -566,13 +622,13 @@ type ServerInterface interface {
 	UpdateAgent(w http.ResponseWriter, r *http.Request, id AgentID)
 	// DrainAgent Drain all USDC of an agent to its owner's wallet
 	// (POST /agents/{id}/drain)
-	DrainAgent(w http.ResponseWriter, r *http.Request, id AgentID)
+	DrainAgent(w http.ResponseWriter, r *http.Request, id AgentID, params DrainAgentParams)
 	// GetEnv Environment variables for a self-hosted agent process
 	// (GET /agents/{id}/env)
 	GetEnv(w http.ResponseWriter, r *http.Request, id AgentID, params GetEnvParams)
 	// FundAgent Record a funding event; the first one triggers gas sponsorship
 	// (POST /agents/{id}/fund)
-	FundAgent(w http.ResponseWriter, r *http.Request, id AgentID)
+	FundAgent(w http.ResponseWriter, r *http.Request, id AgentID, params FundAgentParams)
 	// ExportKey Export the private key of an agent wallet
 	// (POST /agents/{id}/key)
 	ExportKey(w http.ResponseWriter, r *http.Request, id AgentID)
@@ -614,13 +670,13 @@ type ServerInterface interface {
 	ListSessions(w http.ResponseWriter, r *http.Request)
 	// OpenSession Open a session by a deposit from the agent's wallet
 	// (POST /sessions)
-	OpenSession(w http.ResponseWriter, r *http.Request)
+	OpenSession(w http.ResponseWriter, r *http.Request, params OpenSessionParams)
 	// GetSession Session detail
 	// (GET /sessions/{id})
 	GetSession(w http.ResponseWriter, r *http.Request, id SessionID)
 	// CloseSession Close a session; what is unused is refunded on chain. Closing again is the same answer
 	// (POST /sessions/{id}/close)
-	CloseSession(w http.ResponseWriter, r *http.Request, id SessionID)
+	CloseSession(w http.ResponseWriter, r *http.Request, id SessionID, params CloseSessionParams)
 	// ListTransactions Transactions across all agents, newest first
 	// (GET /transactions)
 	ListTransactions(w http.ResponseWriter, r *http.Request, params ListTransactionsParams)
@@ -678,8 +734,32 @@ func (siw *ServerInterfaceWrapper) DeleteAgent(w http.ResponseWriter, r *http.Re
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteAgentParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.DeleteAgent(w, r, id)
+		siw.Handler.DeleteAgent(w, r, id, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -756,8 +836,32 @@ func (siw *ServerInterfaceWrapper) DrainAgent(w http.ResponseWriter, r *http.Req
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DrainAgentParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.DrainAgent(w, r, id)
+		siw.Handler.DrainAgent(w, r, id, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -824,8 +928,32 @@ func (siw *ServerInterfaceWrapper) FundAgent(w http.ResponseWriter, r *http.Requ
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params FundAgentParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.FundAgent(w, r, id)
+		siw.Handler.FundAgent(w, r, id, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1109,8 +1237,35 @@ func (siw *ServerInterfaceWrapper) ListSessions(w http.ResponseWriter, r *http.R
 // OpenSession operation middleware
 func (siw *ServerInterfaceWrapper) OpenSession(w http.ResponseWriter, r *http.Request) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params OpenSessionParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.OpenSession(w, r)
+		siw.Handler.OpenSession(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1161,8 +1316,32 @@ func (siw *ServerInterfaceWrapper) CloseSession(w http.ResponseWriter, r *http.R
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CloseSessionParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.CloseSession(w, r, id)
+		siw.Handler.CloseSession(w, r, id, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {

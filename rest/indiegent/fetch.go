@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"bursar/core"
+	"bursar/ent/transaction"
 	"bursar/rest"
 )
 
@@ -57,6 +58,9 @@ func fetchInput(w http.ResponseWriter, r *http.Request) (core.FetchInput, error)
 		in.Header.Set(name, *value)
 	}
 	var err error
+	if in.IdempotencyKey, err = rest.IdempotencyKey(r.Header); err != nil {
+		return in, err
+	}
 	if in.MaxCost, err = rest.Dollars("max_cost", raw.MaxCost); err != nil {
 		return in, err
 	}
@@ -102,6 +106,9 @@ func fetchBody(res *core.FetchResult) []byte {
 	}
 	if res.Payment != nil {
 		paid.PaymentStatus, paid.TransactionId = res.Payment.Status.String(), &res.Payment.ID
+		if res.Payment.Status == transaction.StatusUnknown {
+			paid.DecidedBy = transactionBody(res.Payment).DecidedBy
+		}
 	}
 	answer, encoding := embedded(res.Header.Get("Content-Type"), res.Body)
 	var b bytes.Buffer

@@ -111,7 +111,15 @@ func TestOutcomes(t *testing.T) {
 	if !l.Log.has("transaction_id=" + a.text("_indiegent", "transaction_id")) {
 		t.Error("the request's log line lacks the transaction")
 	}
-	paid("500 after payment", call(paytest.FailAfter, ""), 500, "x402", "unknown")
+	a = call(paytest.FailAfter, "")
+	paid("500 after payment", a, 500, "x402", "unknown")
+	proofs := l.Seller.Seen()
+	end := json.Number(fmt.Sprint(proofs[len(proofs)-1].Proof.Authorization.ValidBefore))
+	record := l.must(p, "GET", "/transactions?limit=1", "")
+	if item := record.at("transactions").([]any)[0].(map[string]any); a.at("_indiegent", "decided_by") != end || item["decided_by"] != end ||
+		item["status"] != "unknown" || !strings.Contains(item["reason"].(string), "answered 500") {
+		t.Errorf("unknown until %s: %s %s", end, a.Raw, record.Raw)
+	}
 	a = call(paytest.Reset, "")
 	l.refused(a, "cut after payment", http.StatusBadGateway, "unknown")
 	if a.text("transaction_id") == "" {

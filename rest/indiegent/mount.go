@@ -52,12 +52,14 @@ func (m guarded) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Re
 	m.Handle(pattern, m.door.Authenticated(http.HandlerFunc(h)))
 }
 
-// badParameter answers a query parameter that is not what the contract says; the numbers among them all count
-// from zero.
+// badParameter answers a parameter that is not what the contract says; the numbers among them all count from zero.
 func (a *api) badParameter(w http.ResponseWriter, r *http.Request, err error) {
 	var wrong *InvalidParamFormatError
+	var many *TooManyValuesForParamError
 	if errors.As(err, &wrong) {
 		err = &core.Error{Code: core.InvalidRequest, Message: wrong.ParamName + " must be a whole number from 0", Err: err}
+	} else if errors.As(err, &many) {
+		err = &core.Error{Code: core.InvalidRequest, Message: many.ParamName + " must be sent once", Err: err}
 	}
 	a.door.Fail(w, r, err)
 }

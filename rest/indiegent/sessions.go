@@ -25,7 +25,7 @@ func (a *api) ListSessions(w http.ResponseWriter, r *http.Request) {
 }
 
 // OpenSession is POST /sessions.
-func (a *api) OpenSession(w http.ResponseWriter, r *http.Request) {
+func (a *api) OpenSession(w http.ResponseWriter, r *http.Request, params OpenSessionParams) {
 	a.serve(w, r, http.StatusCreated, func() (any, error) {
 		var raw SessionRequest
 		if err := body(w, r, &raw); err != nil {
@@ -45,7 +45,7 @@ func (a *api) OpenSession(w http.ResponseWriter, r *http.Request) {
 		if deposit == nil {
 			return nil, core.E(core.InvalidRequest, "deposit_amount is required")
 		}
-		in := core.OpenSessionInput{AgentID: id, Deposit: *deposit}
+		in := core.OpenSessionInput{AgentID: id, Deposit: *deposit, IdempotencyKey: params.IdempotencyKey}
 		seconds, err := rest.Integer("duration", raw.Duration, 1, secondsPerDay)
 		if err != nil {
 			return nil, err
@@ -67,8 +67,10 @@ func (a *api) GetSession(w http.ResponseWriter, r *http.Request, path SessionID)
 }
 
 // CloseSession is POST /sessions/{id}/close.
-func (a *api) CloseSession(w http.ResponseWriter, r *http.Request, path SessionID) {
-	a.withSession(w, r, path, a.app.Sessions.Close)
+func (a *api) CloseSession(w http.ResponseWriter, r *http.Request, path SessionID, params CloseSessionParams) {
+	a.withSession(w, r, path, func(ctx context.Context, p core.Principal, id uuid.UUID) (*core.SessionView, error) {
+		return a.app.Sessions.Close(ctx, p, id, params.IdempotencyKey)
+	})
 }
 
 type sessionFunc func(context.Context, core.Principal, uuid.UUID) (*core.SessionView, error)

@@ -78,9 +78,14 @@ func transactionBody(t *ent.Transaction) Transaction {
 	w := Transaction{
 		Id: t.ID, TxHash: t.TxHash, Type: typeOf(t.Kind), FromAddress: t.FromAddress, ToAddress: t.ToAddress, Amount: t.Amount.String(),
 		Token: "USDC", Timestamp: t.CreatedAt.Unix(), Status: t.Status.String(), AgentId: t.AgentID, SessionId: t.SessionID,
+		Reason: t.Reason,
 	}
 	if t.Status == transaction.StatusPending || t.Status == transaction.StatusUnknown {
 		w.Amount = t.Quoted.String() // what is reserved
+	}
+	if at := core.DecidedBy(t); at != nil {
+		seconds := at.Unix()
+		w.DecidedBy = &seconds
 	}
 	if t.Kind == transaction.KindGasSponsor {
 		w.Token, w.Amount = "ETH", t.Wei

@@ -10,7 +10,7 @@ CREATE TABLE `accounts` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `ki
 -- create index "account_kind_chain_id_owner_id" to table: "accounts"
 CREATE UNIQUE INDEX `account_kind_chain_id_owner_id` ON `accounts` (`kind`, `chain_id`, `owner_id`);
 -- create "agents" table
-CREATE TABLE `agents` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `org_id` uuid NOT NULL, `owner_id` uuid NOT NULL, `department_id` uuid NULL, `name` text NOT NULL, `slug` text NOT NULL, `address` text NOT NULL, `sealed_key` blob NOT NULL, `active` bool NOT NULL DEFAULT (true), `is_default` bool NOT NULL DEFAULT (false), `auto_topup_threshold` integer NULL, `auto_topup_amount` integer NULL, `auto_topup_daily_limit` integer NULL, `auto_topup_source` text NULL, `auto_topup_error` text NULL, `auto_topup_failed_at` datetime NULL, PRIMARY KEY (`id`));
+CREATE TABLE `agents` (`id` uuid NOT NULL, `created_at` datetime NOT NULL, `org_id` uuid NOT NULL, `owner_id` uuid NOT NULL, `department_id` uuid NULL, `name` text NOT NULL, `slug` text NOT NULL, `address` text NOT NULL, `sealed_key` blob NOT NULL, `active` bool NOT NULL DEFAULT (true), `is_default` bool NOT NULL DEFAULT (false), `auto_topup_threshold` integer NULL, `auto_topup_amount` integer NULL, `auto_topup_daily_limit` integer NULL, `auto_topup_source` text NULL, `auto_topup_error` text NULL, `auto_topup_failed_at` datetime NULL, `auto_topup_retry_unix` integer NOT NULL DEFAULT (0), `auto_topup_consent` blob NULL, `auto_topup_consent_unix` integer NOT NULL DEFAULT (0), `auto_topup_consent_by` uuid NULL, PRIMARY KEY (`id`));
 -- create index "agents_address_key" to table: "agents"
 CREATE UNIQUE INDEX `agents_address_key` ON `agents` (`address`);
 -- create index "agent_owner_id_slug" to table: "agents"

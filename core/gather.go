@@ -1,0 +1,78 @@
+package core
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// gather answers many readers by one query: who asks while one is under way is in the next, which begins after they
+// asked and so shows them nothing older than an own query would. A reader alone waits for nobody.
+type gather[K comparable, V any] struct {
+	load func(ctx context.Context, keys []K) (map[K]V, error)
+
+	mu      sync.Mutex
+	next    *reading[K, V]
+	running bool
+}
+
+type reading[K comparable, V any] struct {
+	keys  map[K]bool
+	done  chan struct{}
+	found map[K]V
+	err   error
+}
+
+const gatherLimit = 10 * time.Second // for one query, whose readers may each have left
+
+// get reads one value; false says that there is none.
+func (g *gather[K, V]) get(ctx context.Context, key K) (V, bool, error) {
+	r := g.join(ctx, key)
+	var none V
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return none, false, ctx.Err()
+	}
+	v, ok := r.found[key]
+	return v, ok, r.err
+}
+
+func (g *gather[K, V]) join(ctx context.Context, key K) *reading[K, V] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.next == nil {
+		g.next = &reading[K, V]{keys: map[K]bool{}, done: make(chan struct{})}
+	}
+	g.next.keys[key] = true
+	if !g.running {
+		g.running = true
+		go g.run(context.WithoutCancel(ctx))
+	}
+	return g.next
+}
+
+// run reads until nobody waits.
+func (g *gather[K, V]) run(ctx context.Context) {
+	for {
+		g.mu.Lock()
+		r := g.next
+		g.next = nil
+		if r == nil {
+			g.running = false
+			g.mu.Unlock()
+			return
+		}
+		g.mu.Unlock()
+		g.read(ctx, r)
+	}
+}
+
+func (g *gather[K, V]) read(ctx context.Context, r *reading[K, V]) {
+	defer close(r.done)
+	ctx, cancel := context.WithTimeout(ctx, gatherLimit)
+	defer cancel()
+	r.found, r.err = g.load(ctx, slices.Collect(maps.Keys(r.keys)))
+}

@@ -1,0 +1,59 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"sync"
+)
+
+// Prepared keeps the money statements prepared on a pool. They are a few dozen constant texts; preparing saves
+// PostgreSQL a round trip a statement, and SQLite the parsing.
+type Prepared struct {
+	db     *sql.DB
+	mu     sync.Mutex
+	known  map[string]*sql.Stmt
+	wanted map[string]bool // met in a transaction, which cannot prepare for the whole pool
+}
+
+// NewPrepared makes an empty store for a pool.
+func NewPrepared(db *sql.DB) *Prepared {
+	return &Prepared{db: db, known: map[string]*sql.Stmt{}, wanted: map[string]bool{}}
+}
+
+func (p *Prepared) find(query string) *sql.Stmt {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.known[query]
+	if s == nil {
+		p.wanted[query] = true
+	}
+	return s
+}
+
+// warm prepares what transactions have asked for. It must not be called inside one: an SQLite pool has one connection.
+func (p *Prepared) warm(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for query := range p.wanted {
+		s, err := p.db.PrepareContext(ctx, query)
+		if err != nil {
+			return // it runs unprepared, and is tried again
+		}
+		p.known[query] = s
+		delete(p.wanted, query)
+	}
+}
+
+func (tx Tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if s := tx.Prepared.find(query); s != nil {
+		return tx.SQL.StmtContext(ctx, s).QueryContext(ctx, args...)
+	}
+	return tx.SQL.QueryContext(ctx, query, args...)
+}
+
+func (tx Tx) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if s := tx.Prepared.find(query); s != nil {
+		return tx.SQL.StmtContext(ctx, s).ExecContext(ctx, args...)
+	}
+	return tx.SQL.ExecContext(ctx, query, args...)
+}

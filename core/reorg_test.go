@@ -1,0 +1,203 @@
+package core_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"bursar/core"
+	"bursar/core/coretest"
+	"bursar/ent/session"
+	"bursar/ent/transaction"
+	"bursar/money"
+	"bursar/pay/paytest"
+)
+
+const depth = 2 // confirmations in these tests
+
+// eachDepth runs a test for reorganisations of one block less than the confirmations, as many, and more. Only the last
+// two reach what is booked.
+func eachDepth(t *testing.T, f func(t *testing.T, w *coretest.World, blocks int)) {
+	for name, blocks := range map[string]int{"shallow": depth - 1, "at the depth": depth, "below it": depth + 1, "far below": depth + 4} {
+		t.Run(name, func(t *testing.T) {
+			t.Run("sqlite", func(t *testing.T) { f(t, coretest.New(t, coretest.Confirmations(depth)), blocks) })
+			if testing.Short() {
+				return
+			}
+			t.Run("postgres", func(t *testing.T) {
+				f(t, coretest.New(t, coretest.Confirmations(depth), coretest.OnPostgres(coretest.Postgres(t))), blocks)
+			})
+		})
+	}
+}
+
+func TestReorgOfAFunding(t *testing.T) {
+	eachDepth(t, func(t *testing.T, w *coretest.World, blocks int) {
+		p, _ := w.User("dev@example.com")
+		a := w.Agent(p, "bot", 0)
+		w.Mine(2 * depth)
+		w.Fund(a, money.One)
+		w.Mine(depth)
+		if err := w.Core.Funding.ReadChain(w.Ctx); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // and once more, to the same heights
+			w.Reorg(blocks)
+			w.Settle()
+			w.Balanced()
+		}
+		w.Mine(depth + 1)
+		w.Settle()
+		got, err := w.Core.Agents.Get(w.Ctx, p, a.ID)
+		if err != nil || got.Wallet.Posted != money.One || w.Net.Balance(common.HexToAddress(a.Address)) != money.One {
+			t.Errorf("the wallet has %s in the books, %s on chain, %v", got.Wallet.Posted, w.Net.Balance(common.HexToAddress(a.Address)), err)
+		}
+		w.Balanced()
+	})
+}
+
+func TestReorgOfASession(t *testing.T) {
+	eachDepth(t, func(t *testing.T, w *coretest.World, blocks int) {
+		p, _ := w.User("dev@example.com")
+		a := w.Agent(p, "bot", 2*money.One)
+		w.Net.Fund(w.Platform, money.One) // else a settlement that is mined again before the deposit fails
+		s := w.Seller(cent)
+		w.Mine(2 * depth) // what funds the seller's own gas is not taken back
+		v := w.Session(p, a, money.One)
+		call := func() error {
+			_, err := w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{SessionID: v.ID.String(), URL: s.Link(2, paytest.Serve, 0)})
+			return err
+		}
+		if err := call(); err != nil {
+			t.Fatal(err)
+		}
+		w.Reorg(blocks)
+		w.Settle()
+		w.Balanced()
+		w.Mine(depth + 1)
+		w.Settle()
+		w.Balanced()
+		if err := call(); err != nil {
+			t.Errorf("the session is of no use after its deposit was mined again: %v", err)
+		}
+		w.Close(p, v.ID)
+		w.Reorg(blocks)
+		w.Settle()
+		w.Balanced()
+		w.Mine(depth + 1)
+		w.Settle()
+		w.Balanced()
+		got, err := w.Core.Sessions.Get(w.Ctx, p, v.ID)
+		if err != nil || got.Status != session.StatusClosed || got.Refunded != money.One-2*cent || got.Used != 2*cent {
+			t.Errorf("%+v %v", got, err)
+		}
+		if on := w.Net.Balance(common.HexToAddress(a.Address)); on != 2*money.One-2*cent {
+			t.Errorf("the wallet has %s on chain", on)
+		}
+		if on := w.Net.Balance(s.PayTo); on != 2*cent {
+			t.Errorf("the seller has %s on chain", on)
+		}
+	})
+}
+
+func TestReorgOfAPayment(t *testing.T) {
+	eachDepth(t, func(t *testing.T, w *coretest.World, blocks int) {
+		p, _ := w.User("dev@example.com")
+		a := w.Agent(p, "bot", 2*money.One)
+		s := w.Seller(cent)
+		w.Mine(2 * depth)
+		for range 3 {
+			if _, err := w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{URL: s.Link(2, paytest.Serve, 0)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Mine(depth)
+		w.Settle()
+		w.Reorg(blocks)
+		w.Settle()
+		w.Balanced()
+		w.Mine(depth + 1)
+		w.Settle()
+		w.Balanced()
+		page, err := w.Core.Transactions.List(w.Ctx, p, core.TransactionFilter{PaymentsOnly: true})
+		if err != nil || page.Total != 3 || page.Spent != 3*cent || page.Succeeded != 3 {
+			t.Errorf("%+v %v", page, err)
+		}
+		for _, v := range page.Items {
+			if v.TxHash == nil {
+				t.Errorf("%s names no chain transaction", v.ID)
+			}
+		}
+		got, err := w.Core.Agents.Get(w.Ctx, p, a.ID)
+		if err != nil || got.Wallet.Pending != 0 || got.Wallet.Posted != 2*money.One-3*cent {
+			t.Errorf("%+v %v", got.Wallet, err)
+		}
+	})
+}
+
+// A deposit that was spent from is un-mined and never comes again: no call is paid any more, what is left is written
+// off, and the books say what is missing.
+func TestDepositThatNeverComesAgain(t *testing.T) {
+	w := coretest.New(t, coretest.Confirmations(depth))
+	p, _ := w.User("dev@example.com")
+	a := w.Agent(p, "bot", 2*money.One)
+	s := w.Seller(cent)
+	before := w.Height()
+	v := w.Session(p, a, money.One)
+	if _, err := w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{SessionID: v.ID.String(), URL: s.Link(2, paytest.LieReceipt, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	w.Replace(before, w.Deps.RelayerKey)
+	w.Pass(11 * time.Minute)
+	w.Mine(depth + 1)
+	for range 3 {
+		w.Settle()
+		if err := w.Core.Funding.ExpireOperations(w.Ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Core.Payments.ResolveHolds(w.Ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := w.Core.Sessions.Get(w.Ctx, p, v.ID)
+	if err != nil || got.Status != session.StatusClosed || got.Remaining != 0 {
+		t.Errorf("%+v %v", got, err)
+	}
+	after, err := w.Core.Agents.Get(w.Ctx, p, a.ID)
+	if err != nil || after.Wallet.Posted != 2*money.One || after.Wallet.Pending != 0 {
+		t.Errorf("%+v %v", after.Wallet, err)
+	}
+	w.Balanced()
+}
+
+// A payment from a wallet is un-mined, and its proof dies before it is mined again.
+func TestPaymentThatNeverComesAgain(t *testing.T) {
+	w := coretest.New(t, coretest.Confirmations(depth))
+	p, _ := w.User("dev@example.com")
+	a := w.Agent(p, "bot", 2*money.One)
+	s := w.Seller(cent)
+	before := w.Height()
+	r, err := w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{URL: s.Link(2, paytest.Serve, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Mine(depth)
+	w.Settle()
+	w.Replace(before, s.Key)
+	w.Pass(10 * time.Minute)
+	w.Mine(depth + 1)
+	w.Settle()
+	if err := w.Core.Payments.ResolveHolds(w.Ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.Balanced()
+	got, err := w.Core.Transactions.Get(w.Ctx, p, r.Payment.ID)
+	if err != nil || got.Status != transaction.StatusFailed || got.Amount != 0 {
+		t.Errorf("%+v %v", got, err)
+	}
+	after, err := w.Core.Agents.Get(w.Ctx, p, a.ID)
+	if err != nil || after.Wallet.Posted != 2*money.One || after.Wallet.Pending != 0 {
+		t.Errorf("%+v %v", after.Wallet, err)
+	}
+}

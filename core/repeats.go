@@ -1,0 +1,112 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"bursar/ent/transaction"
+)
+
+// What tells one request under an idempotency key from another, and what answers it when its answer is lost.
+
+// passing are headers that tracing and intermediaries write anew for each attempt, and that say nothing of what is
+// asked for.
+var passing = []string{
+	"Accept-Encoding", "Baggage", "Date", "Forwarded", "Traceparent", "Tracestate", "User-Agent", "Via", "X-Amzn-Trace-Id",
+	"X-Cloud-Trace-Context", "X-Correlation-Id", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto",
+	"X-Real-Ip", "X-Request-Id",
+}
+
+// same is everything of a call that makes it this call. How long to wait for the answer is not part of it.
+func (in FetchInput) same() []string {
+	session, limit := in.SessionID, ""
+	if id, err := uuid.Parse(session); err == nil {
+		session = id.String()
+	}
+	if in.MaxCost != nil {
+		limit = in.MaxCost.String()
+	}
+	if in.Method == "" {
+		in.Method = http.MethodGet
+	}
+	out := []string{in.Agent, strconv.FormatBool(in.DefaultWallet), session, in.Method, in.URL, limit, string(in.Body)}
+	header := cleanRequestHeader(in.Header)
+	for _, name := range passing {
+		header.Del(name)
+	}
+	lines := make([]string, 0, len(header))
+	for name, values := range header {
+		for _, v := range values {
+			lines = append(lines, name+": "+v)
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b string) int { // by name; of one name, in order
+		nameA, _, _ := strings.Cut(a, ":")
+		nameB, _, _ := strings.Cut(b, ":")
+		return strings.Compare(nameA, nameB)
+	})
+	return append(out, lines...)
+}
+
+// keptFetch is a call's answer in a form that JSON keeps byte for byte: a header's value need not be UTF-8.
+type keptFetch struct {
+	*FetchResult
+	Header map[string][][]byte
+}
+
+func keepFetch(r *FetchResult) keptFetch {
+	k := keptFetch{FetchResult: r, Header: map[string][][]byte{}}
+	if r == nil {
+		return k
+	}
+	for name, values := range r.Header {
+		for _, v := range values {
+			k.Header[name] = append(k.Header[name], []byte(v))
+		}
+	}
+	return k
+}
+
+func (k keptFetch) result() *FetchResult {
+	if k.FetchResult == nil {
+		return nil
+	}
+	k.FetchResult.Header = make(http.Header, len(k.Header))
+	for name, values := range k.Header {
+		for _, v := range values {
+			k.FetchResult.Header[name] = append(k.FetchResult.Header[name], string(v))
+		}
+	}
+	return k.FetchResult
+}
+
+// lostAnswer tells a caller of a payment whose answer is gone. It is never paid again.
+func (f *Payments) lostAnswer(ctx context.Context, id uuid.UUID) (keptFetch, error) {
+	t, err := f.db.readEnt.Transaction.Get(ctx, id)
+	if err != nil {
+		return keptFetch{}, err
+	}
+	state := map[transaction.Status]string{
+		transaction.StatusPending: "pending", transaction.StatusUnknown: "not decided yet", transaction.StatusSuccess: "charged",
+		transaction.StatusFailed: "failed, nothing was charged",
+	}
+	return keptFetch{}, &Error{
+		Code: Conflict, Payment: id.String(),
+		Message: fmt.Sprintf("The answer to this request was not kept, and it is not paid again; its payment is %s", state[t.Status]),
+	}
+}
+
+// begunDrain is what a drain has sent.
+func (f *Funding) begunDrain(ctx context.Context, id uuid.UUID) (*DrainResult, error) {
+	op, err := f.db.readEnt.Operation.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &DrainResult{Drained: true, Amount: op.Amount, TxHash: op.TxHash, To: op.ToAddress}, nil
+}

@@ -1,0 +1,97 @@
+package core
+
+import (
+	"database/sql"
+	"time"
+
+	"github.com/google/uuid"
+
+	"bursar/core/ledger"
+	"bursar/ent"
+	"bursar/ent/event"
+)
+
+// The rows that a paid call writes with its moves. They are statements by hand because ent writes one row at a time,
+// and every caller of a busy batch waits for all of them.
+var (
+	addPaymentRow = &ledger.Statement{
+		Name: "add payment",
+		Columns: []string{
+			"uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "bigint", "text", "text", "text", "text", "text", "text", "text", "text", "text", "bigint", "uuid",
+		},
+		Postgres: `INSERT INTO transactions (id, created_at, org_id, agent_id, session_id, credential_id, kind, status, quoted, amount,
+			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id)
+			SELECT c1, c2, c3, c4, c5, c6, 'payment', 'pending', c7, 0, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18 FROM v`,
+		SQLite: `INSERT INTO transactions (id, created_at, org_id, agent_id, session_id, credential_id, kind, status, quoted, amount,
+			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'payment', 'pending', ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)`,
+	}
+	endPaymentRow = &ledger.Statement{
+		Name:    "end payment",
+		Columns: []string{"uuid", "text", "bigint", "bigint", "text", "timestamptz"},
+		Postgres: `UPDATE transactions t SET status = v.c2, amount = v.c3, upstream_status = COALESCE(v.c4, t.upstream_status),
+			reason = COALESCE(v.c5, t.reason), settled_at = v.c6 FROM v WHERE t.id = v.c1`,
+		SQLite: `UPDATE transactions SET status = ?2, amount = ?3, upstream_status = COALESCE(?4, upstream_status),
+			reason = COALESCE(?5, reason), settled_at = ?6 WHERE id = ?1`,
+	}
+	// answeredRow and unknownRow note how the service answered; the chain may have been faster.
+	answeredRow = &ledger.Statement{
+		Name: "note an answer", Columns: []string{"uuid", "bigint"}, MayMiss: true,
+		Postgres: `UPDATE transactions t SET upstream_status = v.c2 FROM v WHERE t.id = v.c1`,
+		SQLite:   `UPDATE transactions SET upstream_status = ?2 WHERE id = ?1`,
+	}
+	unknownRow = &ledger.Statement{
+		Name: "note an unknown outcome", Columns: []string{"uuid", "bigint", "text"}, MayMiss: true,
+		Postgres: `UPDATE transactions t SET upstream_status = COALESCE(NULLIF(v.c2, 0), t.upstream_status),
+			reason = CASE WHEN t.status = 'pending' THEN v.c3 ELSE t.reason END,
+			status = CASE WHEN t.status = 'pending' THEN 'unknown' ELSE t.status END FROM v WHERE t.id = v.c1`,
+		SQLite: `UPDATE transactions SET upstream_status = COALESCE(NULLIF(?2, 0), upstream_status),
+			reason = CASE WHEN status = 'pending' THEN ?3 ELSE reason END,
+			status = CASE WHEN status = 'pending' THEN 'unknown' ELSE status END WHERE id = ?1`,
+	}
+	begunRow = &ledger.Statement{
+		Name: "note what a key has begun", Columns: []string{"uuid", "uuid", "uuid"},
+		Postgres: `UPDATE idempotency_keys k SET subject_id = v.c2 FROM v WHERE k.id = v.c1 AND k.owner = v.c3 AND k.subject_id IS NULL`,
+		SQLite:   `UPDATE idempotency_keys SET subject_id = ?2 WHERE id = ?1 AND owner = ?3 AND subject_id IS NULL`,
+	}
+	addEventRow = &ledger.Statement{
+		Name: "add event", Columns: []string{"uuid", "timestamptz", "uuid", "text", "uuid", "uuid"},
+		Postgres: `INSERT INTO events (id, created_at, org_id, kind, agent_id, subject_id) SELECT c1, c2, c3, c4, c5, c6 FROM v`,
+		SQLite:   `INSERT INTO events (id, created_at, org_id, kind, agent_id, subject_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`,
+	}
+)
+
+func addPayment(t *ent.Transaction) ledger.Row {
+	return ledger.Row{Into: addPaymentRow, Values: []any{
+		t.ID.String(), t.CreatedAt, t.OrgID.String(), t.AgentID.String(), optional(t.SessionID), optional(t.CredentialID), int64(t.Quoted),
+		t.FromAddress, t.ToAddress, t.Service, t.Endpoint, t.Method, t.Protocol, t.Scheme, t.Network, *t.AuthNonce, t.ValidBeforeUnix, optional(t.HoldID),
+	}}
+}
+
+// ended is how a payment ends: the row of it, and the row by which subscribers hear of it.
+func ended(t *ent.Transaction, now time.Time) []ledger.Row {
+	return []ledger.Row{
+		{Into: endPaymentRow, Values: []any{
+			t.ID.String(), t.Status.String(), int64(t.Amount), sql.NullInt64{Int64: int64(t.UpstreamStatus), Valid: t.UpstreamStatus != 0},
+			sql.NullString{String: t.Reason, Valid: t.Reason != ""}, now,
+		}},
+		{Into: addEventRow, Values: []any{
+			uuid.Must(uuid.NewV7()).String(), now, t.OrgID.String(), event.KindPaymentSettled.String(), t.AgentID.String(), t.ID.String(),
+		}},
+	}
+}
+
+func answeredBy(t *ent.Transaction, status int) ledger.Row {
+	return ledger.Row{Into: answeredRow, Values: []any{t.ID.String(), int64(status)}}
+}
+
+func settledNews(t *ent.Transaction) News {
+	return News{Kind: PaymentSettled, OrgID: t.OrgID, AgentID: t.AgentID, SubjectID: t.ID}
+}
+
+func optional(id *uuid.UUID) sql.NullString {
+	if id == nil {
+		return sql.NullString{}
+	}
+	return sql.NullString{String: id.String(), Valid: true}
+}

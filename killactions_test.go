@@ -1,0 +1,165 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"bursar/money"
+)
+
+const (
+	openPool = 8 // open sessions that a group of kills begins with
+	deposit  = "0.20"
+)
+
+// signUp registers the owner, whose address for drains is the bank's, and the wallet that pays.
+func (k *killRun) signUp() {
+	k.t.Helper()
+	k.p.Key = ""
+	login := k.p.must("POST", "/auth/register", map[string]any{"email": "owner@example.com", "password": "correct horse battery"})
+	bearer := "Bearer " + text(login, "token")
+	k.p.must("POST", "/graphql", map[string]any{
+		"query":     "mutation($a: Address!) { setWalletAddress(input: {address: $a}) { walletAddress } }",
+		"variables": map[string]any{"a": address(k.bank).Hex()},
+	}, "Authorization", bearer)
+	k.p.Key = text(k.p.must("POST", "/api-keys", map[string]any{"name": "kills"}, "Authorization", bearer), "key")
+	made := k.p.must("POST", "/agents", map[string]any{"name": "Payer"})
+	k.agent = text(made, "id")
+	k.no(k.give(text(made, "wallet_address"), 2000*money.One))
+	eventually(k.t, "the payer is funded", func() bool { return k.balance(k.agent) == 2000*money.One })
+}
+
+// balance is a wallet's, as the program shows it; 0 when it does not answer.
+func (k *killRun) balance(agent string) money.USDC {
+	_, out, err := k.p.call("GET", "/agents/"+agent, nil)
+	if err != nil {
+		return 0
+	}
+	v, err := money.ParseAtomic(text(out, "usdc_balance"))
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// prepare starts the program if it does not run, finds the sessions that are open, and opens some if they are few.
+func (k *killRun) prepare() {
+	k.t.Helper()
+	if k.p.cmd == nil {
+		k.launch(death{})
+		if !k.p.listening() {
+			k.t.Fatalf("the program ended:\n%s", k.p.out)
+		}
+	}
+	k.mu.Lock()
+	k.sessions = k.column("SELECT id FROM sessions WHERE status = 'open'")
+	k.mu.Unlock()
+	var callers sync.WaitGroup
+	for range openPool - k.sessionsOpen() {
+		callers.Go(k.openSession)
+	}
+	callers.Wait()
+}
+
+func (k *killRun) sessionsOpen() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.sessions)
+}
+
+// fetch makes one paid call under a path that no other call has; session "" pays from the wallet.
+func (k *killRun) fetch(session string) {
+	headers := []string{"X-Agent-Wallet", k.agent}
+	if session != "" {
+		headers = append(headers, "X-Session-Id", session)
+	}
+	path := fmt.Sprintf("/call/%d/v%d/weather", k.calls.Add(1), 1+rand.IntN(2))
+	status, _, err := k.p.call("POST", "/external/fetch", map[string]any{"url": k.shop + path}, headers...)
+	if err == nil && status == 200 {
+		k.told("payment " + path)
+	}
+}
+
+// told remembers what a caller has been answered, and so must never be lost.
+func (k *killRun) told(row string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.answered = append(k.answered, row)
+}
+
+// anySession is one of the open ones, which somebody else may be closing; "" when there is none.
+func (k *killRun) anySession() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.sessions) == 0 {
+		return ""
+	}
+	return k.sessions[rand.IntN(len(k.sessions))]
+}
+
+func (k *killRun) openSession() {
+	_, out, _ := k.p.call("POST", "/sessions", map[string]any{"agent_wallet_id": k.agent, "deposit_amount": json.Number(deposit)})
+	if text(out, "session", "status") != "open" {
+		return
+	}
+	k.told("deposit " + text(out, "session", "id"))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sessions = append(k.sessions, text(out, "session", "id"))
+}
+
+// closeSession closes one; with none left it opens one first.
+func (k *killRun) closeSession() {
+	k.mu.Lock()
+	last := len(k.sessions) - 1
+	if last < 0 {
+		k.mu.Unlock()
+		k.openSession()
+		return
+	}
+	id := k.sessions[last]
+	k.sessions = k.sessions[:last]
+	k.mu.Unlock()
+	if _, out, _ := k.p.call("POST", "/sessions/"+id+"/close", nil); text(out, "session", "status") == "closed" {
+		k.told("closed " + id)
+	}
+}
+
+// newWallet makes an agent and funds it for the first time, with what brings the gas grant.
+func (k *killRun) newWallet() {
+	_, made, _ := k.p.call("POST", "/agents", map[string]any{"name": fmt.Sprintf("Wallet %d", k.calls.Add(1))})
+	id := text(made, "id")
+	if id == "<nil>" || k.give(text(made, "wallet_address"), money.One) != nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wallets = append(k.wallets, id)
+}
+
+// drain empties a funded wallet; with none left it makes one first.
+func (k *killRun) drain() {
+	k.mu.Lock()
+	last := len(k.wallets) - 1
+	if last < 0 {
+		k.mu.Unlock()
+		k.newWallet()
+		return
+	}
+	id := k.wallets[last]
+	k.wallets = k.wallets[:last]
+	k.mu.Unlock()
+	for range 100 { // its funding may be on the way
+		status, _, err := k.p.call("POST", "/agents/"+id+"/drain", map[string]any{})
+		if err == nil && status < 300 {
+			k.told("drain " + id)
+		}
+		if err != nil || status < 300 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}

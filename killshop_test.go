@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"bursar/demo"
+	"bursar/evm"
+)
+
+// shopProofLife is how long a proof that nobody uses holds its money.
+const shopProofLife = 15 * time.Second
+
+// settling is the shop's settler. The one of a chain that died is given up.
+type settling struct {
+	*demo.Settler
+	life context.Context // of the chain that it settles on
+	end  context.CancelFunc
+}
+
+// perCall gives every call a path of its own, by which history knows it: /call/<n>/…
+func perCall(shop http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		parts := strings.SplitN(r.URL.Path, "/", 4)
+		if len(parts) == 4 && parts[1] == "call" {
+			r = r.Clone(r.Context())
+			r.URL.Path = "/" + parts[3]
+		}
+		shop.ServeHTTP(w, r)
+	})
+}
+
+var errShop = errors.New("the shop says no after it has taken the money")
+
+// settleProof is a seller as it comes: mostly honest; at times one that never collects, that takes the money and says
+// no, or that collects late, when the caller has long been killed and started again.
+func (k *killRun) settleProof(ctx context.Context, a evm.Authorization, sig []byte) (common.Hash, error) {
+	switch rand.IntN(10) {
+	case 0:
+		return common.Hash{1}, nil
+	case 1:
+		if hash, err := k.settleNow(ctx, a, sig); err != nil {
+			return hash, err
+		}
+		return common.Hash{}, errShop
+	case 2, 3:
+		return k.settleLate(ctx, a, sig)
+	}
+	return k.settleNow(ctx, a, sig)
+}
+
+func (k *killRun) settleNow(ctx context.Context, a evm.Authorization, sig []byte) (common.Hash, error) {
+	s := k.settling.Load()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	return s.Settle(ctx, a, sig)
+}
+
+// settleLate waits and then tries for as long as the proof lives.
+func (k *killRun) settleLate(ctx context.Context, a evm.Authorization, sig []byte) (common.Hash, error) {
+	wait := time.Duration(rand.Int64N(int64(shopProofLife)))
+	for {
+		select {
+		case <-ctx.Done():
+			return common.Hash{}, ctx.Err()
+		case <-k.t.Context().Done():
+			return common.Hash{}, k.t.Context().Err()
+		case <-time.After(wait):
+		}
+		hash, err := k.settleNow(ctx, a, sig)
+		if err == nil || errors.Is(err, evm.ErrReverted) || time.Now().Unix() > a.ValidBefore {
+			return hash, err
+		}
+		wait = time.Second / 2
+	}
+}
+
+// newSettler gives the shop a settler that knows nothing of what an earlier chain process lost.
+func (k *killRun) newSettler() {
+	life, end := context.WithCancel(k.t.Context())
+	if old := k.settling.Swap(&settling{demo.NewSettler(k.chain, k.facilitator), life, end}); old != nil {
+		old.end()
+	}
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"bursar/core"
+)
+
+// killVariable is "<step>:<n>": the program kills itself when it passes the step for the n-th time.
+const killVariable = "BURSAR_TEST_KILL"
+
+// killer is a core.Deps.Step that ends the process as kill -9 does, in the middle of the step.
+func killer(spec string) func(string) {
+	at := strings.LastIndex(spec, ":") // the steps' names have colons
+	if at < 0 {
+		return nil
+	}
+	left, err := strconv.Atoi(spec[at+1:])
+	if err != nil {
+		panic(killVariable + ": " + err.Error())
+	}
+	passes := make(chan int, 1)
+	passes <- left
+	return func(step string) {
+		if step != spec[:at] {
+			return
+		}
+		n := <-passes
+		if n == 1 {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // the signal is on its way: nothing more may happen here
+		}
+		passes <- n - 1
+	}
+}
+
+// actions are what makes the program pass steps; each is one attempt by one caller, whose errors are the killing's.
+var actions = map[string]func(*killRun){
+	"call":         func(k *killRun) { k.fetch("") },
+	"session call": func(k *killRun) { k.fetch(k.anySession()) },
+	"open":         (*killRun).openSession,
+	"close":        (*killRun).closeSession,
+	"drain":        (*killRun).drain,
+	"first fund":   (*killRun).newWallet,
+}
+
+// leadsTo names the actions that lead past each step.
+var leadsTo = map[string][]string{
+	core.StepHeld:       {"call", "session call"},
+	core.StepSigned:     {"call", "session call"},
+	core.StepPaid:       {"call", "session call"},
+	core.StepBooked:     {"call", "session call"},
+	core.StepQueued:     {"open", "close", "drain", "first fund"},
+	core.StepAuthorized: {"open", "close", "drain", "first fund"},
+	core.StepStored:     {"open", "close", "drain", "first fund"},
+	core.StepSent:       {"open", "close", "drain", "first fund"},
+	core.StepIncluded:   {"open", "close", "drain", "first fund"},
+	core.StepLog:        {"call", "session call", "open", "close", "drain", "first fund"},
+	core.StepRange:      {"call", "session call", "open", "close", "drain", "first fund"},
+	core.StepClosing:    {"close"},
+}
+
+// TestEveryStepHasAnAction fails when a step is added that no kill would reach.
+func TestEveryStepHasAnAction(t *testing.T) {
+	for _, step := range core.Steps() {
+		if len(leadsTo[step]) == 0 {
+			t.Errorf("no action leads past %q", step)
+		}
+		for _, name := range leadsTo[step] {
+			if actions[name] == nil {
+				t.Errorf("%q: there is no action %q", step, name)
+			}
+		}
+	}
+	for step := range leadsTo {
+		if !slices.Contains(core.Steps(), step) {
+			t.Errorf("%q is not a step", step)
+		}
+	}
+}
+
+// death is one planned kill: at the n-th pass of a step while callers do the action, or at a random moment.
+type death struct {
+	step   string // "": at random
+	action string
+	pass   int
+}
+
+func (d death) String() string {
+	if d.step == "" {
+		return "at random"
+	}
+	return fmt.Sprintf("%s:%d during %q", d.step, d.pass, d.action)
+}
+
+// spec is the value of killVariable.
+func (d death) spec() string {
+	if d.step == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", d.step, d.pass)
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"bursar/chain"
+	"bursar/chain/devnet"
+	"bursar/demo"
+	"bursar/evm"
+	"bursar/money"
+)
+
+const patience = 5 * time.Second // for what should take a moment
+
+// killRun is a program that dies again and again, and the world around it that does not.
+type killRun struct {
+	t      *testing.T
+	p      *program
+	seed   uint64
+	dice   *rand.Rand // plans the deaths; callers roll their own
+	inside bool       // the chain dies with the program
+	db     *sql.DB    // read only
+
+	chain       *chain.Client
+	bank        *ecdsa.PrivateKey // funds wallets, and is the owner's address for drains
+	bankMu      sync.Mutex
+	facilitator *ecdsa.PrivateKey // settles for the shop
+	settling    atomic.Pointer[settling]
+	seller      common.Address
+	shop        string // base URL
+	agent       string // id of the wallet that pays
+	calls       atomic.Int64
+
+	mu       sync.Mutex
+	sessions []string // open, as far as is known
+	answered []string // what callers were told, and so must be there for ever
+	wallets  []string // ids of agents with something to drain
+
+	kills, early int // early: while the program was starting
+	slowest      time.Duration
+}
+
+func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	k := &killRun{
+		t: t, seed: seed, dice: rand.New(rand.NewPCG(seed, 0)), inside: inside, bank: newKey(t), facilitator: newKey(t),
+		seller: crypto.PubkeyToAddress(newKey(t).PublicKey),
+	}
+	shop := httptest.NewUnstartedServer(nil)
+	t.Cleanup(shop.Close)
+	args = append(args, "--allow-private="+shop.Listener.Addr().String())
+	rpc, network := "", mustNetwork(t, evm.DevID)
+	if !inside {
+		network = mustNetwork(t, evm.BaseSepoliaID)
+		node, err := devnet.Start(devnet.Config{ChainID: network.ChainID, RPCAddr: "127.0.0.1:0", Heartbeat: 2 * time.Second, Clock: time.Now})
+		k.no(err)
+		t.Cleanup(func() { _ = node.Close() })
+		rpc = node.URL()
+		args = append(args, "--rpc-url="+rpc, fmt.Sprint("--chain-id=", network.ChainID), "--confirmations=1", "--poll-interval=250ms")
+		if !hasSecrets(args) {
+			args = append(args, secrets()...)
+		}
+	}
+	k.p = newProgram(t, args...)
+	if inside {
+		k.p.start()
+		rpc = k.p.RPC
+	}
+	var err error
+	k.chain, err = chain.Open(t.Context(), chain.Config{URLs: []string{rpc}, Network: network, Clock: time.Now})
+	k.no(err)
+	t.Cleanup(k.chain.Close)
+	k.newSettler()
+	shop.Config.Handler = perCall(demo.New(demo.Config{
+		Network: network, PayTo: k.seller, Settle: k.settleProof, Clock: time.Now, ProofLife: shopProofLife,
+	}))
+	shop.Start()
+	k.shop = shop.URL
+	k.endow()
+	if !inside {
+		k.p.start()
+	}
+	k.openDB()
+	k.signUp()
+	return k
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := crypto.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func mustNetwork(t testing.TB, id uint64) evm.Network {
+	t.Helper()
+	n, ok := evm.NetworkByID(id)
+	if !ok {
+		t.Fatalf("no network %d", id)
+	}
+	return n
+}
+
+func hasSecrets(args []string) bool {
+	for _, a := range args {
+		if strings.HasPrefix(a, "--relayer-key=") {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *killRun) no(err error) {
+	k.t.Helper()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// endow makes the money that the run works with.
+func (k *killRun) endow() {
+	faucet, err := devnet.FaucetKey()
+	k.no(err)
+	ether := new(big.Int).Mul(big.NewInt(100), big.NewInt(1e18))
+	to := []common.Address{address(k.bank), address(k.facilitator)}
+	if !k.inside {
+		relayer, err := crypto.HexToECDSA(strings.Repeat("3", 64))
+		k.no(err)
+		to = append(to, address(relayer))
+	}
+	for _, a := range to {
+		k.no(k.send(faucet, evm.Call{To: a, ValueWei: ether, Gas: 21_000}))
+	}
+	mint := append(crypto.Keccak256([]byte("mint(address,uint256)"))[:4], evm.TransferData(address(k.bank), 100_000*money.One)[4:]...)
+	k.no(k.send(faucet, evm.Call{To: k.chain.Network().USDC, Data: mint, Gas: 200_000}))
+}
+
+func address(key *ecdsa.PrivateKey) common.Address { return crypto.PubkeyToAddress(key.PublicKey) }
+
+// give sends USDC from the bank. It fails when the chain dies on the way, and the money may have moved all the same.
+func (k *killRun) give(to string, amount money.USDC) error {
+	return k.send(k.bank, evm.Call{To: k.chain.Network().USDC, Data: evm.TransferData(common.HexToAddress(to), amount), Gas: 100_000})
+}
+
+func (k *killRun) send(key *ecdsa.PrivateKey, call evm.Call) error {
+	k.bankMu.Lock()
+	defer k.bankMu.Unlock()
+	ctx, cancel := context.WithTimeout(k.t.Context(), patience)
+	defer cancel()
+	nonce, err := k.chain.NonceAt(ctx, address(key))
+	if err != nil {
+		return err
+	}
+	fees, err := k.chain.Fees(ctx)
+	if err != nil {
+		return err
+	}
+	raw, hash, err := evm.SignTx(key, k.chain.Network().ChainID, nonce, fees, call)
+	if err != nil {
+		return err
+	}
+	if err := k.chain.Send(ctx, raw); err != nil {
+		return err
+	}
+	for {
+		r, err := k.chain.Receipt(ctx, hash)
+		if err == nil && !r.OK {
+			return evm.ErrReverted
+		}
+		if !errors.Is(err, evm.ErrNotFound) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// openDB opens the program's database from outside, for reading.
+func (k *killRun) openDB() {
+	driver, dsn := "sqlite", "file:"+filepath.Join(k.p.Data, "bursar.db")+"?"+url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(10000)"}}.Encode()
+	for _, a := range k.p.args {
+		if text, ok := strings.CutPrefix(a, "--database-url="); ok {
+			driver, dsn = "postgres", text
+		}
+	}
+	var err error
+	k.db, err = sql.Open(driver, dsn)
+	k.no(err)
+	k.t.Cleanup(func() { _ = k.db.Close() })
+}
+
+// launch starts the program to die so, and does not wait.
+func (k *killRun) launch(d death) {
+	k.t.Helper()
+	k.p.kill()
+	if k.inside {
+		k.newSettler()
+	}
+	k.p.launch(killVariable + "=" + d.spec())
+}
+
+// audit runs the program's own audit. One that is cut short because the program, and the chain in it, dies meanwhile
+// says nothing; a difference always counts.
+func (k *killRun) audit() {
+	k.t.Helper()
+	cmd := exec.CommandContext(k.t.Context(), os.Args[0], append([]string{"audit"}, k.p.args...)...)
+	cmd.Env = append(cmd.Environ(), childVariable+"=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil && strings.Contains(string(out), "the books balance") {
+		return
+	}
+	if !strings.Contains(string(out), "DIFFERENCE") {
+		select { // its sockets are reset a moment before its end is known
+		case <-k.p.ended:
+			return
+		case <-time.After(patience):
+		}
+	}
+	k.t.Errorf("audit: %v\n%s", err, out)
+}
