@@ -12,6 +12,7 @@ import (
 	"bursar/core"
 	"bursar/core/coretest"
 	"bursar/ent/session"
+	"bursar/evm"
 	"bursar/money"
 	"bursar/pay/paytest"
 )
@@ -105,5 +106,47 @@ func liveOver(t *testing.T, w *coretest.World, nodes [][]chaintest.Rule) {
 	if seller, platform := w.Net.Balance(s.PayTo), w.Net.Balance(w.Platform); seller != 4*cent || platform != 0 {
 		t.Errorf("the seller has %s, the platform %s", seller, platform)
 	}
+	w.Balanced()
+}
+
+// What was booked is not taken back because one of two nodes has left the chain.
+func TestOneNodeOnAnotherBranch(t *testing.T) {
+	w := coretest.New(t)
+	p, _ := w.User("dev@example.com")
+	a := w.Agent(p, "bot", money.One)
+	booked, err := w.Net.Head(w.Ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strayed, honest := w.Net.Proxy(), w.Net.Proxy()
+	client, err := chain.Open(w.Ctx, chain.Config{URLs: []string{strayed.URL(), honest.URL()}, Network: w.Net.Network(), Clock: w.Clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	deps := w.Deps
+	deps.Chain = client
+	over, err := core.New(w.Ctx, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(want money.USDC) {
+		t.Helper()
+		v, err := over.Agents.Get(w.Ctx, p, a.ID)
+		if err != nil || v.Wallet.Posted != want {
+			t.Errorf("the wallet has %s, want %s, %v", v.Wallet.Posted, want, err)
+		}
+	}
+	strayed.Set(chaintest.OtherHash(booked.Number))
+	w.Net.Fund(common.HexToAddress(a.Address), money.One)
+	if err := over.Funding.ReadChain(w.Ctx); !errors.Is(err, evm.ErrUnavailable) {
+		t.Errorf("the nodes disagree: %v", err)
+	}
+	has(money.One)
+	strayed.Set()
+	if err := over.Funding.ReadChain(w.Ctx); err != nil {
+		t.Error(err)
+	}
+	has(2 * money.One)
 	w.Balanced()
 }
