@@ -87,8 +87,8 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stopBackground()
-	if err := app.Funding.ReadChain(ctx); err != nil {
-		return err
+	if err := app.Funding.ReadChain(ctx); err != nil { // the jobs go on trying
+		log.ErrorContext(ctx, "the chain could not be read", "error", err)
 	}
 	running.Go(func() { jobs.Run(background, log, jobs.Table(app, cfg.Poll()), network.wake(background)) })
 	running.Go(func() {
