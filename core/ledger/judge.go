@@ -26,6 +26,7 @@ type books struct {
 	changedAccounts  map[uuid.UUID]bool
 	changedCounters  map[string]bool
 	newTransfers     []uuid.UUID
+	added            map[uuid.UUID]bool // the same: they are written once, as they stand after the last unit
 	changedTransfers map[uuid.UUID]bool
 }
 
@@ -33,7 +34,7 @@ func newBooks() *books {
 	return &books{
 		accounts: map[uuid.UUID]*State{}, counters: map[string]*counter{}, transfers: map[uuid.UUID]*Entry{},
 		byKey: map[string]uuid.UUID{}, byLog: map[string]uuid.UUID{},
-		changedAccounts: map[uuid.UUID]bool{}, changedCounters: map[string]bool{}, changedTransfers: map[uuid.UUID]bool{},
+		changedAccounts: map[uuid.UUID]bool{}, changedCounters: map[string]bool{}, added: map[uuid.UUID]bool{}, changedTransfers: map[uuid.UUID]bool{},
 	}
 }
 
@@ -61,6 +62,11 @@ func (b *books) judge(now time.Time, u Unit) Result {
 			return Result{Err: err}
 		}
 		r.Transfers = append(r.Transfers, e)
+	}
+	for i, e := range r.Transfers { // a later move may have ended what an earlier one made
+		if last, ok := j.entries[e.ID]; ok {
+			r.Transfers[i] = last
+		}
 	}
 	j.commit()
 	for id := range j.accounts {
@@ -142,12 +148,14 @@ func (j *judgement) commit() {
 		j.books.changedCounters[id] = true
 	}
 	for id, e := range j.entries {
-		if _, old := j.books.transfers[id]; old {
+		if _, old := j.books.transfers[id]; old && !j.books.added[id] {
 			j.books.changedTransfers[id] = true
 		}
 		j.books.add(&e)
 	}
-	j.books.newTransfers = append(j.books.newTransfers, j.fresh...)
+	for _, id := range j.fresh {
+		j.books.newTransfers, j.books.added[id] = append(j.books.newTransfers, id), true
+	}
 }
 
 func (j *judgement) account(id uuid.UUID) (State, error) {

@@ -1,0 +1,283 @@
+package core_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+
+	"bursar/chain/chaintest"
+	"bursar/core"
+	"bursar/core/coretest"
+	"bursar/ent"
+	"bursar/jobs"
+	"bursar/money"
+	"bursar/pay/paytest"
+)
+
+// deed is something that a process may be asked to do.
+type deed struct {
+	name string
+	do   func(ctx context.Context, c *core.Core) error
+}
+
+// operation draws one: something that happens in the world, or that one process does, or both at once. A process may
+// meet a bad node or a bad wire on the way, or die.
+func (m *modelRun) operation() {
+	switch n := m.IntN(100); {
+	case n < 4:
+		to := common.HexToAddress(m.agent().Address)
+		m.note("somebody funds %s", to)
+		m.mint(to, money.USDC(1+m.IntN(300))*cent)
+	case n < 10:
+		m.late()
+	case n < 18:
+		d := time.Duration(1+m.IntN(40)) * time.Second
+		if m.one(3) {
+			d = time.Duration(1+m.IntN(12)) * time.Minute
+		}
+		if m.one(40) {
+			d = 24 * time.Hour
+		}
+		m.note("%s pass", d)
+		m.pass(d)
+	case n < 23:
+		m.reorganise()
+	case n < 35:
+		both := [2]deed{m.deed(), m.deed()}
+		m.note("at once: %s; %s", both[0].name, both[1].name)
+		var wg sync.WaitGroup
+		for i, d := range both {
+			wg.Go(func() { m.order(i, d) })
+		}
+		wg.Wait()
+	default:
+		i, d := m.IntN(2), m.deed()
+		m.note("process %d: %s", i, d.name)
+		m.trouble(i)
+		if m.one(2) {
+			m.mining(func() { m.order(i, d) })
+		} else {
+			m.order(i, d)
+		}
+		m.heal(i)
+	}
+}
+
+// order has a process do a deed, whatever comes of it. Its callers have no patience, so that nobody waits for blocks
+// that nobody seals.
+func (m *modelRun) order(i int, d deed) {
+	m.run(i, func(ctx context.Context, c *core.Core) {
+		ctx, leave := context.WithTimeout(ctx, 400*time.Millisecond)
+		defer leave()
+		if err := d.do(ctx, c); err != nil {
+			m.note("  process %d, %s: %v", i, d.name, err)
+		}
+	})
+}
+
+// trouble is what a process may meet on its next deed.
+func (m *modelRun) trouble(i int) {
+	p := m.processes[i]
+	switch m.IntN(12) {
+	case 0, 1:
+		n := 1 + m.IntN(8)
+		m.note("  at its step %d it will die", n)
+		p.steps.Store(int64(n))
+	case 2:
+		m.note("  answers of the node are lost now and then")
+		p.node.Set(sometimes(2+m.IntN(4), chaintest.LoseAnswer()))
+	case 3:
+		m.note("  answers to sends are lost")
+		p.node.Set(chaintest.On(chaintest.LoseAnswer(), "eth_sendRawTransaction"))
+	case 4:
+		m.note("  the node fails now and then")
+		p.node.Set(sometimes(2+m.IntN(4), chaintest.Status(500)))
+	case 5:
+		m.note("  the node lies 5 blocks behind")
+		p.node.Set(chaintest.Stale(5))
+	case 6, 7:
+		if p.wire != nil {
+			plan := make([]coretest.Break, 1+m.IntN(3))
+			for k := range plan {
+				plan[k] = coretest.Break(1 + m.IntN(int(coretest.AtStatement)))
+			}
+			m.note("  the wire to the database breaks: %v", plan)
+			p.wire.Set(plan...)
+		}
+	}
+}
+
+func (m *modelRun) heal(i int) {
+	m.processes[i].node.Set()
+	if w := m.processes[i].wire; w != nil {
+		w.Set()
+	}
+}
+
+// late is a seller that uses an old proof.
+func (m *modelRun) late() {
+	m.mu.Lock()
+	n := len(m.later)
+	if n == 0 {
+		m.mu.Unlock()
+		return
+	}
+	k := m.IntN(n)
+	p := m.later[k]
+	m.later = append(m.later[:k:k], m.later[k+1:]...)
+	m.mu.Unlock()
+	m.note("a seller uses the proof %s", p.Authorization.Nonce)
+	m.carry(p)
+}
+
+// reorganise takes the newest blocks back. What was in them is mined again.
+func (m *modelRun) reorganise() {
+	room := m.w.Height() - m.base
+	if room == 0 {
+		return
+	}
+	n := int(min(room, uint64(1+m.IntN(int(m.depth)+5))))
+	m.note("%d blocks are taken back", n)
+	m.w.Reorg(n)
+}
+
+// agent draws one of the organisation's.
+func (m *modelRun) agent() *ent.Agent {
+	all := read(m, func(ctx context.Context, c *ent.Client) ([]*ent.Agent, error) {
+		return c.Agent.Query().Order(byID).All(ctx)
+	})
+	return all[m.IntN(len(all))]
+}
+
+// session draws one, mostly of the newest, or none.
+func (m *modelRun) session() *ent.Session {
+	all := read(m, func(ctx context.Context, c *ent.Client) ([]*ent.Session, error) {
+		return c.Session.Query().Order(byID).All(ctx)
+	})
+	if len(all) == 0 {
+		return nil
+	}
+	if last := 3; len(all) > last && !m.one(5) {
+		all = all[len(all)-last:]
+	}
+	return all[m.IntN(len(all))]
+}
+
+// deed draws what a process is asked.
+func (m *modelRun) deed() deed {
+	a, s := m.agent(), m.session()
+	switch n := m.IntN(100); {
+	case n < 20:
+		return m.fetch(a.ID, "")
+	case n < 42 && s != nil:
+		return m.fetch(s.AgentID, s.ID.String())
+	case n < 52:
+		in := core.OpenSessionInput{AgentID: a.ID, Deposit: money.USDC(1+m.IntN(300)) * cent, Duration: time.Duration(10+m.IntN(800)) * time.Second}
+		return deed{fmt.Sprintf("open %s for %s", in.Deposit, in.Duration), func(ctx context.Context, c *core.Core) error {
+			v, err := c.Sessions.Open(ctx, m.p, in)
+			if err == nil {
+				m.note("  session %s is %s", v.ID, v.Status)
+			}
+			return err
+		}}
+	case n < 58 && s != nil:
+		return deed{"close " + s.ID.String(), func(ctx context.Context, c *core.Core) error {
+			_, err := c.Sessions.Close(ctx, m.p, s.ID)
+			return err
+		}}
+	case n < 61:
+		return deed{"drain " + a.Name, func(ctx context.Context, c *core.Core) error {
+			_, err := c.Funding.Drain(ctx, m.p, a.ID, "")
+			return err
+		}}
+	case n < 66:
+		return m.policy(a)
+	case n < 69:
+		return m.topUp(a)
+	}
+	table := jobs.Table(m.processes[0].core, time.Second)
+	k := m.IntN(len(table) + 4)
+	if k >= len(table) {
+		return deed{"all jobs", func(ctx context.Context, c *core.Core) error {
+			m.jobs(ctx, c)
+			return nil
+		}}
+	}
+	return deed{"job " + table[k].Name, func(ctx context.Context, c *core.Core) error { return jobs.Table(c, time.Second)[k].Run(ctx) }}
+}
+
+// jobs runs every job once. Any may fail: the next run does its work.
+func (m *modelRun) jobs(ctx context.Context, c *core.Core) {
+	for _, j := range jobs.Table(c, time.Second) {
+		if j.Name == "audit" {
+			continue
+		}
+		if err := j.Run(ctx); err != nil {
+			m.note("  %s: %v", j.Name, err)
+		}
+	}
+}
+
+// fetch calls a seller that does anything. The prices tell payments apart.
+func (m *modelRun) fetch(agent uuid.UUID, session string) deed {
+	s := m.sellers[m.IntN(len(m.sellers))]
+	n := m.IntN(len(modelAnswers))
+	if n == len(modelAnswers)-1 && !m.one(4) { // hangs
+		n = 0
+	}
+	settles := []string{"now", "now", "now", "later", "never"}[m.IntN(5)]
+	price := money.USDC(1+m.IntN(20)) * cent / 10
+	url := fmt.Sprintf("%s&settles=%s&answer=%d", s.Link(1+m.IntN(2), paytest.Serve, price), settles, n)
+	name := fmt.Sprintf("fetch at %s from %q, the seller settles %s and answers %d", price, session, settles, n)
+	return deed{name, func(ctx context.Context, c *core.Core) error {
+		r, err := c.Payments.Fetch(ctx, m.p, core.FetchInput{Agent: agent.String(), SessionID: session, URL: url, Timeout: time.Second})
+		if err == nil && r.Payment != nil {
+			m.note("  payment %s is %s", r.Payment.ID, r.Payment.Status)
+		}
+		return err
+	}}
+}
+
+// policy changes a limit of the agent or of the organisation. One that bounds a day is remembered.
+func (m *modelRun) policy(a *ent.Agent) deed {
+	limit := core.Optional[money.USDC]{Set: true}
+	if !m.one(3) {
+		limit = core.Set(money.USDC(m.IntN(40)) * cent)
+	}
+	in, id := core.PolicyInput{}, ""
+	switch m.IntN(4) {
+	case 0:
+		return deed{fmt.Sprintf("limit the organisation's day: %v", limit.Value), func(ctx context.Context, c *core.Core) error {
+			_, err := c.Orgs.UpdateLimits(ctx, m.p, core.OrgLimitsInput{DailyLimit: limit})
+			return err
+		}}
+	case 1:
+		in.PerCallMax = limit
+	case 2:
+		in.SpendingCap = core.Set(money.USDC(m.IntN(400)) * cent)
+	default:
+		in.DailyLimit, id = limit, a.ID.String()
+	}
+	return deed{fmt.Sprintf("limit agent %s %q: %v", a.Name, id, limit.Value), func(ctx context.Context, c *core.Core) error {
+		_, err := c.Policies.Update(ctx, m.p, a.ID, in)
+		return err
+	}}
+}
+
+// topUp has the owner of a wallet consent to top-ups of an agent.
+func (m *modelRun) topUp(a *ent.Agent) deed {
+	terms := core.TopUpTerms{AgentID: a.ID, Threshold: money.USDC(m.IntN(1500)) * cent, Amount: money.USDC(10+m.IntN(400)) * cent}
+	return deed{fmt.Sprintf("top %s up with %s below %s", a.Name, terms.Amount, terms.Threshold), func(ctx context.Context, c *core.Core) error {
+		terms.Source = m.purse.at.Hex()
+		d, err := c.TopUps.Draft(ctx, m.p, terms, nil)
+		if err != nil {
+			return err
+		}
+		_, err = c.TopUps.Consent(ctx, m.p, core.ConsentInput{TopUpTerms: terms, IssuedAt: d.IssuedAt, Signature: m.purse.sign(digestOf(d.Text))})
+		return err
+	}}
+}
