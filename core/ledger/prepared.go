@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -31,17 +33,32 @@ func (p *Prepared) find(query string) *sql.Stmt {
 }
 
 // warm prepares what transactions have asked for. It must not be called inside one: an SQLite pool has one connection.
+// Nor may it hold the lock while it waits for that connection: whose transaction has it may be waiting in find.
 func (p *Prepared) warm(ctx context.Context) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for query := range p.wanted {
+	for _, query := range p.missing() {
 		s, err := p.db.PrepareContext(ctx, query)
 		if err != nil {
 			return // it runs unprepared, and is tried again
 		}
-		p.known[query] = s
-		delete(p.wanted, query)
+		p.keep(query, s)
 	}
+}
+
+func (p *Prepared) missing() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.wanted))
+}
+
+func (p *Prepared) keep(query string, s *sql.Stmt) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known[query] != nil {
+		_ = s.Close() // another batch was faster
+		return
+	}
+	p.known[query] = s
+	delete(p.wanted, query)
 }
 
 func (tx Tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
