@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"bursar/chain"
+	"bursar/chain/devnet"
 	"bursar/evm"
 )
 
@@ -27,4 +29,15 @@ func TestIdleChainBeats(t *testing.T) {
 	}
 	first := head()
 	eventually(t, "an empty block", func() bool { return head() > first })
+}
+
+// Over a chain of its own, with every secret given, nothing but the database needs the data folder, and makes it.
+func TestDataFolderIsMade(t *testing.T) {
+	t.Parallel()
+	node, err := devnet.Start(devnet.Config{ChainID: evm.BaseSepoliaID, RPCAddr: "127.0.0.1:0", Clock: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = node.Close() })
+	start(t, append(secrets(), "--rpc-url="+node.URL(), fmt.Sprint("--chain-id=", evm.BaseSepoliaID))...)
 }

@@ -87,8 +87,8 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stopBackground()
-	if err := app.Funding.ReadChain(ctx); err != nil {
-		return err
+	if err := app.Funding.ReadChain(ctx); err != nil { // the jobs go on trying
+		log.ErrorContext(ctx, "the chain could not be read", "error", err)
 	}
 	running.Go(func() { jobs.Run(background, log, jobs.Table(app, cfg.Poll()), network.wake(background)) })
 	running.Go(func() {
@@ -144,6 +144,9 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, log *slog.Logger, n *network, step func(string)) (*core.Core, *core.DB, error) {
 	databaseURL := cfg.DatabaseURL
 	if databaseURL == "" {
+		if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+			return nil, nil, fmt.Errorf("--data: %w", err)
+		}
 		databaseURL = filepath.Join(cfg.Data, "bursar.db")
 	}
 	db, err := core.OpenDB(ctx, databaseURL)

@@ -240,6 +240,49 @@ func TestBlockBelowTheHeadIsNotMissing(t *testing.T) {
 	}
 }
 
+// One request goes to a node that has the block, the next to one that has not: no logs may be missing from an answer.
+func TestLogsOfSeveralNodesBehindOneURL(t *testing.T) {
+	const lag, transfers = 20, 5
+	n := chaintest.New(t)
+	for range lag {
+		n.Node.Commit()
+	}
+	p := n.Proxy()
+	c := watch(t, n, p.URL())
+	_, to := newKey(t)
+	for range transfers {
+		n.Fund(to, money.One)
+	}
+	now := head(t, n)
+	p.Set(chaintest.Sometimes(1, 2, chaintest.Stale(lag)))
+	good := 0
+	for range 50 {
+		got, err := c.Movements(t.Context(), 1, now.Number)
+		switch {
+		case err == nil && len(got) == transfers:
+			good++
+		case !errors.Is(err, evm.ErrUnavailable):
+			t.Errorf("%d movements, %v", len(got), err)
+		}
+	}
+	if good == 0 || good == 50 {
+		t.Errorf("%d of 50 readings were complete", good)
+	}
+
+	p.Set(chaintest.Alone())
+	for range 2 {
+		if got, err := c.Movements(t.Context(), 1, now.Number); err != nil || len(got) != transfers {
+			t.Errorf("without batches: %d movements, %v", len(got), err)
+		}
+		p.Set(func(r chaintest.Request, next func(chaintest.Request) chaintest.Answer) chaintest.Answer {
+			if r.Batch {
+				t.Error("a batch to a node that refuses them")
+			}
+			return next(r)
+		})
+	}
+}
+
 func TestNodesMustAgree(t *testing.T) {
 	n := chaintest.New(t)
 	_, to := newKey(t)

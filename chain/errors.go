@@ -51,6 +51,9 @@ var (
 		"maximum block range", "max block range", "exceeds the range", "limited to a", "limit exceeded",
 		"response size", "response too large", "exceeds max results", "too large", "is greater than the limit",
 	}
+	behindWords = []string{
+		"beyond current head", "header not found", "unknown block", "block not found", "block number not found", "could not find block",
+	}
 	failWords = []string{"out of gas", "invalid opcode", "invalid jump", "stack underflow", "stack limit", "write protection"}
 )
 
@@ -65,6 +68,8 @@ func (n *node) fail(method string, err error) error {
 			return fmt.Errorf("%w: %s", evm.ErrReverted, reason(err))
 		case method == "eth_getLogs" && isTooLarge(answer.ErrorCode(), text):
 			return fmt.Errorf("%w: %s: %s", errTooLarge, n.host, answer.Error())
+		case contains(text, behindWords):
+			return fmt.Errorf("%w: %w: %s: %s: %s", evm.ErrUnavailable, errBehind, n.host, method, answer.Error())
 		case answer.ErrorCode() == codeLimitExceeded || answer.ErrorCode() == http.StatusTooManyRequests || contains(text, rateWords):
 			return fmt.Errorf("%w: %s: %s: %w", evm.ErrUnavailable, n.host, method, &busyError{words: answer.Error()})
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/rpc"
 
 	"bursar/evm"
 )
@@ -52,23 +53,9 @@ func (c *Client) Movements(ctx context.Context, from, to uint64) ([]evm.Movement
 	return evm.Movements(c.network.USDC, logs), nil
 }
 
-// logsOf is a node's block to, and its logs of the range.
-func (c *Client) logsOf(ctx context.Context, n *node, from, to uint64) (header, []types.Log, error) {
-	last, err := n.header(ctx, hexutil.EncodeUint64(to))
-	if errors.Is(err, evm.ErrNotFound) {
-		return last, nil, behind(n, to)
-	}
-	if err != nil {
-		return last, nil, err
-	}
-	logs, err := n.logs(ctx, c.network.USDC, from, to)
-	return last, logs, err
-}
-
-// logs reads the token's logs of Transfer and AuthorizationUsed, halving the range as often as the node asks for, and
-// keeps to what it takes. The two logs of a pair share a block, so no cut can part them.
-func (n *node) logs(ctx context.Context, token common.Address, from, to uint64) ([]types.Log, error) {
-	var all []types.Log
+// logsOf is a node's block to, and its logs of the range. It halves the range as often as the node asks for, and keeps
+// to what it takes. The two logs of a pair share a block, so no cut can part them.
+func (c *Client) logsOf(ctx context.Context, n *node, from, to uint64) (last header, all []types.Log, err error) {
 	span := to - from + 1
 	if taken := n.span.Load(); taken > 0 {
 		span = min(span, 2*taken) // what was too much once need not be so for ever
@@ -76,25 +63,61 @@ func (n *node) logs(ctx context.Context, token common.Address, from, to uint64) 
 	for halved := false; from <= to; {
 		end := min(to, from+span-1)
 		var out []types.Log
-		err := n.call(ctx, &out, "eth_getLogs", map[string]any{
-			"address":   token,
-			"topics":    [][]common.Hash{{evm.TopicTransfer, evm.TopicAuthorizationUsed}},
-			"fromBlock": hexutil.EncodeUint64(from),
-			"toBlock":   hexutil.EncodeUint64(end),
-		})
+		last, out, err = n.logs(ctx, c.network.USDC, from, end)
 		switch {
 		case errors.Is(err, errTooLarge) && from == end:
-			return nil, fmt.Errorf("%w: the logs of block %d alone: %w", evm.ErrUnavailable, from, err)
+			return last, nil, fmt.Errorf("%w: the logs of block %d alone: %w", evm.ErrUnavailable, from, err)
 		case errors.Is(err, errTooLarge):
 			span, halved = (end-from+1)/2, true
 			continue
 		case err != nil:
-			return nil, err
+			return last, nil, err
 		case halved || n.span.Load() > 0:
 			n.span.Store(span)
 		}
 		all = append(all, out...)
 		from = end + 1
 	}
-	return all, nil
+	return last, all, nil
+}
+
+// logs reads the token's logs of Transfer and AuthorizationUsed, and the range's last block in the same request: of
+// the nodes behind one URL, the one that answers must have the block, or it could leave out logs without a word.
+func (n *node) logs(ctx context.Context, token common.Address, from, to uint64) (header, []types.Log, error) {
+	var last *header
+	var out []types.Log
+	batch := []rpc.BatchElem{
+		{Method: "eth_getBlockByNumber", Args: []any{hexutil.EncodeUint64(to), false}, Result: &last},
+		{Method: "eth_getLogs", Args: []any{map[string]any{
+			"address":   token,
+			"topics":    [][]common.Hash{{evm.TopicTransfer, evm.TopicAuthorizationUsed}},
+			"fromBlock": hexutil.EncodeUint64(from),
+			"toBlock":   hexutil.EncodeUint64(to),
+		}}, Result: &out},
+	}
+	if err := n.together(ctx, batch); err != nil {
+		return header{}, nil, err
+	}
+	if last == nil {
+		return header{}, nil, behind(n, to)
+	}
+	return *last, out, nil
+}
+
+// together makes requests in one batch, or one by one to a node that refuses batches: then the first is made again at
+// the end, which makes it likely, though not certain, that one node has answered all.
+func (n *node) together(ctx context.Context, batch []rpc.BatchElem) error {
+	if !n.single.Load() {
+		err := n.batch(ctx, batch)
+		if err == nil || !errors.Is(err, errOneByOne) {
+			return err
+		}
+	}
+	for _, e := range append(batch, batch[0]) {
+		if err := n.call(ctx, e.Result, e.Method, e.Args...); err != nil {
+			return err
+		}
+	}
+	n.single.Store(true)
+	return nil
 }

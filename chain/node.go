@@ -41,6 +41,7 @@ var errWrongNetwork = errors.New("chain: wrong network")
 type node struct {
 	url, host string
 	span      atomic.Uint64 // blocks of logs that it takes at once; 0: it has refused none yet
+	single    atomic.Bool   // it refuses batches of requests
 	failures  atomic.Uint64 // requests that it left without a usable answer
 
 	mu      sync.Mutex
@@ -146,6 +147,36 @@ func (n *node) call(ctx context.Context, result any, method string, args ...any)
 	n.mu.Unlock()
 	if err := client.CallContext(ctx, result, method, args...); err != nil {
 		return n.fail(method, err)
+	}
+	return nil
+}
+
+// errOneByOne says that a node may refuse batches, which some do in ways of their own. It never leaves the package.
+var errOneByOne = errors.New("chain: batch refused")
+
+// batch makes several requests at once. The first failure of one is the batch's.
+func (n *node) batch(ctx context.Context, batch []rpc.BatchElem) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	n.mu.Lock()
+	client := n.client
+	n.mu.Unlock()
+	if err := client.BatchCallContext(ctx, batch); err != nil {
+		err = n.fail(batch[len(batch)-1].Method, err)
+		var busy *busyError
+		if ctx.Err() != nil || errors.Is(err, errTooLarge) || errors.As(err, &busy) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", err, errOneByOne)
+	}
+	for _, e := range batch {
+		if e.Error != nil {
+			err := n.fail(e.Method, e.Error)
+			if errors.Is(e.Error, rpc.ErrMissingBatchResponse) {
+				err = fmt.Errorf("%w: %w", err, errOneByOne)
+			}
+			return err
+		}
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func subscribed(ctx context.Context, address string, wake chan<- struct{}) bool 
 		case <-heads:
 			heard = true
 			signal(wake)
-		case <-sub.Err():
+		case <-sub.Err(): //nolint:errcheck // why it ended does not matter, it is begun anew
 			return heard
 		case <-ctx.Done():
 			return heard

@@ -2,7 +2,6 @@ package core_test
 
 import (
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"testing"
 
@@ -13,19 +12,10 @@ import (
 	"bursar/core"
 	"bursar/core/coretest"
 	"bursar/ent/session"
+	"bursar/evm"
 	"bursar/money"
 	"bursar/pay/paytest"
 )
-
-// sometimes makes a rule hold for one of n requests, by chance.
-func sometimes(n int, rule chaintest.Rule) chaintest.Rule {
-	return func(r chaintest.Request, next func(chaintest.Request) chaintest.Answer) chaintest.Answer {
-		if rand.IntN(n) == 0 {
-			return rule(r, next)
-		}
-		return next(r)
-	}
-}
 
 // A session is opened, used and closed over nodes that do what public nodes have been seen doing. It takes longer;
 // nothing is lost, paid twice, or left over.
@@ -34,11 +24,11 @@ func TestMoneyOverBadNodes(t *testing.T) {
 	for name, nodes := range map[string][][]chaintest.Rule{
 		"answers to sends are lost":       {{chaintest.On(chaintest.LoseAnswer(), send)}},
 		"sends arrive twice":              {{chaintest.On(chaintest.Twice(), send)}},
-		"some requests fail":              {{sometimes(5, chaintest.Status(http.StatusInternalServerError))}},
-		"some answers are lost":           {{sometimes(4, chaintest.LoseAnswer())}, {sometimes(7, chaintest.LoseAnswer())}},
+		"some requests fail":              {{chaintest.Sometimes(1, 5, chaintest.Status(http.StatusInternalServerError))}},
+		"some answers are lost":           {{chaintest.Sometimes(2, 4, chaintest.LoseAnswer())}, {chaintest.Sometimes(3, 7, chaintest.LoseAnswer())}},
 		"the preferred lies 20 behind":    {{chaintest.Stale(20)}, {}},
 		"the second lies 20 behind":       {{}, {chaintest.Stale(20)}},
-		"the preferred lags now and then": {{sometimes(3, chaintest.Stale(20))}, {}},
+		"the preferred lags now and then": {{chaintest.Sometimes(4, 3, chaintest.Stale(20))}, {}},
 		"20 behind, and answers lost":     {{chaintest.Stale(20)}, {chaintest.On(chaintest.LoseAnswer(), send)}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -116,5 +106,47 @@ func liveOver(t *testing.T, w *coretest.World, nodes [][]chaintest.Rule) {
 	if seller, platform := w.Net.Balance(s.PayTo), w.Net.Balance(w.Platform); seller != 4*cent || platform != 0 {
 		t.Errorf("the seller has %s, the platform %s", seller, platform)
 	}
+	w.Balanced()
+}
+
+// What was booked is not taken back because one of two nodes has left the chain.
+func TestOneNodeOnAnotherBranch(t *testing.T) {
+	w := coretest.New(t)
+	p, _ := w.User("dev@example.com")
+	a := w.Agent(p, "bot", money.One)
+	booked, err := w.Net.Head(w.Ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strayed, honest := w.Net.Proxy(), w.Net.Proxy()
+	client, err := chain.Open(w.Ctx, chain.Config{URLs: []string{strayed.URL(), honest.URL()}, Network: w.Net.Network(), Clock: w.Clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	deps := w.Deps
+	deps.Chain = client
+	over, err := core.New(w.Ctx, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(want money.USDC) {
+		t.Helper()
+		v, err := over.Agents.Get(w.Ctx, p, a.ID)
+		if err != nil || v.Wallet.Posted != want {
+			t.Errorf("the wallet has %s, want %s, %v", v.Wallet.Posted, want, err)
+		}
+	}
+	strayed.Set(chaintest.OtherHash(booked.Number))
+	w.Net.Fund(common.HexToAddress(a.Address), money.One)
+	if err := over.Funding.ReadChain(w.Ctx); !errors.Is(err, evm.ErrUnavailable) {
+		t.Errorf("the nodes disagree: %v", err)
+	}
+	has(money.One)
+	strayed.Set()
+	if err := over.Funding.ReadChain(w.Ctx); err != nil {
+		t.Error(err)
+	}
+	has(2 * money.One)
 	w.Balanced()
 }

@@ -38,6 +38,10 @@ func (o *Operations) carried(ctx context.Context, op *ent.Operation) (bool, erro
 
 // carry sends everything that is authorized, if no other process is sending now.
 func (o *Operations) carry(ctx context.Context) error {
+	waiting, err := o.db.writeEnt.Operation.Query().Where(operation.ChainID(int64(o.chainID())), operation.StatusEQ(operation.StatusAuthorized)).Exist(ctx)
+	if err != nil || !waiting {
+		return err
+	}
 	mine, err := o.lease(ctx)
 	if err != nil || !mine {
 		return err

@@ -19,6 +19,8 @@ type Chain interface {
 	Head(ctx context.Context) (evm.Block, error)
 	// BlockByNumber returns evm.ErrNotFound above the head.
 	BlockByNumber(ctx context.Context, number uint64) (evm.Block, error)
+	// Agreed is BlockByNumber when all nodes that can be asked name the same block, else evm.ErrUnavailable.
+	Agreed(ctx context.Context, number uint64) (evm.Block, error)
 	// Movements lists the USDC movements of the blocks from..to, both included, in chain order.
 	Movements(ctx context.Context, from, to uint64) ([]evm.Movement, error)
 	// Recheck is Movements for a range that was read before, from every node that has it: the union of what they show.

@@ -212,6 +212,16 @@ func (db *DB) snapshot() *sql.TxOptions {
 	return nil
 }
 
+// atOnce reads at one moment, so that figures of several tables agree.
+func (db *DB) atOnce(ctx context.Context, read func(*ent.Client) error) error {
+	tx, err := db.read.BeginTx(ctx, db.snapshot())
+	if err != nil {
+		return fmt.Errorf("core: begin: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // read only: nothing to lose
+	return read(ent.NewClient(ent.Driver(nested{entsql.NewDriver(db.Dialect, entsql.Conn{ExecQuerier: tx})})))
+}
+
 // maxInactive is how many deactivated agents one run of the drain job serves.
 const maxInactive = 50
 

@@ -3,6 +3,8 @@ package core
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"entgo.io/ent/dialect"
@@ -17,7 +19,7 @@ const (
 	relayChannel    = "bursar_news"
 	relayQueue      = 4096
 	relayPayload    = 7000 // bytes; PostgreSQL takes 8000
-	relayGather     = 10 * time.Millisecond
+	relayGather     = 30 * time.Millisecond
 	relayMinBackoff = 100 * time.Millisecond
 	relayMaxBackoff = 10 * time.Second
 )
@@ -35,6 +37,7 @@ func (c *Core) Relay(ctx context.Context) error {
 		return nil
 	}
 	me := uuid.New()
+	own := `{"f":"` + me.String() + `"` // how every notification of this process begins
 	out := make(chan News, relayQueue)
 	s.bus.setRelay(func(news []News) {
 		for _, n := range news {
@@ -64,8 +67,11 @@ func (c *Core) Relay(ctx context.Context) error {
 			if n == nil {
 				continue // reconnected
 			}
+			if strings.HasPrefix(n.Extra, own) {
+				continue
+			}
 			var r relayed
-			if err := json.Unmarshal([]byte(n.Extra), &r); err == nil && r.From != me {
+			if err := json.Unmarshal([]byte(n.Extra), &r); err == nil {
 				s.bus.deliver(r.News)
 			}
 		}
@@ -92,11 +98,27 @@ func (s *store) notify(ctx context.Context, me uuid.UUID, out <-chan News) {
 					break drain
 				}
 			}
-			for len(batch) > 0 {
+			for batch = newest(batch); len(batch) > 0; {
 				batch = s.notifySome(ctx, me, batch)
 			}
 		}
 	}
+}
+
+// newest drops what a later piece of the same kind about the same subject has overtaken: those who hear of a state look
+// it up. A payment is told once anyway.
+func newest(batch []News) []News {
+	type about struct {
+		kind    NewsKind
+		subject uuid.UUID
+	}
+	seen := make(map[about]bool, len(batch))
+	return slices.DeleteFunc(batch, func(n News) bool {
+		key := about{n.Kind, n.SubjectID}
+		again := seen[key]
+		seen[key] = true
+		return again
+	})
 }
 
 // notifySome sends what fits into one notification and returns the rest.

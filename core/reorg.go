@@ -59,9 +59,13 @@ func (f *Funding) stored() *ent.BlockQuery {
 	return f.db.writeEnt.Block.Query().Where(block.ChainID(int64(f.chainID()))).Order(block.ByNumber(sql.OrderDesc()))
 }
 
-// onChain compares a stored block with the chain. A node that does not have the number is behind, which says nothing.
+// onChain compares a stored block with the chain. A node that does not have the number is behind, which says nothing;
+// one node's other hash says nothing either while another node has ours.
 func (f *Funding) onChain(ctx context.Context, b *ent.Block) (bool, error) {
 	now, err := f.chain.BlockByNumber(ctx, uint64(b.Number))
+	if err == nil && now.Hash.Hex() != b.Hash {
+		now, err = f.chain.Agreed(ctx, uint64(b.Number))
+	}
 	if errors.Is(err, evm.ErrNotFound) {
 		return false, fmt.Errorf("core: block %d: %w: the node is behind", b.Number, evm.ErrUnavailable)
 	}

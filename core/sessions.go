@@ -5,16 +5,16 @@ import (
 	"fmt"
 	"time"
 
+	"entgo.io/ent/dialect/sql"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 
 	"bursar/core/ledger"
 	"bursar/ent"
-	"bursar/ent/account"
+	"bursar/ent/agent"
 	"bursar/ent/operation"
 	"bursar/ent/session"
 	"bursar/ent/transaction"
-	"bursar/ent/usage"
 	"bursar/money"
 )
 
@@ -32,22 +32,9 @@ const (
 	maxDuration     = 24 * time.Hour
 	openDeadline    = 20 * time.Second // how long Open waits for the deposit before it answers "opening"
 	closeDeadline   = 5 * time.Second  // how long Close waits for calls in flight
-	maxSessionList  = 1000
 	expireBatch     = 200
 	expiryGrace     = 5 * time.Minute // an expired session is closed for its refund after this
 )
-
-// SessionView is a session with the figures of its account.
-type SessionView struct {
-	*ent.Session
-	Deposit, Used, Remaining, Refunded money.USDC
-	CallCount                          int64
-	DepositTxHash, RefundTxHash        *string
-	ExpiresIn                          int64 // seconds, never below zero
-	Version                            int64 // the account's
-
-	credited money.USDC // ever: the deposit, and charges that came back
-}
 
 // OpenSessionInput describes a new session. Duration zero means one hour.
 type OpenSessionInput struct {
@@ -162,101 +149,6 @@ func (s *store) shown(v *ent.Session) session.Status {
 }
 
 func sessionCounter(id uuid.UUID) string { return "session:" + id.String() }
-
-// Get returns one session.
-func (s *Sessions) Get(ctx context.Context, p Principal, id uuid.UUID) (*SessionView, error) {
-	if err := p.need(ScopeBalance); err != nil {
-		return nil, err
-	}
-	found, err := of(p, s.db.readEnt).sessions().Where(session.ID(id)).Only(ctx)
-	if err != nil {
-		return nil, missing(err, "Session")
-	}
-	views, err := s.views(ctx, []*ent.Session{found})
-	if err != nil {
-		return nil, err
-	}
-	return views[0], nil
-}
-
-// List returns the organisation's sessions, newest first; agentID nil means all agents.
-func (s *Sessions) List(ctx context.Context, p Principal, agentID *uuid.UUID) ([]*SessionView, error) {
-	if err := p.need(ScopeBalance); err != nil {
-		return nil, err
-	}
-	q := of(p, s.db.readEnt).sessions().Order(session.ByCreatedAt(desc()), session.ByID(desc())).Limit(maxSessionList)
-	if agentID != nil {
-		q = q.Where(session.AgentID(*agentID))
-	}
-	found, err := q.All(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return s.views(ctx, found)
-}
-
-// views adds what the account, the call counter and the operations say, by one query each.
-func (s *Sessions) views(ctx context.Context, found []*ent.Session) ([]*SessionView, error) {
-	ids, counters := make([]uuid.UUID, len(found)), make([]string, len(found))
-	byID := make(map[uuid.UUID]*SessionView, len(found))
-	out := make([]*SessionView, len(found))
-	for i, f := range found {
-		f.Status = s.shown(f)
-		out[i] = &SessionView{Session: f, ExpiresIn: max(0, f.ExpiresUnix-s.clock().Unix())}
-		ids[i], counters[i], byID[f.ID] = f.ID, sessionCounter(f.ID), out[i]
-	}
-	accounts, err := s.db.readEnt.Account.Query().
-		Where(account.KindEQ(account.KindSession), account.ChainID(int64(s.chainID())), account.OwnerIDIn(ids...)).All(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range accounts {
-		v, state := byID[a.OwnerID], ledger.StateOf(a)
-		v.Remaining, v.Used, v.Version = state.Available(), state.DebitsPosted.Add(state.DebitsPending), state.Version
-		v.credited = state.CreditsPosted
-	}
-	if err := s.addCalls(ctx, byID, counters); err != nil {
-		return nil, err
-	}
-	return out, s.addOperations(ctx, byID, ids)
-}
-
-func (s *Sessions) addCalls(ctx context.Context, byID map[uuid.UUID]*SessionView, counters []string) error {
-	usages, err := s.db.readEnt.Usage.Query().Where(usage.IDIn(counters...)).All(ctx)
-	if err != nil {
-		return err
-	}
-	for _, u := range usages {
-		if id, err := uuid.Parse(u.ID[len("session:"):]); err == nil {
-			byID[id].CallCount = u.Calls
-		}
-	}
-	return nil
-}
-
-// addOperations fills in deposit and refund. What was refunded left the account as well, so it is not "used"; nor is a
-// charge that came back, because its proof was never used.
-func (s *Sessions) addOperations(ctx context.Context, byID map[uuid.UUID]*SessionView, ids []uuid.UUID) error {
-	ops, err := s.db.readEnt.Operation.Query().Where(operation.SessionIDIn(ids...)).Order(operation.ByCreatedAt()).All(ctx)
-	if err != nil {
-		return err
-	}
-	for _, o := range ops {
-		v := byID[*o.SessionID]
-		dead := o.Status == operation.StatusExpired || o.Status == operation.StatusFailed
-		switch {
-		case o.Kind == operation.KindDeposit:
-			v.Deposit, v.DepositTxHash = o.Amount, o.TxHash
-			if v.credited > 0 {
-				v.Used = v.Used.Sub(v.credited.Sub(o.Amount))
-			}
-		case o.Kind == operation.KindRefund && !dead:
-			v.Refunded, v.RefundTxHash = v.Refunded.Add(o.Amount), o.TxHash
-			v.Used = v.Used.Sub(o.Amount)
-		}
-	}
-	return nil
-}
 
 // Close ends a session and sends what is left back to the agent's wallet. Closing again is the same answer. A
 // call still in flight keeps its money: the answer waits for it a little and then reads "closing", and the
@@ -439,32 +331,47 @@ func (s *Sessions) continueClosing(ctx context.Context, v *ent.Session) error {
 	})
 }
 
-// ExpireDue marks sessions whose time has passed, closes those past their grace, and continues the closing of
-// those whose last hold has ended.
+// ExpireDue marks sessions whose time has passed, closes those past their grace and those of agents that have ended, and
+// continues the closing of those whose last hold has ended.
 func (s *Sessions) ExpireDue(ctx context.Context) error {
 	now := s.clock().Unix()
-	due, err := s.db.readEnt.Session.Query().Where(session.Or(
-		session.And(session.StatusEQ(session.StatusOpen), session.ExpiresUnixLT(now)),
-		session.And(session.StatusEQ(session.StatusExpired), session.ExpiresUnixLT(now-int64(expiryGrace/time.Second))),
-		session.StatusEQ(session.StatusClosing),
-	)).Order(session.ByExpiresUnix()).Limit(expireBatch).All(ctx)
-	if err != nil {
-		return err
-	}
-	for _, v := range due {
-		switch v.Status { //nolint:exhaustive // the states that the query selects
-		case session.StatusOpen:
-			err = s.expire(ctx, v)
-		case session.StatusExpired:
-			err = s.close(ctx, v)
-		default:
-			err = s.continueClosing(ctx, v)
-		}
+	var after uuid.UUID // ids are in order of time: it pages on, so that those that wait do not keep the others waiting
+	for {
+		due, err := s.db.readEnt.Session.Query().Where(session.IDGT(after), session.Or(
+			session.And(session.StatusEQ(session.StatusOpen), session.ExpiresUnixLT(now)),
+			session.And(session.StatusEQ(session.StatusExpired), session.ExpiresUnixLT(now-int64(expiryGrace/time.Second))),
+			session.And(session.StatusIn(session.StatusOpen, session.StatusExpired), ofEndedAgent),
+			session.StatusEQ(session.StatusClosing),
+		)).Order(session.ByID()).Limit(expireBatch).All(ctx)
 		if err != nil {
-			s.log.WarnContext(ctx, "could not advance a session", "session_id", v.ID, "error", err)
+			return err
+		}
+		for _, v := range due {
+			if err := s.advance(ctx, v, now); err != nil {
+				s.log.WarnContext(ctx, "could not advance a session", "session_id", v.ID, "error", err)
+			}
+			after = v.ID
+		}
+		if len(due) < expireBatch || ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
-	return nil
+}
+
+// ofEndedAgent finds the sessions that a deactivation has not come to, because the process died in it.
+func ofEndedAgent(s *sql.Selector) {
+	t := sql.Table(agent.Table)
+	s.Where(sql.In(s.C(session.FieldAgentID), sql.Select(t.C(agent.FieldID)).From(t).Where(sql.EQ(t.C(agent.FieldActive), false))))
+}
+
+func (s *Sessions) advance(ctx context.Context, v *ent.Session, now int64) error {
+	switch {
+	case v.Status == session.StatusClosing:
+		return s.continueClosing(ctx, v)
+	case v.Status == session.StatusOpen && v.ExpiresUnix < now:
+		return s.expire(ctx, v)
+	}
+	return s.close(ctx, v)
 }
 
 func (s *Sessions) expire(ctx context.Context, v *ent.Session) error {

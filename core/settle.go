@@ -25,7 +25,7 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 	if sendErr != nil {
 		e := AsError(sendErr)
 		if err := f.unknown(ctx, t, 0, e.Message); err != nil {
-			return nil, err
+			return nil, unbooked(t, err)
 		}
 		return nil, &Error{
 			Code: e.Code, Err: e.Err, Payment: t.ID.String(),
@@ -43,9 +43,15 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 		err = f.answered(ctx, c, t, resp.Status)
 	}
 	if err != nil {
-		return nil, err
+		return nil, unbooked(t, err)
 	}
 	return f.result(c, resp, t), nil
+}
+
+// unbooked is the error for a payment that was made and could not be written down: its hold stays, the chain decides, and
+// the caller must know which record to look at.
+func unbooked(t *ent.Transaction, err error) error {
+	return &Error{Code: ServerError, Message: "Internal server error", Err: err, Payment: t.ID.String()}
 }
 
 // answered reports whether the service has kept its side: it served, or says that it took the money.

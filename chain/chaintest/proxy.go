@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 
@@ -23,6 +24,7 @@ type Proxy struct {
 	mu    sync.Mutex
 	rules []Rule
 	asked map[string]int
+	turn  uint64
 }
 
 // Request is one call of a client.
@@ -31,7 +33,9 @@ type Request struct {
 	Method string            `json:"method"`
 	Params []json.RawMessage `json:"params"`
 
-	Gone <-chan struct{} `json:"-"` // closed when the client hangs up
+	Gone  <-chan struct{} `json:"-"` // closed when the client hangs up
+	Turn  uint64          `json:"-"` // counts HTTP requests; the same for all of a batch, which one node answers
+	Batch bool            `json:"-"`
 
 	proxy *Proxy
 }
@@ -41,7 +45,7 @@ type Answer struct {
 	Result json.RawMessage
 	Error  *Refusal
 	Status int         // HTTP; 0 is 200
-	Header http.Header // added to the response
+	Header http.Header // goes along with Status
 	Cut    bool        // the connection ends without an answer
 }
 
@@ -87,38 +91,54 @@ func (p *Proxy) Asked(method string) int {
 	return p.asked[method]
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP answers one request, or a batch of them.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	body, err := io.ReadAll(in.Body)
-	r := Request{Gone: in.Context().Done(), proxy: p}
-	if err != nil || json.Unmarshal(body, &r) != nil {
+	var batch []Request
+	alone := !bytes.HasPrefix(bytes.TrimSpace(body), []byte("["))
+	if alone {
+		body = slices.Concat([]byte("["), body, []byte("]"))
+	}
+	if err != nil || json.Unmarshal(body, &batch) != nil || len(batch) == 0 {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
 	p.mu.Lock()
 	rules := p.rules
-	p.asked[r.Method]++
-	p.asked[""]++
+	p.turn++
+	turn := p.turn
+	for _, r := range batch {
+		p.asked[r.Method]++
+		p.asked[""]++
+	}
 	p.mu.Unlock()
-	a := through(rules, p.node)(r)
-	if a.Cut {
-		panic(http.ErrAbortHandler)
-	}
-	for name, values := range a.Header {
-		w.Header()[name] = values
-	}
 	w.Header().Set("Content-Type", "application/json")
-	if a.Status != 0 {
-		w.WriteHeader(a.Status)
-		return
+	var out []map[string]any
+	for _, r := range batch {
+		r.Gone, r.Turn, r.Batch, r.proxy = in.Context().Done(), turn, !alone, p
+		a := through(rules, p.node)(r)
+		if a.Cut {
+			panic(http.ErrAbortHandler)
+		}
+		if a.Status != 0 {
+			for name, values := range a.Header {
+				w.Header()[name] = values
+			}
+			w.WriteHeader(a.Status)
+			return
+		}
+		one := map[string]any{"jsonrpc": "2.0", "id": r.ID, "result": a.Result}
+		if a.Error != nil {
+			delete(one, "result")
+			one["error"] = a.Error
+		}
+		out = append(out, one)
 	}
-	out := map[string]any{"jsonrpc": "2.0", "id": r.ID}
-	if a.Error != nil {
-		out["error"] = a.Error
+	if alone {
+		_ = json.NewEncoder(w).Encode(out[0]) // a client that has left is what some tests are about
 	} else {
-		out["result"] = a.Result
+		_ = json.NewEncoder(w).Encode(out)
 	}
-	_ = json.NewEncoder(w).Encode(out) // a client that has left is what some tests are about
 }
 
 func through(rules []Rule, last func(Request) Answer) func(Request) Answer {

@@ -3,6 +3,7 @@ package chaintest
 import (
 	"bytes"
 	"encoding/json"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -31,6 +32,27 @@ func Times(n int, rule Rule) Rule {
 	return func(r Request, next func(Request) Answer) Answer {
 		if used.Add(1) <= int64(n) {
 			return rule(r, next)
+		}
+		return next(r)
+	}
+}
+
+// Sometimes makes a rule hold for one of n HTTP requests, by a chance that the seed fixes: what a URL does behind
+// which several nodes stand.
+func Sometimes(seed uint64, n int, rule Rule) Rule {
+	return func(r Request, next func(Request) Answer) Answer {
+		if rand.New(rand.NewPCG(seed, r.Turn)).IntN(n) == 0 {
+			return rule(r, next)
+		}
+		return next(r)
+	}
+}
+
+// Alone refuses batches of requests.
+func Alone() Rule {
+	return func(r Request, next func(Request) Answer) Answer {
+		if r.Batch {
+			return Answer{Status: http.StatusBadRequest}
 		}
 		return next(r)
 	}

@@ -32,33 +32,27 @@ func (p *Prepared) find(query string) *sql.Stmt {
 	return s
 }
 
-// warm prepares what transactions have asked for. It must not be called inside one: an SQLite pool has one connection.
-// Nor may it hold the lock while it waits for that connection: whose transaction has it may be waiting in find.
+// warm prepares what transactions have asked for. It must not be called inside one, nor hold the lock while it prepares:
+// an SQLite pool has one connection, and who has it may be looking for a statement.
 func (p *Prepared) warm(ctx context.Context) {
-	for _, query := range p.missing() {
+	p.mu.Lock()
+	queries := slices.Collect(maps.Keys(p.wanted))
+	clear(p.wanted)
+	p.mu.Unlock()
+	for _, query := range queries {
 		s, err := p.db.PrepareContext(ctx, query)
 		if err != nil {
-			return // it runs unprepared, and is tried again
+			continue // it runs unprepared, and is asked for again
 		}
-		p.keep(query, s)
+		p.mu.Lock()
+		if p.known[query] == nil {
+			p.known[query], s = s, nil
+		}
+		p.mu.Unlock()
+		if s != nil {
+			_ = s.Close() // another batch on this pool was faster
+		}
 	}
-}
-
-func (p *Prepared) missing() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Collect(maps.Keys(p.wanted))
-}
-
-func (p *Prepared) keep(query string, s *sql.Stmt) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.known[query] != nil {
-		_ = s.Close() // another batch was faster
-		return
-	}
-	p.known[query] = s
-	delete(p.wanted, query)
 }
 
 func (tx Tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
