@@ -379,6 +379,9 @@ func TestDrainAndDeactivate(t *testing.T) {
 	if _, err := w.Core.Auth.SetWallet(w.Ctx, p, home); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := w.Core.Funding.Drain(w.Ctx, p, a.ID, "0x00000000000000000000000000000000000b0b02"); code(err) != core.Forbidden {
+		t.Errorf("to another address: %v", err)
+	}
 	if _, err := w.Core.Sessions.Open(w.Ctx, p, core.OpenSessionInput{AgentID: a.ID, Deposit: money.One}); err != nil {
 		t.Fatal(err)
 	}

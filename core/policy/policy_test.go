@@ -124,6 +124,31 @@ func TestRollingWindowNeverLate(t *testing.T) {
 	})
 }
 
+// A day is a UTC day, wherever the machine stands and in whatever zone a moment is told.
+func TestDaysAreUTC(t *testing.T) {
+	defer func(l *time.Location) { time.Local = l }(time.Local)
+	for _, hours := range []int{-11, 9} {
+		time.Local = time.FixedZone("far", hours*3600)
+		b := policy.Budget{OrgID: "o", AgentID: "a"}
+		b.Agent.DailyLimit, b.Org.DailyLimit = usdc(10), usdc(10)
+		begin := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+		for _, at := range []time.Time{begin, begin.Add(12 * time.Hour), begin.Add(24*time.Hour - 1)} {
+			spent := map[string]money.USDC{}
+			for _, id := range b.Counters(at.Local()).Raise {
+				spent[id] = 10
+			}
+			for _, later := range []time.Time{begin, begin.Add(24*time.Hour - 1)} {
+				if b.CheckAmount(later.Local(), 1, spent) == nil {
+					t.Errorf("%s: forgotten at %s", at, later)
+				}
+			}
+			if err := b.CheckAmount(begin.Add(24*time.Hour).Local(), 10, spent); err != nil {
+				t.Errorf("%s: still counts the next day: %v", at, err)
+			}
+		}
+	}
+}
+
 // charge is one that was allowed.
 type charge struct {
 	at     time.Time

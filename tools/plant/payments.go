@@ -1,0 +1,66 @@
+package main
+
+// paymentBugs are on a call's way from its hold to its end.
+func paymentBugs() []bug {
+	const fetch, settle, upstream = "core/fetch.go", "core/settle.go", "core/upstream.go"
+	unknown := proof{folder: "core", test: "TestUnknownOutcomes"}
+	return []bug{
+		{
+			name:  "time-out-taken-for-failure",
+			costs: "the hold of a proof that has left is given up: the seller takes the money, and it is spent once more",
+			edits: []edit{{settle, `if err := f.unknown(ctx, t, 0, e.Message); err != nil {`, `if err := f.release(ctx, t, e.Message); err != nil {`}},
+			proof: proof{folder: "core", test: "TestOnlyTheChainEndsAPayment"},
+		},
+		{
+			name:  "fresh-nonce-after-time-out",
+			costs: "a call that got no answer is paid again under a new nonce: the seller has two proofs and may use both",
+			edits: []edit{{settle, "if sendErr != nil {\n", "if sendErr != nil {\n\t\tif c.in.Timeout == 0 {\n\t\t\tc.in.Timeout = defaultTimeout\n\t\t\treturn f.fetch(ctx, c.p, c.in, c.run)\n\t\t}\n"}},
+			proof: unknown,
+		},
+		{
+			name:  "second-402-paid",
+			costs: "a seller that asks again although it was paid is paid again",
+			edits: []edit{{
+				settle, "if !answered(resp, receipt) {\n",
+				"if resp.Status == http.StatusPaymentRequired && c.in.Timeout == 0 {\n\t\tc.in.Timeout = defaultTimeout\n\t\treturn f.fetch(ctx, c.p, c.in, c.run)\n\t}\n\tif !answered(resp, receipt) {\n",
+			}},
+			proof: unknown,
+		},
+		{
+			name:  "proof-repeated-by-transport",
+			costs: "the transport sends a paid request again when its connection breaks: a seller that serves each request serves and counts two",
+			edits: []edit{{upstream, `struct{ io.Reader }{bytes.NewReader(r.Body)}`, `bytes.NewReader(r.Body)`}},
+			proof: unknown,
+		},
+		{
+			name:  "proof-follows-a-redirect",
+			costs: "a proof is handed to whomever the seller names",
+			edits: []edit{{upstream, `		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },` + "\n", ""}},
+			proof: proof{folder: "core", test: "TestProofFollowsNoRedirect"},
+		},
+		{
+			name:  "released-a-block-early",
+			costs: "the hold ends while one more block still takes the proof: the seller's last chance is paid by nobody's hold",
+			edits: []edit{{settle, `transaction.ValidBeforeUnixLTE(cursor.TimeUnix)`, `transaction.ValidBeforeUnixLTE(cursor.TimeUnix+2)`}},
+			proof: proof{folder: "core", test: "TestOnlyTheChainEndsAPayment"},
+		},
+		{
+			name:  "released-by-the-wall-clock",
+			costs: "a chain that stands still, or a watcher behind it, makes live proofs look dead: their money is spent twice",
+			edits: []edit{{settle, `transaction.ValidBeforeUnixLTE(cursor.TimeUnix)`, `transaction.ValidBeforeUnixLTE(f.clock().Unix())`}},
+			proof: proof{folder: "core", test: "TestOnlyTheChainEndsAPayment"},
+		},
+		{
+			name:  "key-not-noted-with-the-hold",
+			costs: "a request whose process died after it paid is run again under its own idempotency key: it pays twice",
+			edits: []edit{{fetch, `append(c.run.begunRows(id), addPayment(t))`, `[]ledger.Row{addPayment(t)}`}},
+			proof: proof{folder: "core", test: "TestFetchThatDied"},
+		},
+		{
+			name:  "offer-of-another-chain",
+			costs: "a seller on a test network names the real one, and gets a signature that is good there",
+			edits: []edit{{"pay/check.go", `case o.Network.ChainID != w.Network.ChainID:`, `case o.Network.ChainID == 0:`}},
+			proof: proof{folder: "pay", test: "TestCheck"},
+		},
+	}
+}
