@@ -89,13 +89,13 @@ func (m *modelRun) trouble(i int) {
 		p.steps.Store(int64(n))
 	case 2:
 		m.note("  answers of the node are lost now and then")
-		p.node.Set(sometimes(2+m.IntN(4), chaintest.LoseAnswer()))
+		p.node.Set(chaintest.Sometimes(uint64(m.IntN(1<<30)), 2+m.IntN(4), chaintest.LoseAnswer()))
 	case 3:
 		m.note("  answers to sends are lost")
 		p.node.Set(chaintest.On(chaintest.LoseAnswer(), "eth_sendRawTransaction"))
 	case 4:
 		m.note("  the node fails now and then")
-		p.node.Set(sometimes(2+m.IntN(4), chaintest.Status(500)))
+		p.node.Set(chaintest.Sometimes(uint64(m.IntN(1<<30)), 2+m.IntN(4), chaintest.Status(500)))
 	case 5:
 		m.note("  the node lies 5 blocks behind")
 		p.node.Set(chaintest.Stale(5))
