@@ -66,7 +66,7 @@ func booksBugs() []bug {
 			name:  "answer-without-commit",
 			costs: "a hold is answered whose COMMIT failed: the proof is signed over money that nothing reserves",
 			edits: []edit{{"core/ledger/batch.go", "if err := tx.SQL.Commit(); err != nil {\n\t\tb.stats.failed()\n\t\treturn nil, err\n\t}", `_ = tx.SQL.Commit()`}},
-			proof: proof{folder: "core/ledger", test: "TestAnswerIsOfTheCommit"},
+			proof: proof{folder: "core/ledger", test: "TestAnswerIsOfTheCommit", postgres: true},
 		},
 		{
 			name:  "float",

@@ -112,7 +112,7 @@ func (g *garden) build(ctx context.Context, folder, overlay string) (string, err
 // not run it.
 func (g *garden) try(ctx context.Context, binary string, p proof, tests ...string) (string, error) {
 	run := "^(" + strings.Join(tests, "|") + ")$"
-	args := []string{"-test.timeout=" + patience.String(), "-test.count=1", "-test.v"}
+	args := []string{"-test.timeout=" + patience.String(), "-test.count=1", "-test.v", "-test.failfast"}
 	if p.postgres {
 		if os.Getenv(postgresVariable) == "" {
 			return "", fmt.Errorf("%s is not set: run ./test -plant, which starts a PostgreSQL of its own", postgresVariable)
