@@ -40,7 +40,7 @@ func sessionUnderLoad(t *testing.T, args ...string) {
 	s := newTill(t, price)
 	p := start(t, append(args, s.allow())...)
 	agent := p.agentID()
-	session := text(p.must("POST", "/sessions", map[string]any{"agent_wallet_id": agent, "deposit_amount": json.Number(deposit.Dollars())}), "session", "id")
+	session := text(p.must("POST", "/sessions", map[string]any{"agent_wallet_id": agent, "deposit_amount": deposit.Dollars()}), "session", "id")
 	begin := time.Now()
 	c := newCrowd(connections)
 	answers := c.ask(calls, func(int) order {

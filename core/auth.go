@@ -265,7 +265,7 @@ func (a *Auth) touch(ctx context.Context, k *keyRow, now time.Time) {
 	if k.lastUsed.Valid && now.Sub(k.lastUsed.Time) < touchInterval {
 		return
 	}
-	if last, ok := a.touched.Swap(k.id, now); ok && now.Sub(last.(time.Time)) < touchInterval { //nolint:errcheck // nothing else is stored
+	if last, ok := a.touched.Swap(k.id, now); ok && now.Sub(last.(time.Time)) < touchInterval {
 		return
 	}
 	if err := a.db.writeEnt.APIKey.UpdateOneID(k.id).SetLastUsedAt(now.UTC()).Exec(ctx); err != nil {

@@ -158,7 +158,7 @@ func (db *DB) listBytes(ctx context.Context, query string, values [][32]byte, sc
 }
 
 func (db *DB) scan(ctx context.Context, query string, scan func(*sql.Rows) error, args ...any) error {
-	s, err := db.reading.statement(ctx, db.bind(query))
+	s, err := db.reading.statement(ctx, db.bind(query)) //nolint:sqlclosecheck // it is kept for the next reader
 	if err != nil {
 		return fmt.Errorf("core: prepare: %w", err)
 	}
@@ -183,15 +183,15 @@ type statements struct {
 
 func (c *statements) statement(ctx context.Context, query string) (*sql.Stmt, error) {
 	if s, ok := c.known.Load(query); ok {
-		return s.(*sql.Stmt), nil //nolint:errcheck // nothing else is stored
+		return s.(*sql.Stmt), nil
 	}
 	s, err := c.db.PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
 	if first, loaded := c.known.LoadOrStore(query, s); loaded {
-		_ = s.Close()                 // another reader was faster
-		return first.(*sql.Stmt), nil //nolint:errcheck // nothing else is stored
+		_ = s.Close() //nolint:sqlclosecheck // another reader was faster; this one returns that statement
+		return first.(*sql.Stmt), nil
 	}
 	return s, nil
 }

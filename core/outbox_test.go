@@ -108,6 +108,9 @@ func stored(t *testing.T, w *coretest.World, sent []byte) bool {
 			return true
 		}
 	}
+	if err := rows.Err(); err != nil {
+		t.Error(err)
+	}
 	return false
 }
 

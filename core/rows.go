@@ -72,8 +72,10 @@ func addPayment(t *ent.Transaction) ledger.Row {
 func ended(t *ent.Transaction, now time.Time) []ledger.Row {
 	return []ledger.Row{
 		{Into: endPaymentRow, Values: []any{
-			t.ID.String(), t.Status.String(), int64(t.Amount), sql.NullInt64{Int64: int64(t.UpstreamStatus), Valid: t.UpstreamStatus != 0},
-			sql.NullString{String: t.Reason, Valid: t.Reason != ""}, now,
+			t.ID.String(), t.Status.String(), int64(t.Amount),
+			sql.NullInt64{Int64: int64(t.UpstreamStatus), Valid: t.UpstreamStatus != 0},
+			sql.NullString{String: t.Reason, Valid: t.Reason != ""},
+			now,
 		}},
 		{Into: addEventRow, Values: []any{
 			uuid.Must(uuid.NewV7()).String(), now, t.OrgID.String(), event.KindPaymentSettled.String(), t.AgentID.String(), t.ID.String(),

@@ -41,7 +41,7 @@ func NewWire(t testing.TB, databaseURL string) *Wire {
 		t.Fatal(err)
 	}
 	w := &Wire{t: t, behind: u.Host, conns: map[net.Conn]bool{}}
-	if w.listen, err = net.Listen("tcp", "127.0.0.1:0"); err != nil { //nolint:noctx // it ends with the test
+	if w.listen, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
 	u.Host = w.listen.Addr().String()
@@ -77,7 +77,7 @@ func (w *Wire) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", w.behind) //nolint:noctx // it ends with the client's connection
+		server, err := net.Dial("tcp", w.behind)
 		if err != nil {
 			w.t.Error(err)
 			_ = client.Close()

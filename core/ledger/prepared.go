@@ -40,7 +40,7 @@ func (p *Prepared) warm(ctx context.Context) {
 	clear(p.wanted)
 	p.mu.Unlock()
 	for _, query := range queries {
-		s, err := p.db.PrepareContext(ctx, query)
+		s, err := p.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // it is kept for all transactions to come
 		if err != nil {
 			continue // it runs unprepared, and is asked for again
 		}
@@ -57,14 +57,14 @@ func (p *Prepared) warm(ctx context.Context) {
 
 func (tx Tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if s := tx.Prepared.find(query); s != nil {
-		return tx.SQL.StmtContext(ctx, s).QueryContext(ctx, args...)
+		return tx.SQL.StmtContext(ctx, s).QueryContext(ctx, args...) //nolint:sqlclosecheck // it ends with the transaction
 	}
 	return tx.SQL.QueryContext(ctx, query, args...)
 }
 
 func (tx Tx) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	if s := tx.Prepared.find(query); s != nil {
-		return tx.SQL.StmtContext(ctx, s).ExecContext(ctx, args...)
+		return tx.SQL.StmtContext(ctx, s).ExecContext(ctx, args...) //nolint:sqlclosecheck // it ends with the transaction
 	}
 	return tx.SQL.ExecContext(ctx, query, args...)
 }

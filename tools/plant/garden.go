@@ -154,7 +154,7 @@ func (g *garden) healthy(ctx context.Context, chosen []bug) error {
 			}
 		}
 		key.test = strings.Join(names, ", ")
-		fmt.Fprintf(os.Stdout, "without a bug: %s: pass (%.0f s)\n", key, time.Since(begin).Seconds())
+		_, _ = fmt.Fprintf(os.Stdout, "without a bug: %s: pass (%.0f s)\n", key, time.Since(begin).Seconds())
 	}
 	return nil
 }
@@ -174,7 +174,7 @@ func (g *garden) caught(ctx context.Context, b bug) (string, error) {
 		return "", err
 	}
 	if g.keep {
-		fmt.Fprintf(os.Stdout, "go test -overlay=%s -run '^%s$' ./%s\n", overlay, b.proof.test, b.proof.folder)
+		_, _ = fmt.Fprintf(os.Stdout, "go test -overlay=%s -run '^%s$' ./%s\n", overlay, b.proof.test, b.proof.folder)
 	}
 	binary, err := g.build(ctx, b.proof.folder, overlay)
 	if err != nil {

@@ -55,12 +55,12 @@ func main() {
 	chosen := choose(*only)
 	if *list {
 		for _, b := range chosen {
-			fmt.Fprintf(os.Stdout, "%-28s %s\n%28s %s\n", b.name, b.costs, "", b.proof)
+			_, _ = fmt.Fprintf(os.Stdout, "%-28s %s\n%28s %s\n", b.name, b.costs, "", b.proof)
 		}
 		return
 	}
 	if err := run(ctx, chosen, *keep); err != nil {
-		fmt.Fprintln(os.Stderr, "plant:", err)
+		_, _ = fmt.Fprintln(os.Stderr, "plant:", err)
 		stop()
 		os.Exit(1)
 	}
@@ -107,15 +107,15 @@ func run(ctx context.Context, chosen []bug, keep bool) error {
 		if o.err != nil {
 			missed++
 		}
-		fmt.Fprintf(os.Stdout, "%d/%d %s: %s\n", i+1, len(chosen), b.name, o.verdict())
+		_, _ = fmt.Fprintf(os.Stdout, "%d/%d %s: %s\n", i+1, len(chosen), b.name, o.verdict())
 		all = append(all, o)
 	}
-	fmt.Fprintln(os.Stdout)
+	_, _ = fmt.Fprintln(os.Stdout)
 	for _, o := range all {
 		by, _, _ := strings.Cut(o.verdict(), "\n")
-		fmt.Fprintf(os.Stdout, "%-28s %4.0f s  %s\n", o.name, o.took.Seconds(), by)
+		_, _ = fmt.Fprintf(os.Stdout, "%-28s %4.0f s  %s\n", o.name, o.took.Seconds(), by)
 	}
-	fmt.Fprintf(os.Stdout, "%d bugs planted, %d caught\n", len(all), len(all)-missed)
+	_, _ = fmt.Fprintf(os.Stdout, "%d bugs planted, %d caught\n", len(all), len(all)-missed)
 	if missed > 0 {
 		return fmt.Errorf("%d bugs were not caught", missed)
 	}
