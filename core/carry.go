@@ -122,6 +122,7 @@ func (o *Operations) load(ctx context.Context, ops []*ent.Operation) error {
 func (o *Operations) fit(ctx context.Context, relayer common.Address, ops []*ent.Operation) (fit []*ent.Operation, calls []evm.Call, err error) {
 	all := make([]evm.Call, len(ops))
 	for i, op := range ops {
+		o.step(StepAuthorized)
 		if all[i], err = o.call(op); err != nil {
 			return nil, nil, err
 		}

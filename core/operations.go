@@ -131,10 +131,8 @@ func (o *Operations) Advance(ctx context.Context, id uuid.UUID) error {
 func (o *Operations) transition(ctx context.Context, op *ent.Operation) (bool, error) {
 	switch op.Status {
 	case operation.StatusQueued:
-		o.step(StepQueued)
 		return o.authorize(ctx, op)
 	case operation.StatusAuthorized:
-		o.step(StepAuthorized)
 		return o.carried(ctx, op)
 	case operation.StatusSigned:
 		o.step(StepStored)
@@ -159,6 +157,7 @@ func (o *Operations) move(ctx context.Context, op *ent.Operation, set func(*ent.
 // authorize signs the EIP-3009 authorization. Its nonce follows from the operation's id, so signing again after a
 // crash is the same authorization: the token executes it at most once, whoever sends it and however often.
 func (o *Operations) authorize(ctx context.Context, op *ent.Operation) (bool, error) {
+	o.step(StepQueued)
 	if guarded(op.Kind) { // nothing to sign
 		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusAuthorized) })
 	}

@@ -141,14 +141,16 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 	})
 }
 
-// The second pass looks at blocks of some minutes ago, each a few times.
+// The second pass follows the cursor at a distance, as far as it gets in one run.
 const (
-	recheckBehind = 60  // blocks below the cursor at which it begins
-	recheckSpan   = 150 // blocks of one run
+	recheckBehind = 60  // blocks below the cursor: some minutes
+	recheckSpan   = 150 // blocks of one reading
+	recheckMost   = 20  // readings of one run
 )
 
-// Recheck reads a range once more that was read some minutes ago, from all nodes, and books what was missed then: nodes
-// have been seen to show a block before all of its logs.
+// Recheck reads each block once more some minutes after it was read first, from all nodes, and books what was missed
+// then: nodes have been seen to show a block before all of its logs. A program that starts begins at the oldest block
+// that is remembered.
 func (f *Funding) Recheck(ctx context.Context) error {
 	at, err := f.db.writeEnt.Cursor.Get(ctx, int(f.chainID()))
 	if ent.IsNotFound(err) || (err == nil && at.Block <= recheckBehind) {
@@ -158,11 +160,32 @@ func (f *Funding) Recheck(ctx context.Context) error {
 		return err
 	}
 	to := uint64(at.Block) - recheckBehind
-	first, err := f.firstBooked(ctx)
-	if err != nil {
-		return err
+	from := f.rechecked.Load() + 1
+	if from == 1 {
+		if from, err = f.firstBooked(ctx); err != nil {
+			return err
+		}
 	}
-	moved, err := f.chain.Recheck(ctx, max(first, to-min(to, recheckSpan)), to)
+	for range recheckMost {
+		if from > to {
+			return nil
+		}
+		end := min(to, from+recheckSpan-1)
+		err := f.recheck(ctx, at, from, end)
+		if errors.Is(err, errMoved) {
+			return nil // the cursor has gone on: the next run
+		}
+		if err != nil {
+			return err
+		}
+		f.rechecked.Store(end)
+		from = end + 1
+	}
+	return nil
+}
+
+func (f *Funding) recheck(ctx context.Context, at *ent.Cursor, from, to uint64) error {
+	moved, err := f.chain.Recheck(ctx, from, to)
 	if err != nil {
 		return err
 	}
@@ -182,9 +205,6 @@ func (f *Funding) Recheck(ctx context.Context) error {
 			f.log.ErrorContext(ctx, "a movement was not shown when its block was read first", "log", key)
 			return f.bookAt(ctx, tx, at, m)
 		})
-		if errors.Is(err, errMoved) {
-			return nil // the next run
-		}
 		if err != nil {
 			return fmt.Errorf("core: book %s: %w", logKey(m), err)
 		}
