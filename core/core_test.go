@@ -26,6 +26,7 @@ func TestFundingIsSeenOnceAndGrantsGasOnce(t *testing.T) {
 			t.Fatalf("%+v %v", r, err)
 		}
 	}
+	w.Settle() // another grant, if there is one, is sent
 	wei, err := w.Net.Client.EtherOf(w.Ctx, common.HexToAddress(a.Address))
 	if err != nil || wei.Cmp(w.Deps.GasGrantWei) != 0 {
 		t.Fatalf("gas %v %v", wei, err)

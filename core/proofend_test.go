@@ -13,7 +13,9 @@ import (
 	"bursar/ent/session"
 	"bursar/ent/transaction"
 	"bursar/money"
+	"bursar/pay"
 	"bursar/pay/paytest"
+	"bursar/pay/x402"
 )
 
 // A proof that has left holds its money until the chain has passed its end, however the call failed and whatever the
@@ -134,14 +136,21 @@ func TestCloseWaitsForWhatIsUnknown(t *testing.T) {
 func TestProofFollowsNoRedirect(t *testing.T) {
 	w := coretest.New(t)
 	b := newBuyer(t, w)
-	stranger := w.Serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		t.Errorf("a stranger was called with %v", r.Header)
-	}))
-	s := paytest.New(t, paytest.Options{Network: w.Net.Network(), PayTo: address("0x5e11e2"), Clock: w.Clock.Now, Price: cent, RedirectTo: stranger})
-	for i, id := range []string{"", b.session.ID.String()} {
-		r, err := w.Core.Payments.Fetch(w.Ctx, b.p, core.FetchInput{SessionID: id, URL: s.Link(1+i, paytest.Redirect, 0)})
-		if err != nil || r.Status != http.StatusTemporaryRedirect || r.Payment.Status != transaction.StatusUnknown {
-			t.Errorf("in %q: %+v %v", id, r, err)
+	for _, code := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		stranger := w.Serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			t.Errorf("%d: a stranger was called with %v", code, r.Header)
+		}))
+		s := paytest.New(t, paytest.Options{
+			Network: w.Net.Network(), PayTo: address("0x5e11e2"), Clock: w.Clock.Now, Price: cent,
+			Answer: func(rw http.ResponseWriter, r *http.Request, _ x402.Ask, _ pay.Proof) {
+				http.Redirect(rw, r, stranger, code)
+			},
+		})
+		for i, id := range []string{"", b.session.ID.String()} {
+			r, err := w.Core.Payments.Fetch(w.Ctx, b.p, core.FetchInput{SessionID: id, URL: s.Link(1+i, paytest.Serve, 0)})
+			if err != nil || r.Status != code || r.Payment.Status != transaction.StatusUnknown {
+				t.Errorf("%d in %q: %+v %v", code, id, r, err)
+			}
 		}
 	}
 }

@@ -24,6 +24,9 @@ func TestParseDecimalTable(t *testing.T) {
 		{"0", 0, nil},
 		{"007.5", 7_500_000, nil},
 		{"1.0000000", 1_000_000, nil},
+		{"0.000249", 249, nil}, // 248.99999999999997 by a float, and so the next
+		{"1.000001", 1_000_001, nil},
+		{"1.000012", 1_000_012, nil},
 		{"1000000000", money.Max, nil},
 		{"1000000000.000001", 0, money.ErrOutOfRange},
 		{"99999999999999999999", 0, money.ErrOutOfRange},

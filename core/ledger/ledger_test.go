@@ -207,6 +207,9 @@ func TestUnitIsAllOrNothing(t *testing.T) {
 		if r := w.do(hold(a), hold(b)); !errors.Is(r.Err, ledger.ErrNoHolds) {
 			t.Fatalf("an expired account takes a hold: %v", r.Err)
 		}
+		if s := w.proven(t.Errorf)[a]; s.DebitsPending != 0 {
+			t.Errorf("half a unit is left: %+v", s)
+		}
 		failing := ledger.Row{Into: &ledger.Statement{ // no account's pending debits may be below zero
 			Name: "failing", Columns: []string{"uuid"}, Postgres: `UPDATE accounts a SET debits_pending = -1 FROM v WHERE a.id = v.c1`,
 			SQLite: `UPDATE accounts SET debits_pending = -1 WHERE id = ?1`,

@@ -55,7 +55,7 @@ func (w *world) race(refusal error, move func(process int) ledger.Move) {
 // TestAccountIsLocked: two processes hold on one account, each under a counter of its own.
 func TestAccountIsLocked(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *world) {
-		for _, kind := range []string{ledger.Session, ledger.Wallet} {
+		for _, kind := range []string{ledger.Wallet, ledger.Session} {
 			id := w.open(kind, ledger.Always)
 			w.fund(id, allowed*price)
 			w.race(ledger.ErrInsufficient, func(process int) ledger.Move {

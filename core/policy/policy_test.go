@@ -124,6 +124,26 @@ func TestRollingWindowNeverLate(t *testing.T) {
 	})
 }
 
+// In the last second of its window a spend still counts, however it lies in its bucket.
+func TestRollingWindowToTheSecond(t *testing.T) {
+	begin := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	for _, at := range []time.Time{begin, begin.Add(time.Second), begin.Add(time.Hour - time.Second), begin.Add(12 * time.Hour), begin.Add(24*time.Hour - time.Second)} {
+		b := policy.Budget{OrgID: "o", AgentID: "a", TokenID: "t"}
+		spent := map[string]money.USDC{}
+		for _, id := range b.Counters(at).Raise {
+			spent[id] = 10
+		}
+		for window, limits := range map[time.Duration]policy.TokenLimits{
+			24 * time.Hour: {Rolling24h: usdc(10)}, 30 * 24 * time.Hour: {Rolling30d: usdc(10)},
+		} {
+			b.Token = limits
+			if b.CheckAmount(at.Add(window-time.Second), 1, spent) == nil {
+				t.Errorf("%s: forgotten before %s have passed", at, window)
+			}
+		}
+	}
+}
+
 // A day is a UTC day, wherever the machine stands and in whatever zone a moment is told.
 func TestDaysAreUTC(t *testing.T) {
 	defer func(l *time.Location) { time.Local = l }(time.Local)

@@ -14,7 +14,7 @@ const (
 
 // booksBugs are in the ledger itself.
 func booksBugs() []bug {
-	model := proof{folder: "core/ledger", test: "TestAgainstModel"}
+	model := proof{folder: "core/ledger", test: "TestModel"}
 	return []bug{
 		{
 			name:  "accounts-unlocked",
@@ -78,7 +78,7 @@ func booksBugs() []bug {
 					"f, err := strconv.ParseFloat(s, 64)\n\tif err != nil || f > float64(Max)/1e6 {\n\t\treturn 0, ErrOutOfRange\n\t}\n\treturn USDC(f * 1e6), nil",
 				},
 			},
-			proof: proof{folder: "money", test: "TestSpellingsRoundTrip"},
+			proof: proof{folder: "money", test: "TestParseDecimalTable"},
 		},
 	}
 }
@@ -103,7 +103,7 @@ func limitBugs() []bug {
 			name:  "window-of-23-hours",
 			costs: "a rolling limit forgets an hour too early: a token spends it twice in one day",
 			edits: []edit{{budget, `for h := hourOf(now) - hoursOfDay; h`, `for h := hourOf(now) - hoursOfDay + 1; h`}},
-			proof: proof{folder: "core/policy", test: "TestRollingWindowNeverLate"},
+			proof: proof{folder: "core/policy", test: "TestRollingWindowToTheSecond"},
 		},
 		{
 			name:  "look-alike-service",

@@ -64,9 +64,9 @@ func chainBugs() []bug {
 		},
 		{
 			name:  "reorganisation-unnoticed",
-			costs: "a deposit that is mined again in another block is credited twice; one that is not stays credited",
+			costs: "a deposit that the chain has taken back stays credited: calls go on, and the operator pays for them",
 			edits: []edit{{reorg, `now.Hash.Hex() == b.Hash, err`, `now.Number == uint64(b.Number), err`}},
-			proof: proof{folder: "core", test: "TestReorgOfAFunding"},
+			proof: proof{folder: "core", test: "TestDepositThatNeverComesAgain"},
 		},
 		{
 			name:  "cursor-passes-what-is-not-booked",

@@ -121,10 +121,22 @@ func (g *garden) try(ctx context.Context, binary string, p proof, tests ...strin
 	} else {
 		args = append(args, "-test.short")
 	}
+	if g.rapid(p.folder) {
+		args = append(args, "-rapid.nofailfile") // it would leave a file in the tree
+	}
 	c := exec.CommandContext(ctx, binary, append(args, "-test.run="+run)...)
 	c.Dir = filepath.Join(g.root, filepath.FromSlash(p.folder))
 	out, err := c.CombinedOutput()
 	return string(out), err
+}
+
+// rapid reports whether the tests of a folder draw from rapid, which has flags of its own.
+func (g *garden) rapid(folder string) bool {
+	files, err := filepath.Glob(filepath.Join(g.root, filepath.FromSlash(folder), "*_test.go"))
+	return err == nil && slices.ContainsFunc(files, func(name string) bool {
+		text, err := os.ReadFile(name)
+		return err == nil && bytes.Contains(text, []byte(`"pgregory.net/rapid"`))
+	})
 }
 
 var errNoTest = errors.New("no such test ran")
@@ -200,7 +212,7 @@ func (g *garden) caught(ctx context.Context, b bug) (string, error) {
 
 var (
 	failedTest = regexp.MustCompile(`(?m)^--- FAIL: \S+`)
-	said       = regexp.MustCompile(`(?m)\w+_test\.go:\d+: .{0,160}|panic: .{0,160}`)
+	said       = regexp.MustCompile(`(?m)\w+_test\.go:\d+: .{0,100}|panic: .{0,100}`)
 )
 
 func tail(out string) string {
