@@ -258,6 +258,20 @@ func (m *modelRun) underWay() string {
 	return ""
 }
 
+// audit has an honest process read the chain and prove the books against it. A hold may be old: no job may have run.
+func (m *modelRun) audit() {
+	m.t.Helper()
+	m.note("audit")
+	must(m.w, m.w.Core.Funding.ReadChain(m.w.Ctx))
+	a, err := m.w.Core.Books.Audit(m.w.Ctx)
+	must(m.w, err)
+	for _, d := range a.Differences {
+		if !strings.Contains(d, "stands although its proof ended") {
+			m.fail("audit: %s", d)
+		}
+	}
+}
+
 // conclude holds the end of a history to the chain: what sellers, owners and wallets have is what was charged, drained
 // and left, each proof that was used is charged once, and nothing waits in between.
 func (m *modelRun) conclude() {

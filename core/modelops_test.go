@@ -3,6 +3,7 @@ package core_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"bursar/core"
 	"bursar/core/coretest"
 	"bursar/ent"
+	"bursar/ent/agent"
+	"bursar/ent/session"
 	"bursar/jobs"
 	"bursar/money"
 	"bursar/pay/paytest"
@@ -28,13 +31,15 @@ type deed struct {
 // meet a bad node or a bad wire on the way, or die.
 func (m *modelRun) operation() {
 	switch n := m.IntN(100); {
-	case n < 4:
+	case n < 8:
 		to := common.HexToAddress(m.agent().Address)
 		m.note("somebody funds %s", to)
-		m.mint(to, money.USDC(1+m.IntN(300))*cent)
-	case n < 10:
+		m.mint(to, money.USDC(1+m.IntN(2000))*cent)
+	case n < 14:
 		m.late()
-	case n < 18:
+	case n < 16:
+		m.audit()
+	case n < 20:
 		d := time.Duration(1+m.IntN(40)) * time.Second
 		if m.one(3) {
 			d = time.Duration(1+m.IntN(12)) * time.Minute
@@ -44,14 +49,14 @@ func (m *modelRun) operation() {
 		}
 		m.note("%s pass", d)
 		m.pass(d)
-	case n < 23:
+	case n < 26:
 		m.reorganise()
-	case n < 35:
+	case n < 38:
 		both := [2]deed{m.deed(), m.deed()}
 		m.note("at once: %s; %s", both[0].name, both[1].name)
 		var wg sync.WaitGroup
 		for i, d := range both {
-			wg.Go(func() { m.order(i, d) })
+			wg.Go(func() { m.order(i, d, inHaste) })
 		}
 		wg.Wait()
 	default:
@@ -59,19 +64,24 @@ func (m *modelRun) operation() {
 		m.note("process %d: %s", i, d.name)
 		m.trouble(i)
 		if m.one(2) {
-			m.mining(func() { m.order(i, d) })
+			m.mining(func() { m.order(i, d, withPatience) })
 		} else {
-			m.order(i, d)
+			m.order(i, d, inHaste)
 		}
 		m.heal(i)
 	}
 }
 
-// order has a process do a deed, whatever comes of it. Its callers have no patience, so that nobody waits for blocks
-// that nobody seals.
-func (m *modelRun) order(i int, d deed) {
+// How long a caller waits: without a chain that moves, not for blocks that nobody seals.
+const (
+	inHaste      = 400 * time.Millisecond
+	withPatience = 5 * time.Second
+)
+
+// order has a process do a deed, whatever comes of it.
+func (m *modelRun) order(i int, d deed, patience time.Duration) {
 	m.run(i, func(ctx context.Context, c *core.Core) {
-		ctx, leave := context.WithTimeout(ctx, 400*time.Millisecond)
+		ctx, leave := context.WithTimeout(ctx, patience)
 		defer leave()
 		if err := d.do(ctx, c); err != nil {
 			m.note("  process %d, %s: %v", i, d.name, err)
@@ -103,7 +113,7 @@ func (m *modelRun) trouble(i int) {
 		if p.wire != nil {
 			plan := make([]coretest.Break, 1+m.IntN(3))
 			for k := range plan {
-				plan[k] = coretest.Break(1 + m.IntN(int(coretest.AtStatement)))
+				plan[k] = []coretest.Break{coretest.BeforeCommit, coretest.AfterCommit, coretest.AfterCommit, coretest.AtStatement}[m.IntN(4)]
 			}
 			m.note("  the wire to the database breaks: %v", plan)
 			p.wire.Set(plan...)
@@ -145,24 +155,25 @@ func (m *modelRun) reorganise() {
 	m.w.Reorg(n)
 }
 
-// agent draws one of the organisation's.
+// agent draws one that is active.
 func (m *modelRun) agent() *ent.Agent {
 	all := read(m, func(ctx context.Context, c *ent.Client) ([]*ent.Agent, error) {
-		return c.Agent.Query().Order(byID).All(ctx)
+		return c.Agent.Query().Where(agent.Active(true), agent.IsDefault(false)).Order(byID).All(ctx)
 	})
 	return all[m.IntN(len(all))]
 }
 
-// session draws one, mostly of the newest, or none.
+// session draws one, mostly an open one, or none.
 func (m *modelRun) session() *ent.Session {
 	all := read(m, func(ctx context.Context, c *ent.Client) ([]*ent.Session, error) {
 		return c.Session.Query().Order(byID).All(ctx)
 	})
+	open := slices.DeleteFunc(slices.Clone(all), func(s *ent.Session) bool { return s.Status != session.StatusOpen })
+	if len(open) > 0 && !m.one(10) {
+		all = open
+	}
 	if len(all) == 0 {
 		return nil
-	}
-	if last := 3; len(all) > last && !m.one(5) {
-		all = all[len(all)-last:]
 	}
 	return all[m.IntN(len(all))]
 }
@@ -173,9 +184,9 @@ func (m *modelRun) deed() deed {
 	switch n := m.IntN(100); {
 	case n < 20:
 		return m.fetch(a.ID, "")
-	case n < 42 && s != nil:
+	case n < 48 && s != nil:
 		return m.fetch(s.AgentID, s.ID.String())
-	case n < 52:
+	case n < 56:
 		in := core.OpenSessionInput{AgentID: a.ID, Deposit: money.USDC(1+m.IntN(300)) * cent, Duration: time.Duration(10+m.IntN(800)) * time.Second}
 		return deed{fmt.Sprintf("open %s for %s", in.Deposit, in.Duration), func(ctx context.Context, c *core.Core) error {
 			v, err := c.Sessions.Open(ctx, m.p, in)
@@ -184,23 +195,25 @@ func (m *modelRun) deed() deed {
 			}
 			return err
 		}}
-	case n < 58 && s != nil:
+	case n < 60 && s != nil:
 		return deed{"close " + s.ID.String(), func(ctx context.Context, c *core.Core) error {
 			_, err := c.Sessions.Close(ctx, m.p, s.ID)
 			return err
 		}}
 	case n < 61:
+		return m.replaceAgent(a)
+	case n < 63:
 		return deed{"drain " + a.Name, func(ctx context.Context, c *core.Core) error {
 			_, err := c.Funding.Drain(ctx, m.p, a.ID, "")
 			return err
 		}}
-	case n < 66:
+	case n < 67:
 		return m.policy(a)
-	case n < 69:
+	case n < 70:
 		return m.topUp(a)
 	}
 	table := jobs.Table(m.processes[0].core, time.Second)
-	k := m.IntN(len(table) + 4)
+	k := m.IntN(len(table) + 10)
 	if k >= len(table) {
 		return deed{"all jobs", func(ctx context.Context, c *core.Core) error {
 			m.jobs(ctx, c)
@@ -208,6 +221,18 @@ func (m *modelRun) deed() deed {
 		}}
 	}
 	return deed{"job " + table[k].Name, func(ctx context.Context, c *core.Core) error { return jobs.Table(c, time.Second)[k].Run(ctx) }}
+}
+
+// replaceAgent deactivates an agent once there is another in its place.
+func (m *modelRun) replaceAgent(a *ent.Agent) deed {
+	name := fmt.Sprintf("agent %d", m.step)
+	return deed{"deactivate " + a.Name, func(ctx context.Context, c *core.Core) error {
+		if _, err := c.Agents.Create(ctx, m.p, core.CreateAgentInput{Name: name}); err != nil {
+			return err
+		}
+		_, err := c.Agents.Deactivate(ctx, m.p, a.ID)
+		return err
+	}}
 }
 
 // jobs runs every job once. Any may fail: the next run does its work.
@@ -223,7 +248,7 @@ func (m *modelRun) jobs(ctx context.Context, c *core.Core) {
 }
 
 // fetch calls a seller that does anything. The prices tell payments apart.
-func (m *modelRun) fetch(agent uuid.UUID, session string) deed {
+func (m *modelRun) fetch(payer uuid.UUID, from string) deed {
 	s := m.sellers[m.IntN(len(m.sellers))]
 	n := m.IntN(len(modelAnswers))
 	if n == len(modelAnswers)-1 && !m.one(4) { // hangs
@@ -232,9 +257,9 @@ func (m *modelRun) fetch(agent uuid.UUID, session string) deed {
 	settles := []string{"now", "now", "now", "later", "never"}[m.IntN(5)]
 	price := money.USDC(1+m.IntN(20)) * cent / 10
 	url := fmt.Sprintf("%s&settles=%s&answer=%d", s.Link(1+m.IntN(2), paytest.Serve, price), settles, n)
-	name := fmt.Sprintf("fetch at %s from %q, the seller settles %s and answers %d", price, session, settles, n)
+	name := fmt.Sprintf("fetch at %s from %q, the seller settles %s and answers %d", price, from, settles, n)
 	return deed{name, func(ctx context.Context, c *core.Core) error {
-		r, err := c.Payments.Fetch(ctx, m.p, core.FetchInput{Agent: agent.String(), SessionID: session, URL: url, Timeout: time.Second})
+		r, err := c.Payments.Fetch(ctx, m.p, core.FetchInput{Agent: payer.String(), SessionID: from, URL: url, Timeout: time.Second})
 		if err == nil && r.Payment != nil {
 			m.note("  payment %s is %s", r.Payment.ID, r.Payment.Status)
 		}
