@@ -62,8 +62,7 @@ func TestModel(t *testing.T) {
 
 func newModelRun(t *testing.T, seed uint64, options ...coretest.Option) *modelRun {
 	m := &modelRun{
-		Rand: rand.New(rand.NewPCG(seedOf(seed, 0))), t: t, seed: seed, minted: map[common.Address]money.USDC{},
-		limits: map[string]*money.USDC{}, seen: map[string]bool{}, proofs: map[common.Hash]int{},
+		Rand: rand.New(rand.NewPCG(seedOf(seed, 0))), t: t, seed: seed, limits: map[string]*money.USDC{}, seen: map[string]bool{}, proofs: map[common.Hash]int{},
 		home: address("0x00000000000000000000000000000000000b0b01"),
 	}
 	m.depth = uint64(m.IntN(4))
@@ -71,13 +70,13 @@ func newModelRun(t *testing.T, seed uint64, options ...coretest.Option) *modelRu
 	m.p, _ = m.w.User("dev@example.com")
 	_, err := m.w.Core.Auth.SetWallet(m.w.Ctx, m.p, m.home.Hex())
 	must(m.w, err)
-	_, m.settle = m.w.Facilitator()
+	m.carrier, m.settle = m.w.Facilitator()
 	m.seller(address("0x00000000000000000000000000000000005e1101"))
 	m.seller(address("0x00000000000000000000000000000000005e1102"))
 	for _, name := range []string{"one", "two"} {
 		a, err := m.w.Core.Agents.Create(m.w.Ctx, m.p, core.CreateAgentInput{Name: name})
 		must(m.w, err)
-		m.mint(common.HexToAddress(a.Address), 20*money.One)
+		m.w.Net.Fund(common.HexToAddress(a.Address), 20*money.One)
 		m.seller(common.HexToAddress(a.Address)) // an agent may sell to another
 	}
 	m.purse = newPurse(m.w, 1000*money.One)
@@ -89,12 +88,6 @@ func newModelRun(t *testing.T, seed uint64, options ...coretest.Option) *modelRu
 	}
 	m.note("confirmations %d", m.depth)
 	return m
-}
-
-// mint brings new money to an address.
-func (m *modelRun) mint(to common.Address, amount money.USDC) {
-	m.w.Net.Fund(to, amount)
-	m.minted[to] += amount
 }
 
 // history runs the operations, looks at the books after each, and then lets everything come to its end.

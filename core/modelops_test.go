@@ -32,14 +32,20 @@ type deed struct {
 func (m *modelRun) operation() {
 	switch n := m.IntN(100); {
 	case n < 8:
-		to := common.HexToAddress(m.agent().Address)
-		m.note("somebody funds %s", to)
-		m.mint(to, money.USDC(1+m.IntN(2000))*cent)
+		a := m.agent()
+		m.note("somebody funds %s", a.Name)
+		f := funding{agent: a.ID, amount: money.USDC(1+m.IntN(2000)) * cent}
+		f.hash = m.w.Net.Fund(common.HexToAddress(a.Address), f.amount)
+		m.lastMint = &f
 	case n < 14:
 		m.late()
-	case n < 16:
+	case n < 15:
 		m.audit()
-	case n < 20:
+	case n < 16:
+		m.behindOurBack()
+	case n < 17:
+		m.allowance()
+	case n < 21:
 		d := time.Duration(1+m.IntN(40)) * time.Second
 		if m.one(3) {
 			d = time.Duration(1+m.IntN(12)) * time.Minute
@@ -106,6 +112,9 @@ func (m *modelRun) trouble(i int) {
 	case 4:
 		m.note("  the node fails now and then")
 		p.node.Set(sometimes(2+m.IntN(4), chaintest.Status(500)))
+	case 8:
+		m.note("  sends never arrive")
+		p.node.Set(chaintest.On(chaintest.LoseRequest(), "eth_sendRawTransaction"))
 	case 5:
 		m.note("  the node lies 5 blocks behind")
 		p.node.Set(chaintest.Stale(5))
@@ -144,15 +153,25 @@ func (m *modelRun) late() {
 	m.carry(p)
 }
 
-// reorganise takes the newest blocks back. What was in them is mined again.
+// reorganise takes the newest blocks back. What was in them is mined again, or not.
 func (m *modelRun) reorganise() {
 	room := m.w.Height() - m.base
 	if room == 0 {
 		return
 	}
 	n := int(min(room, uint64(1+m.IntN(int(m.depth)+5))))
-	m.note("%d blocks are taken back", n)
-	m.w.Reorg(n)
+	switch {
+	case !m.one(5):
+		m.note("%d blocks are taken back", n)
+		m.w.Reorg(n)
+	case m.one(3):
+		m.note("%d blocks are taken back, and the relayer's transactions never come again", n)
+		m.usurped = true
+		m.w.Replace(m.w.Height()-uint64(n), m.w.Deps.RelayerKey)
+	default:
+		m.note("%d blocks are taken back, and what sellers and owners sent never comes again", n)
+		m.w.Replace(m.w.Height()-uint64(n), m.carrier)
+	}
 }
 
 // agent draws one that is active.
@@ -202,6 +221,12 @@ func (m *modelRun) deed() deed {
 		}}
 	case n < 61:
 		return m.replaceAgent(a)
+	case n < 62 && m.lastMint != nil:
+		f := *m.lastMint
+		return deed{"announce a funding", func(ctx context.Context, c *core.Core) error {
+			_, err := c.Funding.Fund(ctx, m.p, f.agent, f.hash.Hex(), f.amount)
+			return err
+		}}
 	case n < 63:
 		return deed{"drain " + a.Name, func(ctx context.Context, c *core.Core) error {
 			_, err := c.Funding.Drain(ctx, m.p, a.ID, "")
@@ -263,46 +288,6 @@ func (m *modelRun) fetch(payer uuid.UUID, from string) deed {
 		if err == nil && r.Payment != nil {
 			m.note("  payment %s is %s", r.Payment.ID, r.Payment.Status)
 		}
-		return err
-	}}
-}
-
-// policy changes a limit of the agent or of the organisation. One that bounds a day is remembered.
-func (m *modelRun) policy(a *ent.Agent) deed {
-	limit := core.Optional[money.USDC]{Set: true}
-	if !m.one(3) {
-		limit = core.Set(money.USDC(m.IntN(40)) * cent)
-	}
-	in, id := core.PolicyInput{}, ""
-	switch m.IntN(4) {
-	case 0:
-		return deed{fmt.Sprintf("limit the organisation's day: %v", limit.Value), func(ctx context.Context, c *core.Core) error {
-			_, err := c.Orgs.UpdateLimits(ctx, m.p, core.OrgLimitsInput{DailyLimit: limit})
-			return err
-		}}
-	case 1:
-		in.PerCallMax = limit
-	case 2:
-		in.SpendingCap = core.Set(money.USDC(m.IntN(400)) * cent)
-	default:
-		in.DailyLimit, id = limit, a.ID.String()
-	}
-	return deed{fmt.Sprintf("limit agent %s %q: %v", a.Name, id, limit.Value), func(ctx context.Context, c *core.Core) error {
-		_, err := c.Policies.Update(ctx, m.p, a.ID, in)
-		return err
-	}}
-}
-
-// topUp has the owner of a wallet consent to top-ups of an agent.
-func (m *modelRun) topUp(a *ent.Agent) deed {
-	terms := core.TopUpTerms{AgentID: a.ID, Threshold: money.USDC(m.IntN(1500)) * cent, Amount: money.USDC(10+m.IntN(400)) * cent}
-	return deed{fmt.Sprintf("top %s up with %s below %s", a.Name, terms.Amount, terms.Threshold), func(ctx context.Context, c *core.Core) error {
-		terms.Source = m.purse.at.Hex()
-		d, err := c.TopUps.Draft(ctx, m.p, terms, nil)
-		if err != nil {
-			return err
-		}
-		_, err = c.TopUps.Consent(ctx, m.p, core.ConsentInput{TopUpTerms: terms, IssuedAt: d.IssuedAt, Signature: m.purse.sign(digestOf(d.Text))})
 		return err
 	}}
 }
