@@ -55,7 +55,9 @@ func (m *modelRun) operation() {
 		}
 		m.note("%s pass", d)
 		m.pass(d)
-	case n < 26:
+	case n < 22:
+		m.outage()
+	case n < 27:
 		m.reorganise()
 	case n < 38:
 		both := [2]deed{m.deed(), m.deed()}
@@ -168,10 +170,37 @@ func (m *modelRun) reorganise() {
 		m.note("%d blocks are taken back, and the relayer's transactions never come again", n)
 		m.usurped = true
 		m.w.Replace(m.w.Height()-uint64(n), m.w.Deps.RelayerKey)
+		if m.one(2) {
+			m.pass(11 * time.Minute)
+		}
 	default:
 		m.note("%d blocks are taken back, and what sellers and owners sent never comes again", n)
 		m.w.Replace(m.w.Height()-uint64(n), m.carrier)
 	}
+}
+
+// outage is a time in which nothing that the program sends arrives, until authorizations are dead.
+func (m *modelRun) outage() {
+	m.note("sends never arrive for 11 minutes")
+	deaf := func() {
+		for _, p := range m.processes {
+			p.node.Set(chaintest.On(chaintest.LoseRequest(), "eth_sendRawTransaction"))
+		}
+	}
+	for range 3 {
+		deaf()
+		i, d := m.IntN(2), m.deed()
+		m.note("  process %d: %s", i, d.name)
+		m.order(i, d, inHaste)
+	}
+	deaf()
+	m.pass(11 * time.Minute)
+	m.order(m.IntN(2), deed{"all jobs", func(ctx context.Context, c *core.Core) error {
+		m.jobs(ctx, c)
+		return nil
+	}}, withPatience)
+	m.heal(0)
+	m.heal(1)
 }
 
 // agent draws one that is active.
