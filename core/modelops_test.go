@@ -3,6 +3,7 @@ package core_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"bursar/core"
 	"bursar/core/coretest"
 	"bursar/ent"
+	"bursar/ent/agent"
+	"bursar/ent/session"
 	"bursar/jobs"
 	"bursar/money"
 	"bursar/pay/paytest"
@@ -28,13 +31,21 @@ type deed struct {
 // meet a bad node or a bad wire on the way, or die.
 func (m *modelRun) operation() {
 	switch n := m.IntN(100); {
-	case n < 4:
-		to := common.HexToAddress(m.agent().Address)
-		m.note("somebody funds %s", to)
-		m.mint(to, money.USDC(1+m.IntN(300))*cent)
-	case n < 10:
+	case n < 8:
+		a := m.agent()
+		m.note("somebody funds %s", a.Name)
+		f := funding{agent: a.ID, amount: money.USDC(1+m.IntN(2000)) * cent}
+		f.hash = m.w.Net.Fund(common.HexToAddress(a.Address), f.amount)
+		m.lastMint = &f
+	case n < 14:
 		m.late()
-	case n < 18:
+	case n < 15:
+		m.audit()
+	case n < 16:
+		m.behindOurBack()
+	case n < 17:
+		m.allowance()
+	case n < 21:
 		d := time.Duration(1+m.IntN(40)) * time.Second
 		if m.one(3) {
 			d = time.Duration(1+m.IntN(12)) * time.Minute
@@ -44,14 +55,16 @@ func (m *modelRun) operation() {
 		}
 		m.note("%s pass", d)
 		m.pass(d)
-	case n < 23:
+	case n < 22:
+		m.outage()
+	case n < 27:
 		m.reorganise()
-	case n < 35:
+	case n < 38:
 		both := [2]deed{m.deed(), m.deed()}
 		m.note("at once: %s; %s", both[0].name, both[1].name)
 		var wg sync.WaitGroup
 		for i, d := range both {
-			wg.Go(func() { m.order(i, d) })
+			wg.Go(func() { m.order(i, d, inHaste) })
 		}
 		wg.Wait()
 	default:
@@ -59,19 +72,24 @@ func (m *modelRun) operation() {
 		m.note("process %d: %s", i, d.name)
 		m.trouble(i)
 		if m.one(2) {
-			m.mining(func() { m.order(i, d) })
+			m.mining(func() { m.order(i, d, withPatience) })
 		} else {
-			m.order(i, d)
+			m.order(i, d, inHaste)
 		}
 		m.heal(i)
 	}
 }
 
-// order has a process do a deed, whatever comes of it. Its callers have no patience, so that nobody waits for blocks
-// that nobody seals.
-func (m *modelRun) order(i int, d deed) {
+// How long a caller waits: without a chain that moves, not for blocks that nobody seals.
+const (
+	inHaste      = 400 * time.Millisecond
+	withPatience = 5 * time.Second
+)
+
+// order has a process do a deed, whatever comes of it.
+func (m *modelRun) order(i int, d deed, patience time.Duration) {
 	m.run(i, func(ctx context.Context, c *core.Core) {
-		ctx, leave := context.WithTimeout(ctx, 400*time.Millisecond)
+		ctx, leave := context.WithTimeout(ctx, patience)
 		defer leave()
 		if err := d.do(ctx, c); err != nil {
 			m.note("  process %d, %s: %v", i, d.name, err)
@@ -96,6 +114,9 @@ func (m *modelRun) trouble(i int) {
 	case 4:
 		m.note("  the node fails now and then")
 		p.node.Set(chaintest.Sometimes(uint64(m.IntN(1<<30)), 2+m.IntN(4), chaintest.Status(500)))
+	case 8:
+		m.note("  sends never arrive")
+		p.node.Set(chaintest.On(chaintest.LoseRequest(), "eth_sendRawTransaction"))
 	case 5:
 		m.note("  the node lies 5 blocks behind")
 		p.node.Set(chaintest.Stale(5))
@@ -103,7 +124,7 @@ func (m *modelRun) trouble(i int) {
 		if p.wire != nil {
 			plan := make([]coretest.Break, 1+m.IntN(3))
 			for k := range plan {
-				plan[k] = coretest.Break(1 + m.IntN(int(coretest.AtStatement)))
+				plan[k] = []coretest.Break{coretest.BeforeCommit, coretest.AfterCommit, coretest.AfterCommit, coretest.AtStatement}[m.IntN(4)]
 			}
 			m.note("  the wire to the database breaks: %v", plan)
 			p.wire.Set(plan...)
@@ -134,35 +155,73 @@ func (m *modelRun) late() {
 	m.carry(p)
 }
 
-// reorganise takes the newest blocks back. What was in them is mined again.
+// reorganise takes the newest blocks back. What was in them is mined again, or not.
 func (m *modelRun) reorganise() {
 	room := m.w.Height() - m.base
 	if room == 0 {
 		return
 	}
 	n := int(min(room, uint64(1+m.IntN(int(m.depth)+5))))
-	m.note("%d blocks are taken back", n)
-	m.w.Reorg(n)
+	switch {
+	case !m.one(5):
+		m.note("%d blocks are taken back", n)
+		m.w.Reorg(n)
+	case m.one(3):
+		m.note("%d blocks are taken back, and the relayer's transactions never come again", n)
+		m.usurped = true
+		m.w.Replace(m.w.Height()-uint64(n), m.w.Deps.RelayerKey)
+		if m.one(2) {
+			m.pass(11 * time.Minute)
+		}
+	default:
+		m.note("%d blocks are taken back, and what sellers and owners sent never comes again", n)
+		m.w.Replace(m.w.Height()-uint64(n), m.carrier)
+	}
 }
 
-// agent draws one of the organisation's.
+// outage is a time in which nothing that the program sends arrives, until authorizations are dead.
+func (m *modelRun) outage() {
+	m.note("sends never arrive for 11 minutes")
+	deaf := func() {
+		for _, p := range m.processes {
+			p.node.Set(chaintest.On(chaintest.LoseRequest(), "eth_sendRawTransaction"))
+		}
+	}
+	for range 3 {
+		deaf()
+		i, d := m.IntN(2), m.deed()
+		m.note("  process %d: %s", i, d.name)
+		m.order(i, d, inHaste)
+	}
+	deaf()
+	m.pass(11 * time.Minute)
+	m.order(m.IntN(2), deed{"all jobs", func(ctx context.Context, c *core.Core) error {
+		m.jobs(ctx, c)
+		return nil
+	}}, withPatience)
+	m.heal(0)
+	m.heal(1)
+}
+
+// agent draws one that is active.
 func (m *modelRun) agent() *ent.Agent {
 	all := read(m, func(ctx context.Context, c *ent.Client) ([]*ent.Agent, error) {
-		return c.Agent.Query().Order(byID).All(ctx)
+		return c.Agent.Query().Where(agent.Active(true), agent.IsDefault(false)).Order(byID).All(ctx)
 	})
 	return all[m.IntN(len(all))]
 }
 
-// session draws one, mostly of the newest, or none.
+// session draws one, mostly an open one, or none.
 func (m *modelRun) session() *ent.Session {
 	all := read(m, func(ctx context.Context, c *ent.Client) ([]*ent.Session, error) {
 		return c.Session.Query().Order(byID).All(ctx)
 	})
+	open := slices.DeleteFunc(slices.Clone(all), func(s *ent.Session) bool { return s.Status != session.StatusOpen })
+	if len(open) > 0 && !m.one(10) {
+		all = open
+	}
 	if len(all) == 0 {
 		return nil
-	}
-	if last := 3; len(all) > last && !m.one(5) {
-		all = all[len(all)-last:]
 	}
 	return all[m.IntN(len(all))]
 }
@@ -173,9 +232,9 @@ func (m *modelRun) deed() deed {
 	switch n := m.IntN(100); {
 	case n < 20:
 		return m.fetch(a.ID, "")
-	case n < 42 && s != nil:
+	case n < 48 && s != nil:
 		return m.fetch(s.AgentID, s.ID.String())
-	case n < 52:
+	case n < 56:
 		in := core.OpenSessionInput{AgentID: a.ID, Deposit: money.USDC(1+m.IntN(300)) * cent, Duration: time.Duration(10+m.IntN(800)) * time.Second}
 		return deed{fmt.Sprintf("open %s for %s", in.Deposit, in.Duration), func(ctx context.Context, c *core.Core) error {
 			v, err := c.Sessions.Open(ctx, m.p, in)
@@ -184,23 +243,31 @@ func (m *modelRun) deed() deed {
 			}
 			return err
 		}}
-	case n < 58 && s != nil:
+	case n < 60 && s != nil:
 		return deed{"close " + s.ID.String(), func(ctx context.Context, c *core.Core) error {
 			_, err := c.Sessions.Close(ctx, m.p, s.ID)
 			return err
 		}}
 	case n < 61:
+		return m.replaceAgent(a)
+	case n < 62 && m.lastMint != nil:
+		f := *m.lastMint
+		return deed{"announce a funding", func(ctx context.Context, c *core.Core) error {
+			_, err := c.Funding.Fund(ctx, m.p, f.agent, f.hash.Hex(), f.amount)
+			return err
+		}}
+	case n < 63:
 		return deed{"drain " + a.Name, func(ctx context.Context, c *core.Core) error {
 			_, err := c.Funding.Drain(ctx, m.p, a.ID, "")
 			return err
 		}}
-	case n < 66:
+	case n < 67:
 		return m.policy(a)
-	case n < 69:
+	case n < 70:
 		return m.topUp(a)
 	}
 	table := jobs.Table(m.processes[0].core, time.Second)
-	k := m.IntN(len(table) + 4)
+	k := m.IntN(len(table) + 10)
 	if k >= len(table) {
 		return deed{"all jobs", func(ctx context.Context, c *core.Core) error {
 			m.jobs(ctx, c)
@@ -208,6 +275,18 @@ func (m *modelRun) deed() deed {
 		}}
 	}
 	return deed{"job " + table[k].Name, func(ctx context.Context, c *core.Core) error { return jobs.Table(c, time.Second)[k].Run(ctx) }}
+}
+
+// replaceAgent deactivates an agent once there is another in its place.
+func (m *modelRun) replaceAgent(a *ent.Agent) deed {
+	name := fmt.Sprintf("agent %d", m.step)
+	return deed{"deactivate " + a.Name, func(ctx context.Context, c *core.Core) error {
+		if _, err := c.Agents.Create(ctx, m.p, core.CreateAgentInput{Name: name}); err != nil {
+			return err
+		}
+		_, err := c.Agents.Deactivate(ctx, m.p, a.ID)
+		return err
+	}}
 }
 
 // jobs runs every job once. Any may fail: the next run does its work.
@@ -223,7 +302,7 @@ func (m *modelRun) jobs(ctx context.Context, c *core.Core) {
 }
 
 // fetch calls a seller that does anything. The prices tell payments apart.
-func (m *modelRun) fetch(agent uuid.UUID, session string) deed {
+func (m *modelRun) fetch(payer uuid.UUID, from string) deed {
 	s := m.sellers[m.IntN(len(m.sellers))]
 	n := m.IntN(len(modelAnswers))
 	if n == len(modelAnswers)-1 && !m.one(4) { // hangs
@@ -232,52 +311,12 @@ func (m *modelRun) fetch(agent uuid.UUID, session string) deed {
 	settles := []string{"now", "now", "now", "later", "never"}[m.IntN(5)]
 	price := money.USDC(1+m.IntN(20)) * cent / 10
 	url := fmt.Sprintf("%s&settles=%s&answer=%d", s.Link(1+m.IntN(2), paytest.Serve, price), settles, n)
-	name := fmt.Sprintf("fetch at %s from %q, the seller settles %s and answers %d", price, session, settles, n)
+	name := fmt.Sprintf("fetch at %s from %q, the seller settles %s and answers %d", price, from, settles, n)
 	return deed{name, func(ctx context.Context, c *core.Core) error {
-		r, err := c.Payments.Fetch(ctx, m.p, core.FetchInput{Agent: agent.String(), SessionID: session, URL: url, Timeout: time.Second})
+		r, err := c.Payments.Fetch(ctx, m.p, core.FetchInput{Agent: payer.String(), SessionID: from, URL: url, Timeout: time.Second})
 		if err == nil && r.Payment != nil {
 			m.note("  payment %s is %s", r.Payment.ID, r.Payment.Status)
 		}
-		return err
-	}}
-}
-
-// policy changes a limit of the agent or of the organisation. One that bounds a day is remembered.
-func (m *modelRun) policy(a *ent.Agent) deed {
-	limit := core.Optional[money.USDC]{Set: true}
-	if !m.one(3) {
-		limit = core.Set(money.USDC(m.IntN(40)) * cent)
-	}
-	in, id := core.PolicyInput{}, ""
-	switch m.IntN(4) {
-	case 0:
-		return deed{fmt.Sprintf("limit the organisation's day: %v", limit.Value), func(ctx context.Context, c *core.Core) error {
-			_, err := c.Orgs.UpdateLimits(ctx, m.p, core.OrgLimitsInput{DailyLimit: limit})
-			return err
-		}}
-	case 1:
-		in.PerCallMax = limit
-	case 2:
-		in.SpendingCap = core.Set(money.USDC(m.IntN(400)) * cent)
-	default:
-		in.DailyLimit, id = limit, a.ID.String()
-	}
-	return deed{fmt.Sprintf("limit agent %s %q: %v", a.Name, id, limit.Value), func(ctx context.Context, c *core.Core) error {
-		_, err := c.Policies.Update(ctx, m.p, a.ID, in)
-		return err
-	}}
-}
-
-// topUp has the owner of a wallet consent to top-ups of an agent.
-func (m *modelRun) topUp(a *ent.Agent) deed {
-	terms := core.TopUpTerms{AgentID: a.ID, Threshold: money.USDC(m.IntN(1500)) * cent, Amount: money.USDC(10+m.IntN(400)) * cent}
-	return deed{fmt.Sprintf("top %s up with %s below %s", a.Name, terms.Amount, terms.Threshold), func(ctx context.Context, c *core.Core) error {
-		terms.Source = m.purse.at.Hex()
-		d, err := c.TopUps.Draft(ctx, m.p, terms, nil)
-		if err != nil {
-			return err
-		}
-		_, err = c.TopUps.Consent(ctx, m.p, core.ConsentInput{TopUpTerms: terms, IssuedAt: d.IssuedAt, Signature: m.purse.sign(digestOf(d.Text))})
 		return err
 	}}
 }

@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
 
 	"bursar/chain"
 	"bursar/chain/chaintest"
@@ -99,7 +101,9 @@ type modelRun struct {
 	purse     *purse
 	home      common.Address
 	sellers   []*modelSeller
-	minted    map[common.Address]money.USDC
+	lastMint  *funding
+	carrier   *ecdsa.PrivateKey      // what sellers and owners send with
+	usurped   bool                   // the relayer's nonces were used by others
 	limits    map[string]*money.USDC // by agent, and by organisation: the daily ones
 	seen      map[string]bool        // payments
 
@@ -108,6 +112,12 @@ type modelRun struct {
 	proofs map[common.Hash]int // by nonce: how often a seller was given it
 	later  []pay.Proof         // that sellers have, and have not used
 	settle func(context.Context, pay.Proof) (common.Hash, error)
+}
+
+type funding struct {
+	agent  uuid.UUID
+	hash   common.Hash
+	amount money.USDC
 }
 
 // modelSeller is a paid service that does with a proof what the URL of the call says, and so what the history has drawn.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"encoding/json"
 	"errors"
 	"sync"
 	"testing"
@@ -262,4 +263,9 @@ func (p *process) list(kind string, values []string) (string, any) {
 		return "= ANY($1::" + kind + "[])", pq.Array(values)
 	}
 	return "IN (SELECT value FROM json_each(?1))", jsonList(values)
+}
+
+func jsonList(values []string) string {
+	text, _ := json.Marshal(values) // a list of strings always marshals
+	return string(text)
 }

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -248,4 +249,57 @@ func (r *modelRun) rest() {
 	if found != len(rows) || all != len(rows) {
 		r.fail("%d of %d rows, in the model %d", found, all, len(rows))
 	}
+}
+
+// race lets two or three callers ask at the same time, of two processes: their answers and the rows are those of some
+// order.
+func (r *modelRun) race() {
+	all := make([]wish, 2+r.IntN(2))
+	contested, hold := r.one(3), r.old()
+	for i := range all {
+		if all[i] = r.wish(true); contested {
+			m := r.end()
+			m.HoldID = hold
+			all[i].moves = []ledger.Move{m}
+		}
+		r.note("at once: %s", all[i])
+	}
+	answers := make([]told, len(all))
+	var wg sync.WaitGroup
+	for i, o := range all {
+		wg.Go(func() { answers[i] = r.do(i%2, o) })
+	}
+	wg.Wait()
+	var reasons []string
+	for _, order := range orders(len(all)) {
+		m, why := r.m.clone(), ""
+		for _, i := range order {
+			want := m.ask(all[i])
+			if why == "" {
+				why = r.differs(all[i], answers[i], want, m)
+			}
+		}
+		if why == "" {
+			why = r.rowsDiffer(m)
+		}
+		if why == "" {
+			*r.m = *m
+			return
+		}
+		reasons = append(reasons, fmt.Sprintf("%v: %s", order, why))
+	}
+	r.fail("no order explains it: %s", reasons)
+}
+
+func orders(n int) [][]int {
+	if n == 1 {
+		return [][]int{{0}}
+	}
+	var out [][]int
+	for _, o := range orders(n - 1) {
+		for at := range n {
+			out = append(out, slices.Insert(slices.Clone(o), at, n-1))
+		}
+	}
+	return out
 }
