@@ -45,7 +45,7 @@ var regressions = []uint64{1, 2}
 // answers to COMMIT that are lost, and processes that are gone: each verdict, and every column after it, are the model's.
 // The databases do not wait for the disk: whether a commit outlives a loss of power is not the question here.
 func TestModel(t *testing.T) {
-	seconds, first := defaultSeconds, uint64(1) // a run of all tests has the same seeds each time; a run on request has new ones
+	seconds, first := defaultSeconds, uint64(1000) // a run of all tests has the same seeds each time; a run on request has new ones
 	if n, err := strconv.Atoi(os.Getenv(secondsVariable)); err == nil {
 		seconds, first = n, uint64(time.Now().UnixNano())
 	}
