@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
@@ -23,6 +22,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"bursar/chain"
+	"bursar/chain/chaintest"
 	"bursar/chain/devnet"
 	"bursar/demo"
 	"bursar/evm"
@@ -170,31 +170,11 @@ func (k *killRun) send(key *ecdsa.PrivateKey, call evm.Call) error {
 	defer k.bankMu.Unlock()
 	ctx, cancel := context.WithTimeout(k.t.Context(), patience)
 	defer cancel()
-	nonce, err := k.chain.NonceAt(ctx, address(key))
-	if err != nil {
-		return err
+	r, err := chaintest.Deliver(ctx, k.chain, key, call)
+	if err == nil && !r.OK {
+		return evm.ErrReverted
 	}
-	fees, err := k.chain.Fees(ctx)
-	if err != nil {
-		return err
-	}
-	raw, hash, err := evm.SignTx(key, k.chain.Network().ChainID, nonce, fees, call)
-	if err != nil {
-		return err
-	}
-	if err := k.chain.Send(ctx, raw); err != nil {
-		return err
-	}
-	for {
-		r, err := k.chain.Receipt(ctx, hash)
-		if err == nil && !r.OK {
-			return evm.ErrReverted
-		}
-		if !errors.Is(err, evm.ErrNotFound) {
-			return err
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	return err
 }
 
 // openDB opens the program's database from outside, for reading.

@@ -15,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"bursar/chain"
+	"bursar/chain/chaintest"
 	"bursar/chain/devnet"
 	"bursar/core/coretest"
 	"bursar/e2e"
@@ -62,26 +63,9 @@ func (o *official) ether(t testing.TB, to common.Address) {
 
 func (o *official) send(t testing.TB, key *ecdsa.PrivateKey, c evm.Call) {
 	t.Helper()
-	ctx, from := t.Context(), crypto.PubkeyToAddress(key.PublicKey)
-	nonce, err := o.client.NonceAt(ctx, from)
-	if err != nil {
+	if _, err := chaintest.Deliver(t.Context(), o.client, key, c); err != nil {
 		t.Fatal(err)
 	}
-	fees, err := o.client.Fees(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, hash, err := evm.SignTx(key, evm.BaseSepoliaID, nonce, fees, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := o.client.Send(ctx, raw); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the transaction is mined", func() bool {
-		_, err := o.client.Receipt(ctx, hash)
-		return err == nil
-	})
 }
 
 func (o *official) balance(a common.Address) money.USDC {

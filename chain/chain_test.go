@@ -58,15 +58,11 @@ func sign(t *testing.T, n *chaintest.Net, key *ecdsa.PrivateKey, nonce uint64, c
 // relay sends a call from the key's next nonce and returns the receipt.
 func relay(t *testing.T, n *chaintest.Net, key *ecdsa.PrivateKey, c evm.Call) evm.Receipt {
 	t.Helper()
-	nonce, err := n.NonceAt(t.Context(), crypto.PubkeyToAddress(key.PublicKey))
+	r, err := chaintest.Deliver(t.Context(), n.Client, key, c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, hash := sign(t, n, key, nonce, c)
-	if err := n.Send(t.Context(), raw); err != nil {
-		t.Fatal(err)
-	}
-	return n.Mined(hash)
+	return r
 }
 
 func TestAuthorizationSettlesOnce(t *testing.T) {

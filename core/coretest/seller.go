@@ -6,11 +6,11 @@ import (
 	"math/big"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"bursar/chain/chaintest"
 	"bursar/evm"
 	"bursar/money"
 	"bursar/pay"
@@ -57,37 +57,14 @@ func (w *World) Facilitator() (*ecdsa.PrivateKey, func(context.Context, pay.Proo
 		mu.Lock()
 		defer mu.Unlock()
 		n := w.Net.Client
-		nonce, err := n.NonceAt(ctx, facilitator)
-		if err != nil {
-			return common.Hash{}, err
-		}
-		fees, err := n.Fees(ctx)
-		if err != nil {
-			return common.Hash{}, err
-		}
 		call := evm.Call{To: n.Network().USDC, Data: evm.TransferWithAuthorizationData(p.Authorization, p.Signature), Gas: 150_000}
 		if err := n.Simulate(ctx, facilitator, call); err != nil {
 			return common.Hash{}, err
 		}
-		raw, hash, err := evm.SignTx(key, n.Network().ChainID, nonce, fees, call)
-		if err != nil {
-			return common.Hash{}, err
+		got, err := chaintest.Deliver(ctx, n, key, call)
+		if err == nil && !got.OK {
+			err = evm.ErrReverted
 		}
-		if err := n.Send(ctx, raw); err != nil {
-			return common.Hash{}, err
-		}
-		for {
-			if got, err := n.Receipt(ctx, hash); err == nil {
-				if !got.OK {
-					return hash, evm.ErrReverted
-				}
-				return hash, nil
-			}
-			select {
-			case <-ctx.Done():
-				return hash, ctx.Err()
-			case <-time.After(2 * time.Millisecond):
-			}
-		}
+		return got.TxHash, err
 	}
 }
