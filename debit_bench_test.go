@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,14 +40,14 @@ func BenchmarkDebits(b *testing.B) {
 	b.ResetTimer()
 	for range rounds {
 		rows = append(rows, debitRound{
-			pgHot: l.pgbench(256, length, "hot"), hot: l.load(256, length, l.sessions[:1]),
-			pgWide: l.pgbench(32, length, "wide"), wide: l.load(256, length, l.sessions),
-			pgOne: l.pgbench(1, length, "hot"), one: l.load(1, length, l.sessions[:1]),
+			pgHot: l.pgbench(256, length, "hot"), hot: l.load(256, length, l.hot),
+			pgWide: l.pgbench(32, length, "wide"), wide: l.load(256, length, l.wide),
+			pgOne: l.pgbench(1, length, "hot"), one: l.load(1, length, l.hot),
 		})
 	}
 	for i, r := range rows {
 		b.Logf("round %d: hot session at 256 callers %s, pgbench %s; %d sessions at 256 %s, pgbench at 32 %s; one caller %s, pgbench %s",
-			i+1, r.hot, r.pgHot, len(l.sessions), r.wide, r.pgWide, r.one, r.pgOne)
+			i+1, r.hot, r.pgHot, len(l.wide), r.wide, r.pgWide, r.one, r.pgOne)
 	}
 	b.ReportMetric(middle(rows, func(r debitRound) float64 { return r.hot.perSecond / r.pgHot.perSecond }), "hot/pgbench")
 	b.ReportMetric(middle(rows, func(r debitRound) float64 { return r.wide.perSecond / r.pgWide.perSecond }), "wide/pgbench")
@@ -60,9 +61,55 @@ type debitRound struct{ hot, pgHot, wide, pgWide, one, pgOne figures }
 type figures struct {
 	perSecond float64
 	p50       float64 // milliseconds
+	cost      spent   // a call
 }
 
-func (f figures) String() string { return fmt.Sprintf("%.0f/s p50 %.2f ms", f.perSecond, f.p50) }
+// spent is processor time in milliseconds: of the program with its chain, of all PostgreSQL servers on this machine, and
+// of this test, which calls and is the paid service.
+type spent struct{ program, database, here float64 }
+
+func (f figures) String() string {
+	if f.cost == (spent{}) {
+		return fmt.Sprintf("%.0f/s p50 %.2f ms", f.perSecond, f.p50)
+	}
+	return fmt.Sprintf("%.0f/s p50 %.2f ms (processor time of a call: program %.2f, PostgreSQL %.2f, caller and service %.2f ms)",
+		f.perSecond, f.p50, f.cost.program, f.cost.database, f.cost.here)
+}
+
+// processorTime reads what Linux says that processes have used, in milliseconds.
+func (l *debitLab) processorTime() spent {
+	l.b.Helper()
+	var out spent
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		// proc(5): pid (comm) state … utime, stime, and both of children that have ended, are fields 14 to 17, in ticks of
+		// 10 ms; comm may contain anything.
+		head, tail, _ := bytes.Cut(text, []byte("("))
+		end := bytes.LastIndexByte(tail, ')')
+		fields := bytes.Fields(tail[end+1:])
+		var ticks float64
+		for _, f := range fields[11:15] {
+			n, err := strconv.Atoi(string(f))
+			if err != nil {
+				l.b.Fatal(err)
+			}
+			ticks += float64(n) * 10
+		}
+		switch pid := string(bytes.TrimSpace(head)); {
+		case pid == strconv.Itoa(os.Getpid()):
+			out.here += ticks
+		case pid == strconv.Itoa(l.p.cmd.Process.Pid):
+			out.program += ticks
+		case string(tail[:end]) == "postgres":
+			out.database += ticks
+		}
+	}
+	return out
+}
 
 func middle(rows []debitRound, of func(debitRound) float64) float64 {
 	v := make([]float64, len(rows))
@@ -86,15 +133,15 @@ func setting(b *testing.B, name string, standard int) int {
 }
 
 type debitLab struct {
-	b        *testing.B
-	p        *program
-	agent    string
-	sessions []string
-	service  string
-	plain    string // URL of pgbench's database
+	b         *testing.B
+	p         *program
+	agent     string
+	hot, wide []string // sessions
+	service   string
+	plain     string // URL of pgbench's database
 }
 
-const benchSessions = 200
+const benchSessions = 1000
 
 func newDebitLab(b *testing.B) *debitLab {
 	l := &debitLab{b: b, plain: coretest.Postgres(b)}
@@ -110,22 +157,30 @@ func newDebitLab(b *testing.B) *debitLab {
 	l.service = careless.URL + "/"
 	l.p = start(b, append(secrets(), "--database-url="+coretest.Postgres(b), "--allow-private="+careless.Listener.Addr().String())...)
 	l.agent = l.p.agentID()
+	l.hot, l.wide = l.open(1, "1.00"), l.open(benchSessions, "0.01")
+	l.tables()
+	return l
+}
+
+// open opens sessions with so much each.
+func (l *debitLab) open(n int, deposit string) []string {
+	l.b.Helper()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
+	var ids []string
 	gate := make(chan struct{}, 40)
-	for range benchSessions {
+	for range n {
 		wg.Go(func() {
 			gate <- struct{}{}
 			defer func() { <-gate }()
-			id := text(l.p.must("POST", "/sessions", map[string]any{"agent_wallet_id": l.agent, "deposit_amount": 0.10}), "session", "id")
+			id := text(l.p.must("POST", "/sessions", map[string]any{"agent_wallet_id": l.agent, "deposit_amount": json.Number(deposit)}), "session", "id")
 			mu.Lock()
 			defer mu.Unlock()
-			l.sessions = append(l.sessions, id)
+			ids = append(ids, id)
 		})
 	}
 	wg.Wait()
-	l.tables()
-	return l
+	return ids
 }
 
 // load calls from so many connections for so long and returns how many calls were served.
@@ -138,7 +193,7 @@ func (l *debitLab) load(callers int, length time.Duration, sessions []string) fi
 	times := make([][]time.Duration, callers)
 	ctx, cancel := context.WithTimeout(context.Background(), length)
 	defer cancel()
-	begin := time.Now()
+	begin, before := time.Now(), l.processorTime()
 	var wg sync.WaitGroup
 	for i := range callers {
 		wg.Go(func() {
@@ -168,10 +223,13 @@ func (l *debitLab) load(callers int, length time.Duration, sessions []string) fi
 		})
 	}
 	wg.Wait()
-	took := time.Since(begin)
+	took, after := time.Since(begin), l.processorTime()
 	all := slices.Concat(times...)
 	slices.Sort(all)
-	return figures{float64(len(all)) / took.Seconds(), float64(all[len(all)/2].Microseconds()) / 1000}
+	calls := float64(len(all))
+	return figures{calls / took.Seconds(), float64(all[len(all)/2].Microseconds()) / 1000, spent{
+		(after.program - before.program) / calls, (after.database - before.database) / calls, (after.here - before.here) / calls,
+	}}
 }
 
 // oneStatement is a debit as pgbench makes it: session, agent's day counter and ledger row in one statement, both rows
@@ -237,7 +295,7 @@ func (l *debitLab) pgbench(clients int, length time.Duration, script string) fig
 		}
 		return v
 	}
-	return figures{number(pgTPS), number(pgLatency)}
+	return figures{perSecond: number(pgTPS), p50: number(pgLatency)}
 }
 
 func pgbenchPath(b *testing.B) string {

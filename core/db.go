@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -23,11 +24,12 @@ import (
 
 // Pool sizes. SQLite has one writer by nature; the readers never wait for it in WAL mode.
 const (
-	sqliteReaders    = 4
-	postgresMaxConns = 32
+	sqliteReaders   = 4
+	postgresReaders = 12
+	postgresWriters = 20
 )
 
-// DB is the database in its two roles. On PostgreSQL both are one pool.
+// DB is the database in its two roles. On PostgreSQL the pool of writers also reads what is found by key.
 type DB struct {
 	Dialect string // dialect.Postgres or dialect.SQLite
 	URL     string
@@ -44,23 +46,44 @@ func OpenDB(ctx context.Context, databaseURL string) (*DB, error) {
 	var err error
 	if strings.HasPrefix(databaseURL, "postgres://") || strings.HasPrefix(databaseURL, "postgresql://") {
 		db.Dialect = dialect.Postgres
-		db.write, err = open("postgres", databaseURL, postgresMaxConns)
-		db.read = db.write
+		err = db.open("postgres", byKey(databaseURL), postgresWriters, databaseURL, postgresReaders)
+		db.reading.db = db.write
 	} else {
-		if db.write, err = open("sqlite", sqliteDSN(databaseURL, "immediate"), 1); err == nil {
-			db.read, err = open("sqlite", sqliteDSN(databaseURL, "deferred"), sqliteReaders)
-		}
+		err = db.open("sqlite", sqliteDSN(databaseURL, "immediate"), 1, sqliteDSN(databaseURL, "deferred"), sqliteReaders)
+		db.reading.db = db.read
 	}
 	if err != nil {
 		return nil, err
 	}
-	db.prepared, db.reading.db = ledger.NewPrepared(db.write), db.read
+	db.prepared = ledger.NewPrepared(db.write)
 	db.writeEnt = ent.NewClient(ent.Driver(entsql.OpenDB(db.Dialect, db.write)))
 	db.readEnt = ent.NewClient(ent.Driver(entsql.OpenDB(db.Dialect, db.read)))
 	if err := migrate.Up(ctx, db.write, db.Dialect); err != nil {
 		return nil, fmt.Errorf("core: database %s: %w", redacted(databaseURL), err)
 	}
 	return db, nil
+}
+
+func (db *DB) open(driver, writeDSN string, writers int, readDSN string, readers int) (err error) {
+	if db.write, err = open(driver, writeDSN, writers); err == nil {
+		db.read, err = open(driver, readDSN, readers)
+	}
+	return err
+}
+
+// byKey makes PostgreSQL find rows by an index wherever there is one, and plan a prepared statement once. The statements
+// of money all name their rows by key, and are prepared when the tables are small: a plan made then for what is cheapest
+// reads the whole table, and is kept while it grows.
+func byKey(databaseURL string) string {
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		return databaseURL // opening it says what is wrong
+	}
+	q := u.Query()
+	q.Set("enable_seqscan", "off")
+	q.Set("plan_cache_mode", "force_generic_plan")
+	u.RawQuery = q.Encode()
+	return u.String()
 }
 
 func open(driver, dsn string, conns int) (*sql.DB, error) {
@@ -115,13 +138,7 @@ func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) 
 
 // Close closes the pools.
 func (db *DB) Close() error {
-	err := db.write.Close()
-	if db.read != db.write {
-		if e := db.read.Close(); err == nil {
-			err = e
-		}
-	}
-	return err
+	return errors.Join(db.write.Close(), db.read.Close())
 }
 
 // list runs a query that ends in "… column" for the rows whose column is one of values, and scans each row. more are
