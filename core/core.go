@@ -57,6 +57,7 @@ type Core struct {
 	Funding      *Funding      // money in and out, and the watcher
 	TopUps       *TopUps       // money from an owner's own wallet, by itself
 	Transactions *Transactions // history
+	Traces       *Traces       // why calls were allowed or refused
 	Balances     *Balances     // figures, live
 	Books        *Books        // the audit
 	Idempotency  *Idempotency  // callers' own names for requests
@@ -82,6 +83,7 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Policies = &Policies{s}
 	c.Payments = &Payments{store: s, sessions: c.Sessions}
 	c.Transactions = &Transactions{s}
+	c.Traces = &Traces{s}
 	c.Books = newBooks(s)
 	c.Idempotency = &Idempotency{s}
 	return c, nil

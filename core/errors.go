@@ -47,6 +47,7 @@ type Error struct {
 
 	Limit   *LimitDetail // SpendingLimit: which limit, and the figures compared
 	Payment string       // the history record that the error concerns, when one exists
+	Trace   string       // the trace that tells why a call was refused, when one was kept
 	Closed  bool         // Conflict: a session that is closed or expired (a bad request in the IndieGent dialect)
 
 	RetryAfter time.Duration // Conflict: the same request may be sent again after this; zero: that would not help

@@ -8,13 +8,10 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/google/uuid"
 
-	"bursar/core/ledger"
 	"bursar/core/policy"
 	"bursar/ent"
-	"bursar/ent/transaction"
 	"bursar/evm"
 	"bursar/money"
 	"bursar/pay"
@@ -41,6 +38,7 @@ type FetchInput struct {
 	Timeout       time.Duration // zero: 30 s; clamped to 1 s … 60 s
 
 	IdempotencyKey *string // the caller's own name for this call; nil: none
+	DryRun         bool    // ask for the price and judge it, and pay nothing
 }
 
 // Ways of paying, as FetchResult.Method names them.
@@ -67,6 +65,7 @@ type FetchResult struct {
 	SessionRemaining *money.USDC
 	Payment          *ent.Transaction // nil when nothing was paid
 	Unpayable        string           // the service asks for money in no way we can pay, and why
+	Verdict          *Verdict         // of a dry run; nil otherwise
 }
 
 // call is one fetch under way.
@@ -82,6 +81,9 @@ type call struct {
 	request *pay.Request
 	payer   common.Address
 	run     *run // nil without an idempotency key
+
+	why     TraceDetail       // what has been seen and compared so far
+	weighed []policy.Weighing // under the counters' locks
 }
 
 // Fetch makes the call, pays if the service asks for it and the policy allows it, and returns the answer. The
@@ -91,7 +93,7 @@ func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*Fetc
 	if err := p.needPayer(in.DefaultWallet); err != nil {
 		return nil, err
 	}
-	if in.IdempotencyKey == nil {
+	if in.IdempotencyKey == nil || in.DryRun { // which may be asked again at will
 		return f.fetch(ctx, p, in, nil)
 	}
 	k, err := once(ctx, f.store, p, ask{in.IdempotencyKey, "fetch", in.same()}, f.lostAnswer, func(r *run) (keptFetch, error) {
@@ -108,7 +110,7 @@ func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run
 	}
 	c.run = r
 	if err := c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil); err != nil {
-		return nil, AsError(err)
+		return f.decline(ctx, c, nil, err)
 	}
 	sendCtx, cancel := context.WithTimeout(ctx, clampTimeout(in.Timeout))
 	defer cancel()
@@ -117,21 +119,46 @@ func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run
 		return nil, err
 	}
 	if resp.Status != http.StatusPaymentRequired {
-		return f.result(c, resp, nil), nil
+		return f.unasked(c, resp), nil
 	}
 	quote, err := pay.Offers(f.protocols, pay.Wallet{Network: f.chain.Network(), Address: c.payer}, c.request, resp)
 	var unpayable *pay.UnpayableError
 	switch {
 	case errors.Is(err, pay.ErrNotAsked):
-		return f.result(c, resp, nil), nil
+		return f.unasked(c, resp), nil
 	case errors.As(err, &unpayable):
-		r := f.result(c, resp, nil)
-		r.Unpayable = unpayable.Error()
-		return r, nil
+		return f.unpayable(ctx, c, resp, unpayable)
 	case err != nil:
 		return nil, err
 	}
+	c.sawOffers(quote.Offers, quote.Refused)
+	if in.DryRun {
+		return f.dryRun(ctx, c, resp, quote)
+	}
 	return f.pay(ctx, c, quote)
+}
+
+// unasked is the answer of a service that wants no money in a way we know.
+func (f *Payments) unasked(c *call, resp *pay.Response) *FetchResult {
+	r := f.result(c, resp, nil)
+	if c.in.DryRun {
+		r.Verdict = &Verdict{Allowed: true, TraceDetail: c.why}
+	}
+	return r
+}
+
+// unpayable hands on a challenge in which nothing can be paid, and keeps why.
+func (f *Payments) unpayable(ctx context.Context, c *call, resp *pay.Response, why *pay.UnpayableError) (*FetchResult, error) {
+	c.sawOffers(nil, why.Refused)
+	r := f.result(c, resp, nil)
+	r.Unpayable = why.Error()
+	cause := E(ServiceFailed, "%s", r.Unpayable)
+	if c.in.DryRun {
+		r.Verdict = c.verdict(cause)
+		return r, nil
+	}
+	_ = f.refused(ctx, c, cause) // the answer is the service's; its trace is found by the agent's history
+	return r, nil
 }
 
 func clampTimeout(d time.Duration) time.Duration {
@@ -233,148 +260,6 @@ func (f *Payments) allowedNetwork(p Principal) error {
 		}
 	}
 	return E(Forbidden, "The credential may not pay on %s", f.chain.Network().Name)
-}
-
-// pay takes the cheapest offer: reserve, sign, send once, and book what the answer tells.
-func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult, error) {
-	offer := q.Offers[0]
-	if c.target.url.Scheme != "https" && !f.chain.Network().Testnet {
-		return nil, E(InvalidRequest, "A service is paid over https only: anybody on the way could change who is paid")
-	}
-	if c.in.MaxCost != nil && offer.Amount > *c.in.MaxCost {
-		return nil, E(CostExceedsMax, "Price %s exceeds the maximum of %s", offer.Amount.CostUSD(), c.in.MaxCost.RemainingUSD())
-	}
-	if offer.Amount > f.maxPay {
-		return nil, E(SpendingLimit, "Price %s exceeds this server's ceiling of %s", offer.Amount.CostUSD(), f.maxPay.RemainingUSD())
-	}
-	id := uuid.Must(uuid.NewV7())
-	instruction, err := q.Protocol.Instruct(offer, c.payer, f.clock(), f.nonce("payment", id))
-	if err != nil {
-		return nil, E(ServiceFailed, "The service's offer cannot be taken: %v", err)
-	}
-	if instruction.Kind != pay.SignAuthorization {
-		return nil, E(ServiceFailed, "The service asks for a kind of payment that is not supported")
-	}
-	t, err := f.reserve(ctx, c, id, offer, instruction.Authorization)
-	for tries := 1; errors.Is(err, ledger.ErrChanged) && tries < maxTxTries; tries++ { // the policy changed meanwhile
-		if err = f.reload(ctx, c); err == nil {
-			t, err = f.reserve(ctx, c, id, offer, instruction.Authorization)
-		}
-	}
-	if err != nil {
-		return nil, AsError(err)
-	}
-	f.step(StepHeld)
-	proof := pay.Proof{Authorization: instruction.Authorization}
-	var signer *ent.Agent
-	if c.prepaid == nil {
-		signer = c.agent
-	}
-	if proof.Signature, err = f.keys.sign(signer, f.chain.Network(), proof.Authorization); err != nil {
-		return nil, f.giveUp(ctx, t, err)
-	}
-	paid := &pay.Request{Method: c.request.Method, URL: c.request.URL, Header: c.request.Header.Clone(), Body: c.request.Body}
-	if err := q.Protocol.Attach(paid, offer, proof); err != nil {
-		return nil, f.giveUp(ctx, t, err)
-	}
-	f.step(StepSigned)
-	// From here on the money may be gone, whatever happens: the request and the books outlive the caller.
-	paidCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), clampTimeout(c.in.Timeout))
-	defer stop()
-	resp, sendErr := f.sendOnce(paidCtx, paid)
-	f.step(StepPaid)
-	bookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterPayment)
-	defer cancel()
-	defer f.step(StepBooked)
-	return f.book(bookCtx, c, t, q.Protocol, offer, resp, sendErr)
-}
-
-// nonce derives an authorization's nonce from the record that it is for: signing the same record again gives
-// the same authorization, which the token executes once.
-func (s *store) nonce(what string, id uuid.UUID) common.Hash {
-	return crypto.Keccak256Hash([]byte("bursar "+what), evm.Uint256(s.chainID()), id[:])
-}
-
-// reserve makes the hold and the history record, in one commit, if every limit allows it.
-func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Offer, auth evm.Authorization) (*ent.Transaction, error) {
-	now := f.now()
-	counters := c.budget.Counters(now)
-	nonce := auth.Nonce.Hex()
-	t := &ent.Transaction{
-		ID: id, CreatedAt: now, OrgID: c.agent.OrgID, AgentID: c.agent.ID, Kind: transaction.KindPayment, Status: transaction.StatusPending,
-		Quoted: o.Amount, FromAddress: c.payer.Hex(), ToAddress: o.PayTo.Hex(), Service: c.target.service, Endpoint: c.target.endpoint(),
-		Method: c.request.Method, Protocol: o.Protocol, Scheme: o.Scheme, Network: o.Network.Name, AuthNonce: &nonce, ValidBeforeUnix: auth.ValidBefore,
-	}
-	hold := ledger.Move{
-		Verb: ledger.Hold, ID: uuid.Must(uuid.NewV7()), Key: "fetch:" + id.String(), Debit: c.account, Credit: f.platform.External, Amount: o.Amount,
-		Code: "fetch", TransactionID: id, Counters: counters.Raise, Read: counters.Read,
-		Check: func(spent map[string]money.USDC) error { return c.budget.CheckAmount(now, o.Amount, spent) },
-	}
-	t.HoldID = &hold.ID
-	if c.p.CredentialID != uuid.Nil {
-		t.CredentialID = &c.p.CredentialID
-	}
-	if c.prepaid != nil {
-		t.SessionID, hold.Credit = &c.prepaid.session.ID, f.platform.Clearing
-		hold.Counters = append(hold.Counters, sessionCounter(c.prepaid.session.ID))
-	}
-	r, err := f.commit(ctx, unit{
-		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},
-		moves: []ledger.Move{hold},
-		rows:  func(time.Time) []ledger.Row { return append(c.run.begunRows(id), addPayment(t)) },
-		done:  []Outcome{PaymentReserved},
-	})
-	if errors.Is(err, ledger.ErrMissed) {
-		return nil, errRuns // the key's row is another run's now
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.run.noted()
-	c.saw(r)
-	return t, nil
-}
-
-// saw keeps the newest state of the session's account.
-func (c *call) saw(r ledger.Result) {
-	if c.prepaid == nil {
-		return
-	}
-	if a, ok := r.Accounts[c.account]; ok {
-		c.prepaid = &prepaid{session: c.prepaid.session, account: a}
-	}
-}
-
-// reload reads the agent and its limits again, and judges what needs no price.
-func (f *Payments) reload(ctx context.Context, c *call) error {
-	if err := f.load(ctx, c, c.agent.ID); err != nil {
-		return err
-	}
-	if c.p.CredentialID != uuid.Nil {
-		if err := f.stillValid(ctx, c.p.CredentialID); err != nil {
-			return err
-		}
-	}
-	return c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil)
-}
-
-// stillValid refuses a credential that has ended since the request came in.
-func (f *Payments) stillValid(ctx context.Context, id uuid.UUID) error {
-	k, err := f.db.writeEnt.APIKey.Get(ctx, id)
-	if err != nil {
-		return err
-	}
-	if k.RevokedAt != nil || (k.ExpiresAt != nil && !f.clock().Before(*k.ExpiresAt)) {
-		return E(Unauthorized, "Invalid or revoked API key")
-	}
-	return nil
-}
-
-// giveUp frees a hold whose proof never left the process.
-func (f *Payments) giveUp(ctx context.Context, t *ent.Transaction, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterPayment)
-	defer cancel()
-	return errors.Join(AsError(cause), f.release(ctx, t, "The proof could not be made"))
 }
 
 // family is a protocol's name without its version: "x402" for "x402-v2".

@@ -28,26 +28,34 @@ var (
 	}
 	endPaymentRow = &ledger.Statement{
 		Name:    "end payment",
-		Columns: []string{"uuid", "text", "bigint", "bigint", "text", "timestamptz"},
+		Columns: []string{"uuid", "text", "bigint", "bigint", "text", "timestamptz", "text"},
 		Postgres: `UPDATE transactions t SET status = v.c2, amount = v.c3, upstream_status = COALESCE(v.c4, t.upstream_status),
-			reason = COALESCE(v.c5, t.reason), settled_at = v.c6 FROM v WHERE t.id = v.c1`,
+			reason = COALESCE(v.c5, t.reason), settled_at = v.c6, receipt = COALESCE(v.c7, t.receipt) FROM v WHERE t.id = v.c1`,
 		SQLite: `UPDATE transactions SET status = ?2, amount = ?3, upstream_status = COALESCE(?4, upstream_status),
-			reason = COALESCE(?5, reason), settled_at = ?6 WHERE id = ?1`,
+			reason = COALESCE(?5, reason), settled_at = ?6, receipt = COALESCE(?7, receipt) WHERE id = ?1`,
 	}
 	// answeredRow and unknownRow note how the service answered; the chain may have been faster.
 	answeredRow = &ledger.Statement{
-		Name: "note an answer", Columns: []string{"uuid", "bigint"}, MayMiss: true,
-		Postgres: `UPDATE transactions t SET upstream_status = v.c2 FROM v WHERE t.id = v.c1`,
-		SQLite:   `UPDATE transactions SET upstream_status = ?2 WHERE id = ?1`,
+		Name: "note an answer", Columns: []string{"uuid", "bigint", "text"}, MayMiss: true,
+		Postgres: `UPDATE transactions t SET upstream_status = v.c2, receipt = COALESCE(v.c3, t.receipt) FROM v WHERE t.id = v.c1`,
+		SQLite:   `UPDATE transactions SET upstream_status = ?2, receipt = COALESCE(?3, receipt) WHERE id = ?1`,
 	}
 	unknownRow = &ledger.Statement{
-		Name: "note an unknown outcome", Columns: []string{"uuid", "bigint", "text"}, MayMiss: true,
-		Postgres: `UPDATE transactions t SET upstream_status = COALESCE(NULLIF(v.c2, 0), t.upstream_status),
+		Name: "note an unknown outcome", Columns: []string{"uuid", "bigint", "text", "text"}, MayMiss: true,
+		Postgres: `UPDATE transactions t SET upstream_status = COALESCE(NULLIF(v.c2, 0), t.upstream_status), receipt = COALESCE(v.c4, t.receipt),
 			reason = CASE WHEN t.status = 'pending' THEN v.c3 ELSE t.reason END,
 			status = CASE WHEN t.status = 'pending' THEN 'unknown' ELSE t.status END FROM v WHERE t.id = v.c1`,
-		SQLite: `UPDATE transactions SET upstream_status = COALESCE(NULLIF(?2, 0), upstream_status),
+		SQLite: `UPDATE transactions SET upstream_status = COALESCE(NULLIF(?2, 0), upstream_status), receipt = COALESCE(?4, receipt),
 			reason = CASE WHEN status = 'pending' THEN ?3 ELSE reason END,
 			status = CASE WHEN status = 'pending' THEN 'unknown' ELSE status END WHERE id = ?1`,
+	}
+	addTraceRow = &ledger.Statement{
+		Name:    "add trace",
+		Columns: []string{"uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "text", "text", "text", "text", "text", "text", "text", "bigint", "jsonb"},
+		Postgres: `INSERT INTO traces (id, created_at, org_id, agent_id, credential_id, session_id, outcome, code, reason, method, service, host,
+			endpoint, amount, detail) SELECT c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15 FROM v`,
+		SQLite: `INSERT INTO traces (id, created_at, org_id, agent_id, credential_id, session_id, outcome, code, reason, method, service, host,
+			endpoint, amount, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)`,
 	}
 	begunRow = &ledger.Statement{
 		Name: "note what a key has begun", Columns: []string{"uuid", "uuid", "uuid"},
@@ -74,8 +82,9 @@ func ended(t *ent.Transaction, now time.Time) []ledger.Row {
 		{Into: endPaymentRow, Values: []any{
 			t.ID.String(), t.Status.String(), int64(t.Amount),
 			sql.NullInt64{Int64: int64(t.UpstreamStatus), Valid: t.UpstreamStatus != 0},
-			sql.NullString{String: t.Reason, Valid: t.Reason != ""},
+			written(t.Reason),
 			now,
+			written(t.Receipt),
 		}},
 		{Into: addEventRow, Values: []any{
 			uuid.Must(uuid.NewV7()).String(), now, t.OrgID.String(), event.KindPaymentSettled.String(), t.AgentID.String(), t.ID.String(),
@@ -84,8 +93,11 @@ func ended(t *ent.Transaction, now time.Time) []ledger.Row {
 }
 
 func answeredBy(t *ent.Transaction, status int) ledger.Row {
-	return ledger.Row{Into: answeredRow, Values: []any{t.ID.String(), int64(status)}}
+	return ledger.Row{Into: answeredRow, Values: []any{t.ID.String(), int64(status), written(t.Receipt)}}
 }
+
+// written is a text that leaves the column as it is when it is empty.
+func written(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
 
 func settledNews(t *ent.Transaction) News {
 	return News{Kind: PaymentSettled, OrgID: t.OrgID, AgentID: t.AgentID, SubjectID: t.ID}

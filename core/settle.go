@@ -37,6 +37,7 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 	if err != nil {
 		receipt = pay.Receipt{Reason: err.Error()}
 	}
+	t.Receipt = claimed(receipt)
 	if !answered(resp, receipt) {
 		err = f.unknown(ctx, t, resp.Status, fmt.Sprintf("The service answered %d after payment. %s", resp.Status, receipt.Reason))
 	} else {
@@ -72,7 +73,7 @@ func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, st
 	end.Status, end.Amount = transaction.StatusSuccess, t.Quoted
 	r, err := f.commit(ctx, unit{
 		moves: []ledger.Move{{Verb: ledger.Post, HoldID: *t.HoldID, Amount: t.Quoted}},
-		rows:  func(now time.Time) []ledger.Row { return ended(&end, now) },
+		rows:  func(now time.Time, _ ledger.Result) []ledger.Row { return ended(&end, now) },
 		news:  []News{settledNews(t)}, done: []Outcome{PaymentCharged},
 	})
 	// The answer came after the proof was dead, and nothing is charged; or after the chain had shown it.
@@ -92,7 +93,7 @@ func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, st
 
 // note writes a row without any move.
 func (f *Payments) note(ctx context.Context, row ledger.Row) error {
-	_, err := f.commit(ctx, unit{rows: func(time.Time) []ledger.Row { return []ledger.Row{row} }})
+	_, err := f.commit(ctx, unit{rows: func(time.Time, ledger.Result) []ledger.Row { return []ledger.Row{row} }})
 	return err
 }
 
@@ -122,7 +123,7 @@ func settleTx(ctx context.Context, tx *Tx, t *ent.Transaction, end func(*ent.Tra
 
 // unknown notes that a proof has left and no good answer came. The hold stays until the chain has spoken.
 func (f *Payments) unknown(ctx context.Context, t *ent.Transaction, status int, reason string) error {
-	row := ledger.Row{Into: unknownRow, Values: []any{t.ID.String(), int64(status), pay.Text(reason)}}
+	row := ledger.Row{Into: unknownRow, Values: []any{t.ID.String(), int64(status), pay.Text(reason), written(t.Receipt)}}
 	err := errors.Join(f.note(ctx, row), f.refresh(ctx, t))
 	if err == nil && t.Status == transaction.StatusUnknown {
 		f.outcomes.add(PaymentUnknown)
@@ -136,7 +137,7 @@ func (f *Payments) release(ctx context.Context, t *ent.Transaction, reason strin
 	end.Status, end.Amount, end.Reason = transaction.StatusFailed, 0, reason
 	_, err := f.commit(ctx, unit{
 		moves: []ledger.Move{{Verb: ledger.Void, HoldID: *t.HoldID}},
-		rows:  func(now time.Time) []ledger.Row { return ended(&end, now) },
+		rows:  func(now time.Time, _ ledger.Result) []ledger.Row { return ended(&end, now) },
 		news:  []News{settledNews(t)}, done: []Outcome{PaymentFailed},
 	})
 	if err == nil && t.SessionID != nil {

@@ -9,6 +9,7 @@ import (
 	"bursar/ent/department"
 	"bursar/ent/org"
 	"bursar/ent/session"
+	"bursar/ent/trace"
 	"bursar/ent/transaction"
 )
 
@@ -45,6 +46,10 @@ func (t tenant) sessions() *ent.SessionQuery {
 
 func (t tenant) transactions() *ent.TransactionQuery {
 	return t.c.Transaction.Query().Where(transaction.OrgID(t.p.OrgID))
+}
+
+func (t tenant) traces() *ent.TraceQuery {
+	return t.c.Trace.Query().Where(trace.OrgID(t.p.OrgID))
 }
 
 func (t tenant) departments() *ent.DepartmentQuery {

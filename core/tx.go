@@ -127,9 +127,9 @@ func (tx *Tx) moves(ctx context.Context, moves ...ledger.Move) ([]ledger.Result,
 type unit struct {
 	guard ledger.Guard
 	moves []ledger.Move
-	rows  func(now time.Time) []ledger.Row // that go with the moves; nil: none
-	news  []News                           // to tell after the commit, besides the balances
-	done  []Outcome                        // to count after the commit
+	rows  func(now time.Time, r ledger.Result) []ledger.Row // that go with the moves; nil: none
+	news  []News                                            // to tell after the commit, besides the balances
+	done  []Outcome                                         // to count after the commit
 }
 
 // commit puts a unit into the ledger's batch, and publishes the news after the commit. A refusal is returned as an
@@ -137,7 +137,7 @@ type unit struct {
 func (s *store) commit(ctx context.Context, u unit) (ledger.Result, error) {
 	in := ledger.Unit{Guard: u.guard, Moves: u.moves}
 	if u.rows != nil {
-		in.Rows = func(ledger.Result) []ledger.Row { return u.rows(s.now()) }
+		in.Rows = func(r ledger.Result) []ledger.Row { return u.rows(s.now(), r) }
 	}
 	r, err := s.batch.Do(ctx, in)
 	if err != nil {

@@ -29,6 +29,7 @@ import (
 	"bursar/ent/sender"
 	"bursar/ent/session"
 	"bursar/ent/spendingpolicy"
+	"bursar/ent/trace"
 	"bursar/ent/transaction"
 	"bursar/ent/transfer"
 	"bursar/ent/usage"
@@ -84,6 +85,8 @@ type Client struct {
 	Session *SessionClient
 	// SpendingPolicy is the client for interacting with the SpendingPolicy builders.
 	SpendingPolicy *SpendingPolicyClient
+	// Trace is the client for interacting with the Trace builders.
+	Trace *TraceClient
 	// Transaction is the client for interacting with the Transaction builders.
 	Transaction *TransactionClient
 	// Transfer is the client for interacting with the Transfer builders.
@@ -121,6 +124,7 @@ func (c *Client) init() {
 	c.Sender = NewSenderClient(c.config)
 	c.Session = NewSessionClient(c.config)
 	c.SpendingPolicy = NewSpendingPolicyClient(c.config)
+	c.Trace = NewTraceClient(c.config)
 	c.Transaction = NewTransactionClient(c.config)
 	c.Transfer = NewTransferClient(c.config)
 	c.Usage = NewUsageClient(c.config)
@@ -235,6 +239,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		Sender:         NewSenderClient(cfg),
 		Session:        NewSessionClient(cfg),
 		SpendingPolicy: NewSpendingPolicyClient(cfg),
+		Trace:          NewTraceClient(cfg),
 		Transaction:    NewTransactionClient(cfg),
 		Transfer:       NewTransferClient(cfg),
 		Usage:          NewUsageClient(cfg),
@@ -276,6 +281,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		Sender:         NewSenderClient(cfg),
 		Session:        NewSessionClient(cfg),
 		SpendingPolicy: NewSpendingPolicyClient(cfg),
+		Trace:          NewTraceClient(cfg),
 		Transaction:    NewTransactionClient(cfg),
 		Transfer:       NewTransferClient(cfg),
 		Usage:          NewUsageClient(cfg),
@@ -311,8 +317,8 @@ func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.APIKey, c.Account, c.Agent, c.Attempt, c.AuditLog, c.Block, c.ChainTx,
 		c.Cursor, c.Department, c.Event, c.IdempotencyKey, c.Keyset, c.Membership,
-		c.Operation, c.Org, c.Sender, c.Session, c.SpendingPolicy, c.Transaction,
-		c.Transfer, c.Usage, c.User,
+		c.Operation, c.Org, c.Sender, c.Session, c.SpendingPolicy, c.Trace,
+		c.Transaction, c.Transfer, c.Usage, c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -324,8 +330,8 @@ func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.APIKey, c.Account, c.Agent, c.Attempt, c.AuditLog, c.Block, c.ChainTx,
 		c.Cursor, c.Department, c.Event, c.IdempotencyKey, c.Keyset, c.Membership,
-		c.Operation, c.Org, c.Sender, c.Session, c.SpendingPolicy, c.Transaction,
-		c.Transfer, c.Usage, c.User,
+		c.Operation, c.Org, c.Sender, c.Session, c.SpendingPolicy, c.Trace,
+		c.Transaction, c.Transfer, c.Usage, c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -370,6 +376,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Session.mutate(ctx, m)
 	case *SpendingPolicyMutation:
 		return c.SpendingPolicy.mutate(ctx, m)
+	case *TraceMutation:
+		return c.Trace.mutate(ctx, m)
 	case *TransactionMutation:
 		return c.Transaction.mutate(ctx, m)
 	case *TransferMutation:
@@ -2809,6 +2817,139 @@ func (c *SpendingPolicyClient) mutate(ctx context.Context, m *SpendingPolicyMuta
 	}
 }
 
+// TraceClient is a client for the Trace schema.
+type TraceClient struct {
+	config
+}
+
+// NewTraceClient returns a client for the Trace from the given config.
+func NewTraceClient(c config) *TraceClient {
+	return &TraceClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `trace.Hooks(f(g(h())))`.
+func (c *TraceClient) Use(hooks ...Hook) {
+	c.hooks.Trace = append(c.hooks.Trace, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `trace.Intercept(f(g(h())))`.
+func (c *TraceClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Trace = append(c.inters.Trace, interceptors...)
+}
+
+// Create returns a builder for creating a Trace entity.
+func (c *TraceClient) Create() *TraceCreate {
+	mutation := newTraceMutation(c.config, OpCreate)
+	return &TraceCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Trace entities.
+func (c *TraceClient) CreateBulk(builders ...*TraceCreate) *TraceCreateBulk {
+	return &TraceCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *TraceClient) MapCreateBulk(slice any, setFunc func(*TraceCreate, int)) *TraceCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &TraceCreateBulk{err: fmt.Errorf("calling to TraceClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*TraceCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &TraceCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Trace.
+func (c *TraceClient) Update() *TraceUpdate {
+	mutation := newTraceMutation(c.config, OpUpdate)
+	return &TraceUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *TraceClient) UpdateOne(_m *Trace) *TraceUpdateOne {
+	mutation := newTraceMutation(c.config, OpUpdateOne, withTrace(_m))
+	return &TraceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *TraceClient) UpdateOneID(id uuid.UUID) *TraceUpdateOne {
+	mutation := newTraceMutation(c.config, OpUpdateOne, withTraceID(id))
+	return &TraceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Trace.
+func (c *TraceClient) Delete() *TraceDelete {
+	mutation := newTraceMutation(c.config, OpDelete)
+	return &TraceDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *TraceClient) DeleteOne(_m *Trace) *TraceDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *TraceClient) DeleteOneID(id uuid.UUID) *TraceDeleteOne {
+	builder := c.Delete().Where(trace.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &TraceDeleteOne{builder}
+}
+
+// Query returns a query builder for Trace.
+func (c *TraceClient) Query() *TraceQuery {
+	return &TraceQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeTrace},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Trace entity by its id.
+func (c *TraceClient) Get(ctx context.Context, id uuid.UUID) (*Trace, error) {
+	return c.Query().Where(trace.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *TraceClient) GetX(ctx context.Context, id uuid.UUID) *Trace {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *TraceClient) Hooks() []Hook {
+	return c.hooks.Trace
+}
+
+// Interceptors returns the client interceptors.
+func (c *TraceClient) Interceptors() []Interceptor {
+	return c.inters.Trace
+}
+
+func (c *TraceClient) mutate(ctx context.Context, m *TraceMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&TraceCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&TraceUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&TraceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&TraceDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Trace mutation op: %q", m.Op())
+	}
+}
+
 // TransactionClient is a client for the Transaction schema.
 type TransactionClient struct {
 	config
@@ -3346,12 +3487,12 @@ type (
 	hooks struct {
 		APIKey, Account, Agent, Attempt, AuditLog, Block, ChainTx, Cursor, Department,
 		Event, IdempotencyKey, Keyset, Membership, Operation, Org, Sender, Session,
-		SpendingPolicy, Transaction, Transfer, Usage, User []ent.Hook
+		SpendingPolicy, Trace, Transaction, Transfer, Usage, User []ent.Hook
 	}
 	inters struct {
 		APIKey, Account, Agent, Attempt, AuditLog, Block, ChainTx, Cursor, Department,
 		Event, IdempotencyKey, Keyset, Membership, Operation, Org, Sender, Session,
-		SpendingPolicy, Transaction, Transfer, Usage, User []ent.Interceptor
+		SpendingPolicy, Trace, Transaction, Transfer, Usage, User []ent.Interceptor
 	}
 )
 

@@ -21,6 +21,7 @@ import (
 	"bursar/ent/sender"
 	"bursar/ent/session"
 	"bursar/ent/spendingpolicy"
+	"bursar/ent/trace"
 	"bursar/ent/transaction"
 	"bursar/ent/transfer"
 	"bursar/ent/usage"
@@ -112,6 +113,7 @@ func checkColumn(t, c string) error {
 			sender.Table:         sender.ValidColumn,
 			session.Table:        session.ValidColumn,
 			spendingpolicy.Table: spendingpolicy.ValidColumn,
+			trace.Table:          trace.ValidColumn,
 			transaction.Table:    transaction.ValidColumn,
 			transfer.Table:       transfer.ValidColumn,
 			usage.Table:          usage.ValidColumn,

@@ -22,12 +22,14 @@ import (
 	"bursar/ent/sender"
 	"bursar/ent/session"
 	"bursar/ent/spendingpolicy"
+	"bursar/ent/trace"
 	"bursar/ent/transaction"
 	"bursar/ent/transfer"
 	"bursar/ent/usage"
 	"bursar/ent/user"
 	"bursar/money"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -65,6 +67,7 @@ const (
 	TypeSender         = "Sender"
 	TypeSession        = "Session"
 	TypeSpendingPolicy = "SpendingPolicy"
+	TypeTrace          = "Trace"
 	TypeTransaction    = "Transaction"
 	TypeTransfer       = "Transfer"
 	TypeUsage          = "Usage"
@@ -15478,6 +15481,1171 @@ func (m *SpendingPolicyMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown SpendingPolicy edge %s", name)
 }
 
+// TraceMutation represents an operation that mutates the Trace nodes in the graph.
+type TraceMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *uuid.UUID
+	created_at    *time.Time
+	org_id        *uuid.UUID
+	agent_id      *uuid.UUID
+	credential_id *uuid.UUID
+	session_id    *uuid.UUID
+	outcome       *trace.Outcome
+	code          *string
+	reason        *string
+	method        *string
+	service       *string
+	host          *string
+	endpoint      *string
+	amount        *money.USDC
+	addamount     *money.USDC
+	detail        *json.RawMessage
+	appenddetail  json.RawMessage
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*Trace, error)
+	predicates    []predicate.Trace
+}
+
+var _ ent.Mutation = (*TraceMutation)(nil)
+
+// traceOption allows management of the mutation configuration using functional options.
+type traceOption func(*TraceMutation)
+
+// newTraceMutation creates new mutation for the Trace entity.
+func newTraceMutation(c config, op Op, opts ...traceOption) *TraceMutation {
+	m := &TraceMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeTrace,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withTraceID sets the ID field of the mutation.
+func withTraceID(id uuid.UUID) traceOption {
+	return func(m *TraceMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Trace
+		)
+		m.oldValue = func(ctx context.Context) (*Trace, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Trace.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withTrace sets the old Trace of the mutation.
+func withTrace(node *Trace) traceOption {
+	return func(m *TraceMutation) {
+		m.oldValue = func(context.Context) (*Trace, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m TraceMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m TraceMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Trace entities.
+func (m *TraceMutation) SetID(id uuid.UUID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *TraceMutation) ID() (id uuid.UUID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *TraceMutation) IDs(ctx context.Context) ([]uuid.UUID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []uuid.UUID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Trace.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *TraceMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *TraceMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *TraceMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetOrgID sets the "org_id" field.
+func (m *TraceMutation) SetOrgID(u uuid.UUID) {
+	m.org_id = &u
+}
+
+// OrgID returns the value of the "org_id" field in the mutation.
+func (m *TraceMutation) OrgID() (r uuid.UUID, exists bool) {
+	v := m.org_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrgID returns the old "org_id" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldOrgID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrgID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrgID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrgID: %w", err)
+	}
+	return oldValue.OrgID, nil
+}
+
+// ResetOrgID resets all changes to the "org_id" field.
+func (m *TraceMutation) ResetOrgID() {
+	m.org_id = nil
+}
+
+// SetAgentID sets the "agent_id" field.
+func (m *TraceMutation) SetAgentID(u uuid.UUID) {
+	m.agent_id = &u
+}
+
+// AgentID returns the value of the "agent_id" field in the mutation.
+func (m *TraceMutation) AgentID() (r uuid.UUID, exists bool) {
+	v := m.agent_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAgentID returns the old "agent_id" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldAgentID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAgentID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAgentID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAgentID: %w", err)
+	}
+	return oldValue.AgentID, nil
+}
+
+// ResetAgentID resets all changes to the "agent_id" field.
+func (m *TraceMutation) ResetAgentID() {
+	m.agent_id = nil
+}
+
+// SetCredentialID sets the "credential_id" field.
+func (m *TraceMutation) SetCredentialID(u uuid.UUID) {
+	m.credential_id = &u
+}
+
+// CredentialID returns the value of the "credential_id" field in the mutation.
+func (m *TraceMutation) CredentialID() (r uuid.UUID, exists bool) {
+	v := m.credential_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCredentialID returns the old "credential_id" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldCredentialID(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCredentialID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCredentialID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCredentialID: %w", err)
+	}
+	return oldValue.CredentialID, nil
+}
+
+// ClearCredentialID clears the value of the "credential_id" field.
+func (m *TraceMutation) ClearCredentialID() {
+	m.credential_id = nil
+	m.clearedFields[trace.FieldCredentialID] = struct{}{}
+}
+
+// CredentialIDCleared returns if the "credential_id" field was cleared in this mutation.
+func (m *TraceMutation) CredentialIDCleared() bool {
+	_, ok := m.clearedFields[trace.FieldCredentialID]
+	return ok
+}
+
+// ResetCredentialID resets all changes to the "credential_id" field.
+func (m *TraceMutation) ResetCredentialID() {
+	m.credential_id = nil
+	delete(m.clearedFields, trace.FieldCredentialID)
+}
+
+// SetSessionID sets the "session_id" field.
+func (m *TraceMutation) SetSessionID(u uuid.UUID) {
+	m.session_id = &u
+}
+
+// SessionID returns the value of the "session_id" field in the mutation.
+func (m *TraceMutation) SessionID() (r uuid.UUID, exists bool) {
+	v := m.session_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSessionID returns the old "session_id" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldSessionID(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSessionID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSessionID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSessionID: %w", err)
+	}
+	return oldValue.SessionID, nil
+}
+
+// ClearSessionID clears the value of the "session_id" field.
+func (m *TraceMutation) ClearSessionID() {
+	m.session_id = nil
+	m.clearedFields[trace.FieldSessionID] = struct{}{}
+}
+
+// SessionIDCleared returns if the "session_id" field was cleared in this mutation.
+func (m *TraceMutation) SessionIDCleared() bool {
+	_, ok := m.clearedFields[trace.FieldSessionID]
+	return ok
+}
+
+// ResetSessionID resets all changes to the "session_id" field.
+func (m *TraceMutation) ResetSessionID() {
+	m.session_id = nil
+	delete(m.clearedFields, trace.FieldSessionID)
+}
+
+// SetOutcome sets the "outcome" field.
+func (m *TraceMutation) SetOutcome(t trace.Outcome) {
+	m.outcome = &t
+}
+
+// Outcome returns the value of the "outcome" field in the mutation.
+func (m *TraceMutation) Outcome() (r trace.Outcome, exists bool) {
+	v := m.outcome
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOutcome returns the old "outcome" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldOutcome(ctx context.Context) (v trace.Outcome, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOutcome is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOutcome requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOutcome: %w", err)
+	}
+	return oldValue.Outcome, nil
+}
+
+// ResetOutcome resets all changes to the "outcome" field.
+func (m *TraceMutation) ResetOutcome() {
+	m.outcome = nil
+}
+
+// SetCode sets the "code" field.
+func (m *TraceMutation) SetCode(s string) {
+	m.code = &s
+}
+
+// Code returns the value of the "code" field in the mutation.
+func (m *TraceMutation) Code() (r string, exists bool) {
+	v := m.code
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCode returns the old "code" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldCode(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCode: %w", err)
+	}
+	return oldValue.Code, nil
+}
+
+// ClearCode clears the value of the "code" field.
+func (m *TraceMutation) ClearCode() {
+	m.code = nil
+	m.clearedFields[trace.FieldCode] = struct{}{}
+}
+
+// CodeCleared returns if the "code" field was cleared in this mutation.
+func (m *TraceMutation) CodeCleared() bool {
+	_, ok := m.clearedFields[trace.FieldCode]
+	return ok
+}
+
+// ResetCode resets all changes to the "code" field.
+func (m *TraceMutation) ResetCode() {
+	m.code = nil
+	delete(m.clearedFields, trace.FieldCode)
+}
+
+// SetReason sets the "reason" field.
+func (m *TraceMutation) SetReason(s string) {
+	m.reason = &s
+}
+
+// Reason returns the value of the "reason" field in the mutation.
+func (m *TraceMutation) Reason() (r string, exists bool) {
+	v := m.reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReason returns the old "reason" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldReason(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReason: %w", err)
+	}
+	return oldValue.Reason, nil
+}
+
+// ClearReason clears the value of the "reason" field.
+func (m *TraceMutation) ClearReason() {
+	m.reason = nil
+	m.clearedFields[trace.FieldReason] = struct{}{}
+}
+
+// ReasonCleared returns if the "reason" field was cleared in this mutation.
+func (m *TraceMutation) ReasonCleared() bool {
+	_, ok := m.clearedFields[trace.FieldReason]
+	return ok
+}
+
+// ResetReason resets all changes to the "reason" field.
+func (m *TraceMutation) ResetReason() {
+	m.reason = nil
+	delete(m.clearedFields, trace.FieldReason)
+}
+
+// SetMethod sets the "method" field.
+func (m *TraceMutation) SetMethod(s string) {
+	m.method = &s
+}
+
+// Method returns the value of the "method" field in the mutation.
+func (m *TraceMutation) Method() (r string, exists bool) {
+	v := m.method
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldMethod returns the old "method" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldMethod(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldMethod is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldMethod requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldMethod: %w", err)
+	}
+	return oldValue.Method, nil
+}
+
+// ResetMethod resets all changes to the "method" field.
+func (m *TraceMutation) ResetMethod() {
+	m.method = nil
+}
+
+// SetService sets the "service" field.
+func (m *TraceMutation) SetService(s string) {
+	m.service = &s
+}
+
+// Service returns the value of the "service" field in the mutation.
+func (m *TraceMutation) Service() (r string, exists bool) {
+	v := m.service
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldService returns the old "service" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldService(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldService is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldService requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldService: %w", err)
+	}
+	return oldValue.Service, nil
+}
+
+// ResetService resets all changes to the "service" field.
+func (m *TraceMutation) ResetService() {
+	m.service = nil
+}
+
+// SetHost sets the "host" field.
+func (m *TraceMutation) SetHost(s string) {
+	m.host = &s
+}
+
+// Host returns the value of the "host" field in the mutation.
+func (m *TraceMutation) Host() (r string, exists bool) {
+	v := m.host
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHost returns the old "host" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldHost(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHost is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHost requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHost: %w", err)
+	}
+	return oldValue.Host, nil
+}
+
+// ResetHost resets all changes to the "host" field.
+func (m *TraceMutation) ResetHost() {
+	m.host = nil
+}
+
+// SetEndpoint sets the "endpoint" field.
+func (m *TraceMutation) SetEndpoint(s string) {
+	m.endpoint = &s
+}
+
+// Endpoint returns the value of the "endpoint" field in the mutation.
+func (m *TraceMutation) Endpoint() (r string, exists bool) {
+	v := m.endpoint
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEndpoint returns the old "endpoint" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldEndpoint(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEndpoint is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEndpoint requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEndpoint: %w", err)
+	}
+	return oldValue.Endpoint, nil
+}
+
+// ResetEndpoint resets all changes to the "endpoint" field.
+func (m *TraceMutation) ResetEndpoint() {
+	m.endpoint = nil
+}
+
+// SetAmount sets the "amount" field.
+func (m *TraceMutation) SetAmount(value money.USDC) {
+	m.amount = &value
+	m.addamount = nil
+}
+
+// Amount returns the value of the "amount" field in the mutation.
+func (m *TraceMutation) Amount() (r money.USDC, exists bool) {
+	v := m.amount
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAmount returns the old "amount" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldAmount(ctx context.Context) (v money.USDC, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAmount is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAmount requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAmount: %w", err)
+	}
+	return oldValue.Amount, nil
+}
+
+// AddAmount adds value to the "amount" field.
+func (m *TraceMutation) AddAmount(value money.USDC) {
+	if m.addamount != nil {
+		*m.addamount = m.addamount.Add(value)
+	} else {
+		m.addamount = &value
+	}
+}
+
+// AddedAmount returns the value that was added to the "amount" field in this mutation.
+func (m *TraceMutation) AddedAmount() (r money.USDC, exists bool) {
+	v := m.addamount
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAmount resets all changes to the "amount" field.
+func (m *TraceMutation) ResetAmount() {
+	m.amount = nil
+	m.addamount = nil
+}
+
+// SetDetail sets the "detail" field.
+func (m *TraceMutation) SetDetail(jm json.RawMessage) {
+	m.detail = &jm
+	m.appenddetail = nil
+}
+
+// Detail returns the value of the "detail" field in the mutation.
+func (m *TraceMutation) Detail() (r json.RawMessage, exists bool) {
+	v := m.detail
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDetail returns the old "detail" field's value of the Trace entity.
+// If the Trace object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TraceMutation) OldDetail(ctx context.Context) (v json.RawMessage, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDetail is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDetail requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDetail: %w", err)
+	}
+	return oldValue.Detail, nil
+}
+
+// AppendDetail adds jm to the "detail" field.
+func (m *TraceMutation) AppendDetail(jm json.RawMessage) {
+	m.appenddetail = append(m.appenddetail, jm...)
+}
+
+// AppendedDetail returns the list of values that were appended to the "detail" field in this mutation.
+func (m *TraceMutation) AppendedDetail() (json.RawMessage, bool) {
+	if len(m.appenddetail) == 0 {
+		return nil, false
+	}
+	return m.appenddetail, true
+}
+
+// ResetDetail resets all changes to the "detail" field.
+func (m *TraceMutation) ResetDetail() {
+	m.detail = nil
+	m.appenddetail = nil
+}
+
+// Where appends a list predicates to the TraceMutation builder.
+func (m *TraceMutation) Where(ps ...predicate.Trace) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the TraceMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *TraceMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Trace, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *TraceMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *TraceMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Trace).
+func (m *TraceMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *TraceMutation) Fields() []string {
+	fields := make([]string, 0, 14)
+	if m.created_at != nil {
+		fields = append(fields, trace.FieldCreatedAt)
+	}
+	if m.org_id != nil {
+		fields = append(fields, trace.FieldOrgID)
+	}
+	if m.agent_id != nil {
+		fields = append(fields, trace.FieldAgentID)
+	}
+	if m.credential_id != nil {
+		fields = append(fields, trace.FieldCredentialID)
+	}
+	if m.session_id != nil {
+		fields = append(fields, trace.FieldSessionID)
+	}
+	if m.outcome != nil {
+		fields = append(fields, trace.FieldOutcome)
+	}
+	if m.code != nil {
+		fields = append(fields, trace.FieldCode)
+	}
+	if m.reason != nil {
+		fields = append(fields, trace.FieldReason)
+	}
+	if m.method != nil {
+		fields = append(fields, trace.FieldMethod)
+	}
+	if m.service != nil {
+		fields = append(fields, trace.FieldService)
+	}
+	if m.host != nil {
+		fields = append(fields, trace.FieldHost)
+	}
+	if m.endpoint != nil {
+		fields = append(fields, trace.FieldEndpoint)
+	}
+	if m.amount != nil {
+		fields = append(fields, trace.FieldAmount)
+	}
+	if m.detail != nil {
+		fields = append(fields, trace.FieldDetail)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *TraceMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case trace.FieldCreatedAt:
+		return m.CreatedAt()
+	case trace.FieldOrgID:
+		return m.OrgID()
+	case trace.FieldAgentID:
+		return m.AgentID()
+	case trace.FieldCredentialID:
+		return m.CredentialID()
+	case trace.FieldSessionID:
+		return m.SessionID()
+	case trace.FieldOutcome:
+		return m.Outcome()
+	case trace.FieldCode:
+		return m.Code()
+	case trace.FieldReason:
+		return m.Reason()
+	case trace.FieldMethod:
+		return m.Method()
+	case trace.FieldService:
+		return m.Service()
+	case trace.FieldHost:
+		return m.Host()
+	case trace.FieldEndpoint:
+		return m.Endpoint()
+	case trace.FieldAmount:
+		return m.Amount()
+	case trace.FieldDetail:
+		return m.Detail()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *TraceMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case trace.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case trace.FieldOrgID:
+		return m.OldOrgID(ctx)
+	case trace.FieldAgentID:
+		return m.OldAgentID(ctx)
+	case trace.FieldCredentialID:
+		return m.OldCredentialID(ctx)
+	case trace.FieldSessionID:
+		return m.OldSessionID(ctx)
+	case trace.FieldOutcome:
+		return m.OldOutcome(ctx)
+	case trace.FieldCode:
+		return m.OldCode(ctx)
+	case trace.FieldReason:
+		return m.OldReason(ctx)
+	case trace.FieldMethod:
+		return m.OldMethod(ctx)
+	case trace.FieldService:
+		return m.OldService(ctx)
+	case trace.FieldHost:
+		return m.OldHost(ctx)
+	case trace.FieldEndpoint:
+		return m.OldEndpoint(ctx)
+	case trace.FieldAmount:
+		return m.OldAmount(ctx)
+	case trace.FieldDetail:
+		return m.OldDetail(ctx)
+	}
+	return nil, fmt.Errorf("unknown Trace field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *TraceMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case trace.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case trace.FieldOrgID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrgID(v)
+		return nil
+	case trace.FieldAgentID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAgentID(v)
+		return nil
+	case trace.FieldCredentialID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCredentialID(v)
+		return nil
+	case trace.FieldSessionID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSessionID(v)
+		return nil
+	case trace.FieldOutcome:
+		v, ok := value.(trace.Outcome)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOutcome(v)
+		return nil
+	case trace.FieldCode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCode(v)
+		return nil
+	case trace.FieldReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReason(v)
+		return nil
+	case trace.FieldMethod:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetMethod(v)
+		return nil
+	case trace.FieldService:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetService(v)
+		return nil
+	case trace.FieldHost:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHost(v)
+		return nil
+	case trace.FieldEndpoint:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEndpoint(v)
+		return nil
+	case trace.FieldAmount:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAmount(v)
+		return nil
+	case trace.FieldDetail:
+		v, ok := value.(json.RawMessage)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDetail(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Trace field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *TraceMutation) AddedFields() []string {
+	var fields []string
+	if m.addamount != nil {
+		fields = append(fields, trace.FieldAmount)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *TraceMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case trace.FieldAmount:
+		return m.AddedAmount()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *TraceMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case trace.FieldAmount:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAmount(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Trace numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *TraceMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(trace.FieldCredentialID) {
+		fields = append(fields, trace.FieldCredentialID)
+	}
+	if m.FieldCleared(trace.FieldSessionID) {
+		fields = append(fields, trace.FieldSessionID)
+	}
+	if m.FieldCleared(trace.FieldCode) {
+		fields = append(fields, trace.FieldCode)
+	}
+	if m.FieldCleared(trace.FieldReason) {
+		fields = append(fields, trace.FieldReason)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *TraceMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *TraceMutation) ClearField(name string) error {
+	switch name {
+	case trace.FieldCredentialID:
+		m.ClearCredentialID()
+		return nil
+	case trace.FieldSessionID:
+		m.ClearSessionID()
+		return nil
+	case trace.FieldCode:
+		m.ClearCode()
+		return nil
+	case trace.FieldReason:
+		m.ClearReason()
+		return nil
+	}
+	return fmt.Errorf("unknown Trace nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *TraceMutation) ResetField(name string) error {
+	switch name {
+	case trace.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case trace.FieldOrgID:
+		m.ResetOrgID()
+		return nil
+	case trace.FieldAgentID:
+		m.ResetAgentID()
+		return nil
+	case trace.FieldCredentialID:
+		m.ResetCredentialID()
+		return nil
+	case trace.FieldSessionID:
+		m.ResetSessionID()
+		return nil
+	case trace.FieldOutcome:
+		m.ResetOutcome()
+		return nil
+	case trace.FieldCode:
+		m.ResetCode()
+		return nil
+	case trace.FieldReason:
+		m.ResetReason()
+		return nil
+	case trace.FieldMethod:
+		m.ResetMethod()
+		return nil
+	case trace.FieldService:
+		m.ResetService()
+		return nil
+	case trace.FieldHost:
+		m.ResetHost()
+		return nil
+	case trace.FieldEndpoint:
+		m.ResetEndpoint()
+		return nil
+	case trace.FieldAmount:
+		m.ResetAmount()
+		return nil
+	case trace.FieldDetail:
+		m.ResetDetail()
+		return nil
+	}
+	return fmt.Errorf("unknown Trace field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *TraceMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *TraceMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *TraceMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *TraceMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *TraceMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *TraceMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *TraceMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown Trace unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *TraceMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown Trace edge %s", name)
+}
+
 // TransactionMutation represents an operation that mutates the Transaction nodes in the graph.
 type TransactionMutation struct {
 	config
@@ -15508,6 +16676,7 @@ type TransactionMutation struct {
 	upstream_status      *int
 	addupstream_status   *int
 	reason               *string
+	receipt              *string
 	auth_nonce           *string
 	valid_before_unix    *int64
 	addvalid_before_unix *int64
@@ -16622,6 +17791,55 @@ func (m *TransactionMutation) ResetReason() {
 	delete(m.clearedFields, transaction.FieldReason)
 }
 
+// SetReceipt sets the "receipt" field.
+func (m *TransactionMutation) SetReceipt(s string) {
+	m.receipt = &s
+}
+
+// Receipt returns the value of the "receipt" field in the mutation.
+func (m *TransactionMutation) Receipt() (r string, exists bool) {
+	v := m.receipt
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReceipt returns the old "receipt" field's value of the Transaction entity.
+// If the Transaction object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TransactionMutation) OldReceipt(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReceipt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReceipt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReceipt: %w", err)
+	}
+	return oldValue.Receipt, nil
+}
+
+// ClearReceipt clears the value of the "receipt" field.
+func (m *TransactionMutation) ClearReceipt() {
+	m.receipt = nil
+	m.clearedFields[transaction.FieldReceipt] = struct{}{}
+}
+
+// ReceiptCleared returns if the "receipt" field was cleared in this mutation.
+func (m *TransactionMutation) ReceiptCleared() bool {
+	_, ok := m.clearedFields[transaction.FieldReceipt]
+	return ok
+}
+
+// ResetReceipt resets all changes to the "receipt" field.
+func (m *TransactionMutation) ResetReceipt() {
+	m.receipt = nil
+	delete(m.clearedFields, transaction.FieldReceipt)
+}
+
 // SetAuthNonce sets the "auth_nonce" field.
 func (m *TransactionMutation) SetAuthNonce(s string) {
 	m.auth_nonce = &s
@@ -16873,7 +18091,7 @@ func (m *TransactionMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TransactionMutation) Fields() []string {
-	fields := make([]string, 0, 25)
+	fields := make([]string, 0, 26)
 	if m.created_at != nil {
 		fields = append(fields, transaction.FieldCreatedAt)
 	}
@@ -16937,6 +18155,9 @@ func (m *TransactionMutation) Fields() []string {
 	if m.reason != nil {
 		fields = append(fields, transaction.FieldReason)
 	}
+	if m.receipt != nil {
+		fields = append(fields, transaction.FieldReceipt)
+	}
 	if m.auth_nonce != nil {
 		fields = append(fields, transaction.FieldAuthNonce)
 	}
@@ -16999,6 +18220,8 @@ func (m *TransactionMutation) Field(name string) (ent.Value, bool) {
 		return m.UpstreamStatus()
 	case transaction.FieldReason:
 		return m.Reason()
+	case transaction.FieldReceipt:
+		return m.Receipt()
 	case transaction.FieldAuthNonce:
 		return m.AuthNonce()
 	case transaction.FieldValidBeforeUnix:
@@ -17058,6 +18281,8 @@ func (m *TransactionMutation) OldField(ctx context.Context, name string) (ent.Va
 		return m.OldUpstreamStatus(ctx)
 	case transaction.FieldReason:
 		return m.OldReason(ctx)
+	case transaction.FieldReceipt:
+		return m.OldReceipt(ctx)
 	case transaction.FieldAuthNonce:
 		return m.OldAuthNonce(ctx)
 	case transaction.FieldValidBeforeUnix:
@@ -17222,6 +18447,13 @@ func (m *TransactionMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetReason(v)
 		return nil
+	case transaction.FieldReceipt:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReceipt(v)
+		return nil
 	case transaction.FieldAuthNonce:
 		v, ok := value.(string)
 		if !ok {
@@ -17373,6 +18605,9 @@ func (m *TransactionMutation) ClearedFields() []string {
 	if m.FieldCleared(transaction.FieldReason) {
 		fields = append(fields, transaction.FieldReason)
 	}
+	if m.FieldCleared(transaction.FieldReceipt) {
+		fields = append(fields, transaction.FieldReceipt)
+	}
 	if m.FieldCleared(transaction.FieldAuthNonce) {
 		fields = append(fields, transaction.FieldAuthNonce)
 	}
@@ -17440,6 +18675,9 @@ func (m *TransactionMutation) ClearField(name string) error {
 		return nil
 	case transaction.FieldReason:
 		m.ClearReason()
+		return nil
+	case transaction.FieldReceipt:
+		m.ClearReceipt()
 		return nil
 	case transaction.FieldAuthNonce:
 		m.ClearAuthNonce()
@@ -17523,6 +18761,9 @@ func (m *TransactionMutation) ResetField(name string) error {
 		return nil
 	case transaction.FieldReason:
 		m.ResetReason()
+		return nil
+	case transaction.FieldReceipt:
+		m.ResetReceipt()
 		return nil
 	case transaction.FieldAuthNonce:
 		m.ResetAuthNonce()

@@ -21,6 +21,7 @@ import (
 	"bursar/ent/sender"
 	"bursar/ent/session"
 	"bursar/ent/spendingpolicy"
+	"bursar/ent/trace"
 	"bursar/ent/transaction"
 	"bursar/ent/transfer"
 	"bursar/ent/usage"
@@ -337,6 +338,43 @@ func init() {
 	spendingpolicyDescID := spendingpolicyMixinFields0[0].Descriptor()
 	// spendingpolicy.DefaultID holds the default value on creation for the id field.
 	spendingpolicy.DefaultID = spendingpolicyDescID.Default.(func() uuid.UUID)
+	traceMixin := schema.Trace{}.Mixin()
+	traceMixinFields0 := traceMixin[0].Fields()
+	_ = traceMixinFields0
+	traceFields := schema.Trace{}.Fields()
+	_ = traceFields
+	// traceDescCode is the schema descriptor for code field.
+	traceDescCode := traceFields[5].Descriptor()
+	// trace.CodeValidator is a validator for the "code" field. It is called by the builders before save.
+	trace.CodeValidator = traceDescCode.Validators[0].(func(string) error)
+	// traceDescReason is the schema descriptor for reason field.
+	traceDescReason := traceFields[6].Descriptor()
+	// trace.ReasonValidator is a validator for the "reason" field. It is called by the builders before save.
+	trace.ReasonValidator = traceDescReason.Validators[0].(func(string) error)
+	// traceDescMethod is the schema descriptor for method field.
+	traceDescMethod := traceFields[7].Descriptor()
+	// trace.MethodValidator is a validator for the "method" field. It is called by the builders before save.
+	trace.MethodValidator = traceDescMethod.Validators[0].(func(string) error)
+	// traceDescService is the schema descriptor for service field.
+	traceDescService := traceFields[8].Descriptor()
+	// trace.ServiceValidator is a validator for the "service" field. It is called by the builders before save.
+	trace.ServiceValidator = traceDescService.Validators[0].(func(string) error)
+	// traceDescHost is the schema descriptor for host field.
+	traceDescHost := traceFields[9].Descriptor()
+	// trace.HostValidator is a validator for the "host" field. It is called by the builders before save.
+	trace.HostValidator = traceDescHost.Validators[0].(func(string) error)
+	// traceDescEndpoint is the schema descriptor for endpoint field.
+	traceDescEndpoint := traceFields[10].Descriptor()
+	// trace.EndpointValidator is a validator for the "endpoint" field. It is called by the builders before save.
+	trace.EndpointValidator = traceDescEndpoint.Validators[0].(func(string) error)
+	// traceDescAmount is the schema descriptor for amount field.
+	traceDescAmount := traceFields[11].Descriptor()
+	// trace.DefaultAmount holds the default value on creation for the amount field.
+	trace.DefaultAmount = money.USDC(traceDescAmount.Default.(int64))
+	// traceDescID is the schema descriptor for id field.
+	traceDescID := traceMixinFields0[0].Descriptor()
+	// trace.DefaultID holds the default value on creation for the id field.
+	trace.DefaultID = traceDescID.Default.(func() uuid.UUID)
 	transactionMixin := schema.Transaction{}.Mixin()
 	transactionMixinFields0 := transactionMixin[0].Fields()
 	_ = transactionMixinFields0
@@ -394,8 +432,12 @@ func init() {
 	transactionDescReason := transactionFields[19].Descriptor()
 	// transaction.ReasonValidator is a validator for the "reason" field. It is called by the builders before save.
 	transaction.ReasonValidator = transactionDescReason.Validators[0].(func(string) error)
+	// transactionDescReceipt is the schema descriptor for receipt field.
+	transactionDescReceipt := transactionFields[20].Descriptor()
+	// transaction.ReceiptValidator is a validator for the "receipt" field. It is called by the builders before save.
+	transaction.ReceiptValidator = transactionDescReceipt.Validators[0].(func(string) error)
 	// transactionDescAuthNonce is the schema descriptor for auth_nonce field.
-	transactionDescAuthNonce := transactionFields[20].Descriptor()
+	transactionDescAuthNonce := transactionFields[21].Descriptor()
 	// transaction.AuthNonceValidator is a validator for the "auth_nonce" field. It is called by the builders before save.
 	transaction.AuthNonceValidator = transactionDescAuthNonce.Validators[0].(func(string) error)
 	// transactionDescID is the schema descriptor for id field.

@@ -61,6 +61,8 @@ type Transaction struct {
 	UpstreamStatus int `json:"upstream_status,omitempty"`
 	// Reason holds the value of the "reason" field.
 	Reason string `json:"reason,omitempty"`
+	// Receipt holds the value of the "receipt" field.
+	Receipt string `json:"receipt,omitempty"`
 	// AuthNonce holds the value of the "auth_nonce" field.
 	AuthNonce *string `json:"auth_nonce,omitempty"`
 	// ValidBeforeUnix holds the value of the "valid_before_unix" field.
@@ -81,7 +83,7 @@ func (*Transaction) scanValues(columns []string) ([]any, error) {
 			values[i] = &sql.NullScanner{S: new(uuid.UUID)}
 		case transaction.FieldQuoted, transaction.FieldAmount, transaction.FieldUpstreamStatus, transaction.FieldValidBeforeUnix:
 			values[i] = new(sql.NullInt64)
-		case transaction.FieldKind, transaction.FieldStatus, transaction.FieldWei, transaction.FieldFromAddress, transaction.FieldToAddress, transaction.FieldTxHash, transaction.FieldService, transaction.FieldEndpoint, transaction.FieldMethod, transaction.FieldProtocol, transaction.FieldScheme, transaction.FieldNetwork, transaction.FieldReason, transaction.FieldAuthNonce:
+		case transaction.FieldKind, transaction.FieldStatus, transaction.FieldWei, transaction.FieldFromAddress, transaction.FieldToAddress, transaction.FieldTxHash, transaction.FieldService, transaction.FieldEndpoint, transaction.FieldMethod, transaction.FieldProtocol, transaction.FieldScheme, transaction.FieldNetwork, transaction.FieldReason, transaction.FieldReceipt, transaction.FieldAuthNonce:
 			values[i] = new(sql.NullString)
 		case transaction.FieldCreatedAt, transaction.FieldSettledAt:
 			values[i] = new(sql.NullTime)
@@ -237,6 +239,12 @@ func (_m *Transaction) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.Reason = value.String
 			}
+		case transaction.FieldReceipt:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field receipt", values[i])
+			} else if value.Valid {
+				_m.Receipt = value.String
+			}
 		case transaction.FieldAuthNonce:
 			if value, ok := values[i].(*sql.NullString); !ok {
 				return fmt.Errorf("unexpected type %T for field auth_nonce", values[i])
@@ -368,6 +376,9 @@ func (_m *Transaction) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("reason=")
 	builder.WriteString(_m.Reason)
+	builder.WriteString(", ")
+	builder.WriteString("receipt=")
+	builder.WriteString(_m.Receipt)
 	builder.WriteString(", ")
 	if v := _m.AuthNonce; v != nil {
 		builder.WriteString("auth_nonce=")

@@ -287,6 +287,20 @@ func (_c *TransactionCreate) SetNillableReason(v *string) *TransactionCreate {
 	return _c
 }
 
+// SetReceipt sets the "receipt" field.
+func (_c *TransactionCreate) SetReceipt(v string) *TransactionCreate {
+	_c.mutation.SetReceipt(v)
+	return _c
+}
+
+// SetNillableReceipt sets the "receipt" field if the given value is not nil.
+func (_c *TransactionCreate) SetNillableReceipt(v *string) *TransactionCreate {
+	if v != nil {
+		_c.SetReceipt(*v)
+	}
+	return _c
+}
+
 // SetAuthNonce sets the "auth_nonce" field.
 func (_c *TransactionCreate) SetAuthNonce(v string) *TransactionCreate {
 	_c.mutation.SetAuthNonce(v)
@@ -498,6 +512,11 @@ func (_c *TransactionCreate) check() error {
 			return &ValidationError{Name: "reason", err: fmt.Errorf(`ent: validator failed for field "Transaction.reason": %w`, err)}
 		}
 	}
+	if v, ok := _c.mutation.Receipt(); ok {
+		if err := transaction.ReceiptValidator(v); err != nil {
+			return &ValidationError{Name: "receipt", err: fmt.Errorf(`ent: validator failed for field "Transaction.receipt": %w`, err)}
+		}
+	}
 	if v, ok := _c.mutation.AuthNonce(); ok {
 		if err := transaction.AuthNonceValidator(v); err != nil {
 			return &ValidationError{Name: "auth_nonce", err: fmt.Errorf(`ent: validator failed for field "Transaction.auth_nonce": %w`, err)}
@@ -622,6 +641,10 @@ func (_c *TransactionCreate) createSpec() (*Transaction, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Reason(); ok {
 		_spec.SetField(transaction.FieldReason, field.TypeString, value)
 		_node.Reason = value
+	}
+	if value, ok := _c.mutation.Receipt(); ok {
+		_spec.SetField(transaction.FieldReceipt, field.TypeString, value)
+		_node.Receipt = value
 	}
 	if value, ok := _c.mutation.AuthNonce(); ok {
 		_spec.SetField(transaction.FieldAuthNonce, field.TypeString, value)
@@ -958,6 +981,24 @@ func (u *TransactionUpsert) UpdateReason() *TransactionUpsert {
 // ClearReason clears the value of the "reason" field.
 func (u *TransactionUpsert) ClearReason() *TransactionUpsert {
 	u.SetNull(transaction.FieldReason)
+	return u
+}
+
+// SetReceipt sets the "receipt" field.
+func (u *TransactionUpsert) SetReceipt(v string) *TransactionUpsert {
+	u.Set(transaction.FieldReceipt, v)
+	return u
+}
+
+// UpdateReceipt sets the "receipt" field to the value that was provided on create.
+func (u *TransactionUpsert) UpdateReceipt() *TransactionUpsert {
+	u.SetExcluded(transaction.FieldReceipt)
+	return u
+}
+
+// ClearReceipt clears the value of the "receipt" field.
+func (u *TransactionUpsert) ClearReceipt() *TransactionUpsert {
+	u.SetNull(transaction.FieldReceipt)
 	return u
 }
 
@@ -1381,6 +1422,27 @@ func (u *TransactionUpsertOne) UpdateReason() *TransactionUpsertOne {
 func (u *TransactionUpsertOne) ClearReason() *TransactionUpsertOne {
 	return u.Update(func(s *TransactionUpsert) {
 		s.ClearReason()
+	})
+}
+
+// SetReceipt sets the "receipt" field.
+func (u *TransactionUpsertOne) SetReceipt(v string) *TransactionUpsertOne {
+	return u.Update(func(s *TransactionUpsert) {
+		s.SetReceipt(v)
+	})
+}
+
+// UpdateReceipt sets the "receipt" field to the value that was provided on create.
+func (u *TransactionUpsertOne) UpdateReceipt() *TransactionUpsertOne {
+	return u.Update(func(s *TransactionUpsert) {
+		s.UpdateReceipt()
+	})
+}
+
+// ClearReceipt clears the value of the "receipt" field.
+func (u *TransactionUpsertOne) ClearReceipt() *TransactionUpsertOne {
+	return u.Update(func(s *TransactionUpsert) {
+		s.ClearReceipt()
 	})
 }
 
@@ -1977,6 +2039,27 @@ func (u *TransactionUpsertBulk) UpdateReason() *TransactionUpsertBulk {
 func (u *TransactionUpsertBulk) ClearReason() *TransactionUpsertBulk {
 	return u.Update(func(s *TransactionUpsert) {
 		s.ClearReason()
+	})
+}
+
+// SetReceipt sets the "receipt" field.
+func (u *TransactionUpsertBulk) SetReceipt(v string) *TransactionUpsertBulk {
+	return u.Update(func(s *TransactionUpsert) {
+		s.SetReceipt(v)
+	})
+}
+
+// UpdateReceipt sets the "receipt" field to the value that was provided on create.
+func (u *TransactionUpsertBulk) UpdateReceipt() *TransactionUpsertBulk {
+	return u.Update(func(s *TransactionUpsert) {
+		s.UpdateReceipt()
+	})
+}
+
+// ClearReceipt clears the value of the "receipt" field.
+func (u *TransactionUpsertBulk) ClearReceipt() *TransactionUpsertBulk {
+	return u.Update(func(s *TransactionUpsert) {
+		s.ClearReceipt()
 	})
 }
 

@@ -333,6 +333,26 @@ func (_u *TransactionUpdate) ClearReason() *TransactionUpdate {
 	return _u
 }
 
+// SetReceipt sets the "receipt" field.
+func (_u *TransactionUpdate) SetReceipt(v string) *TransactionUpdate {
+	_u.mutation.SetReceipt(v)
+	return _u
+}
+
+// SetNillableReceipt sets the "receipt" field if the given value is not nil.
+func (_u *TransactionUpdate) SetNillableReceipt(v *string) *TransactionUpdate {
+	if v != nil {
+		_u.SetReceipt(*v)
+	}
+	return _u
+}
+
+// ClearReceipt clears the value of the "receipt" field.
+func (_u *TransactionUpdate) ClearReceipt() *TransactionUpdate {
+	_u.mutation.ClearReceipt()
+	return _u
+}
+
 // SetHoldID sets the "hold_id" field.
 func (_u *TransactionUpdate) SetHoldID(v uuid.UUID) *TransactionUpdate {
 	_u.mutation.SetHoldID(v)
@@ -467,6 +487,11 @@ func (_u *TransactionUpdate) check() error {
 			return &ValidationError{Name: "reason", err: fmt.Errorf(`ent: validator failed for field "Transaction.reason": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.Receipt(); ok {
+		if err := transaction.ReceiptValidator(v); err != nil {
+			return &ValidationError{Name: "receipt", err: fmt.Errorf(`ent: validator failed for field "Transaction.receipt": %w`, err)}
+		}
+	}
 	return nil
 }
 
@@ -577,6 +602,12 @@ func (_u *TransactionUpdate) sqlSave(ctx context.Context) (_node int, err error)
 	}
 	if _u.mutation.ReasonCleared() {
 		_spec.ClearField(transaction.FieldReason, field.TypeString)
+	}
+	if value, ok := _u.mutation.Receipt(); ok {
+		_spec.SetField(transaction.FieldReceipt, field.TypeString, value)
+	}
+	if _u.mutation.ReceiptCleared() {
+		_spec.ClearField(transaction.FieldReceipt, field.TypeString)
 	}
 	if _u.mutation.AuthNonceCleared() {
 		_spec.ClearField(transaction.FieldAuthNonce, field.TypeString)
@@ -919,6 +950,26 @@ func (_u *TransactionUpdateOne) ClearReason() *TransactionUpdateOne {
 	return _u
 }
 
+// SetReceipt sets the "receipt" field.
+func (_u *TransactionUpdateOne) SetReceipt(v string) *TransactionUpdateOne {
+	_u.mutation.SetReceipt(v)
+	return _u
+}
+
+// SetNillableReceipt sets the "receipt" field if the given value is not nil.
+func (_u *TransactionUpdateOne) SetNillableReceipt(v *string) *TransactionUpdateOne {
+	if v != nil {
+		_u.SetReceipt(*v)
+	}
+	return _u
+}
+
+// ClearReceipt clears the value of the "receipt" field.
+func (_u *TransactionUpdateOne) ClearReceipt() *TransactionUpdateOne {
+	_u.mutation.ClearReceipt()
+	return _u
+}
+
 // SetHoldID sets the "hold_id" field.
 func (_u *TransactionUpdateOne) SetHoldID(v uuid.UUID) *TransactionUpdateOne {
 	_u.mutation.SetHoldID(v)
@@ -1066,6 +1117,11 @@ func (_u *TransactionUpdateOne) check() error {
 			return &ValidationError{Name: "reason", err: fmt.Errorf(`ent: validator failed for field "Transaction.reason": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.Receipt(); ok {
+		if err := transaction.ReceiptValidator(v); err != nil {
+			return &ValidationError{Name: "receipt", err: fmt.Errorf(`ent: validator failed for field "Transaction.receipt": %w`, err)}
+		}
+	}
 	return nil
 }
 
@@ -1193,6 +1249,12 @@ func (_u *TransactionUpdateOne) sqlSave(ctx context.Context) (_node *Transaction
 	}
 	if _u.mutation.ReasonCleared() {
 		_spec.ClearField(transaction.FieldReason, field.TypeString)
+	}
+	if value, ok := _u.mutation.Receipt(); ok {
+		_spec.SetField(transaction.FieldReceipt, field.TypeString, value)
+	}
+	if _u.mutation.ReceiptCleared() {
+		_spec.ClearField(transaction.FieldReceipt, field.TypeString)
 	}
 	if _u.mutation.AuthNonceCleared() {
 		_spec.ClearField(transaction.FieldAuthNonce, field.TypeString)

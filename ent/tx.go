@@ -50,6 +50,8 @@ type Tx struct {
 	Session *SessionClient
 	// SpendingPolicy is the client for interacting with the SpendingPolicy builders.
 	SpendingPolicy *SpendingPolicyClient
+	// Trace is the client for interacting with the Trace builders.
+	Trace *TraceClient
 	// Transaction is the client for interacting with the Transaction builders.
 	Transaction *TransactionClient
 	// Transfer is the client for interacting with the Transfer builders.
@@ -207,6 +209,7 @@ func (tx *Tx) init() {
 	tx.Sender = NewSenderClient(tx.config)
 	tx.Session = NewSessionClient(tx.config)
 	tx.SpendingPolicy = NewSpendingPolicyClient(tx.config)
+	tx.Trace = NewTraceClient(tx.config)
 	tx.Transaction = NewTransactionClient(tx.config)
 	tx.Transfer = NewTransferClient(tx.config)
 	tx.Usage = NewUsageClient(tx.config)

@@ -7,6 +7,7 @@ import (
 	"bursar/ent"
 	"bursar/ent/apikey"
 	"bursar/ent/session"
+	"bursar/ent/trace"
 	"bursar/ent/transaction"
 	"bursar/money"
 	"bytes"
@@ -41,6 +42,7 @@ type ResolverRoot interface {
 	Query() QueryResolver
 	Session() SessionResolver
 	Subscription() SubscriptionResolver
+	Trace() TraceResolver
 	Transaction() TransactionResolver
 }
 
@@ -144,6 +146,7 @@ type ComplexityRoot struct {
 		Status           func(childComplexity int) int
 		Transaction      func(childComplexity int) int
 		Unpayable        func(childComplexity int) int
+		Verdict          func(childComplexity int) int
 	}
 
 	FundResult struct {
@@ -243,6 +246,17 @@ type ComplexityRoot struct {
 		Version         func(childComplexity int) int
 	}
 
+	PolicyReplay struct {
+		Added       func(childComplexity int) int
+		Calls       func(childComplexity int) int
+		Differences func(childComplexity int) int
+		Freed       func(childComplexity int) int
+		Refused     func(childComplexity int) int
+		Saved       func(childComplexity int) int
+		Spent       func(childComplexity int) int
+		Truncated   func(childComplexity int) int
+	}
+
 	Query struct {
 		APIKeys         func(childComplexity int, kind apikey.Kind) int
 		Agent           func(childComplexity int, id uuid.UUID) int
@@ -254,11 +268,20 @@ type ComplexityRoot struct {
 		Me              func(childComplexity int) int
 		Network         func(childComplexity int) int
 		Org             func(childComplexity int) int
+		PolicyReplay    func(childComplexity int, input PolicyReplayInput) int
 		Session         func(childComplexity int, id uuid.UUID) int
 		Sessions        func(childComplexity int, agentID *uuid.UUID) int
 		TopUpDraft      func(childComplexity int, input TopUpTerms) int
+		Trace           func(childComplexity int, id uuid.UUID) int
+		Traces          func(childComplexity int, filter *core.TraceFilter, limit int32, offset int32) int
 		Transaction     func(childComplexity int, id uuid.UUID) int
 		Transactions    func(childComplexity int, filter *core.TransactionFilter, limit int32, offset int32) int
+	}
+
+	ReplayDifference struct {
+		Reason func(childComplexity int) int
+		Rule   func(childComplexity int) int
+		Trace  func(childComplexity int) int
 	}
 
 	Session struct {
@@ -293,6 +316,53 @@ type ComplexityRoot struct {
 		Text       func(childComplexity int) int
 	}
 
+	Trace struct {
+		AgentID           func(childComplexity int) int
+		Amount            func(childComplexity int) int
+		Chosen            func(childComplexity int) int
+		Code              func(childComplexity int) int
+		CreatedAt         func(childComplexity int) int
+		DepartmentVersion func(childComplexity int) int
+		Digest            func(childComplexity int) int
+		Endpoint          func(childComplexity int) int
+		HoldID            func(childComplexity int) int
+		ID                func(childComplexity int) int
+		Method            func(childComplexity int) int
+		Notes             func(childComplexity int) int
+		Offers            func(childComplexity int) int
+		OrgVersion        func(childComplexity int) int
+		Outcome           func(childComplexity int) int
+		PolicyVersion     func(childComplexity int) int
+		Reason            func(childComplexity int) int
+		Rules             func(childComplexity int) int
+		Service           func(childComplexity int) int
+		SessionID         func(childComplexity int) int
+		Transaction       func(childComplexity int) int
+	}
+
+	TracePage struct {
+		Items func(childComplexity int) int
+		Total func(childComplexity int) int
+	}
+
+	TracedOffer struct {
+		Amount   func(childComplexity int) int
+		Asset    func(childComplexity int) int
+		Network  func(childComplexity int) int
+		PayTo    func(childComplexity int) int
+		Protocol func(childComplexity int) int
+		Refused  func(childComplexity int) int
+		Scheme   func(childComplexity int) int
+	}
+
+	TracedRule struct {
+		Current   func(childComplexity int) int
+		Max       func(childComplexity int) int
+		OK        func(childComplexity int) int
+		Requested func(childComplexity int) int
+		Rule      func(childComplexity int) int
+	}
+
 	Transaction struct {
 		AgentID        func(childComplexity int) int
 		Amount         func(childComplexity int) int
@@ -308,12 +378,14 @@ type ComplexityRoot struct {
 		Protocol       func(childComplexity int) int
 		Quoted         func(childComplexity int) int
 		Reason         func(childComplexity int) int
+		Receipt        func(childComplexity int) int
 		Scheme         func(childComplexity int) int
 		Service        func(childComplexity int) int
 		SessionID      func(childComplexity int) int
 		SettledAt      func(childComplexity int) int
 		Status         func(childComplexity int) int
 		ToAddress      func(childComplexity int) int
+		Trace          func(childComplexity int) int
 		TxHash         func(childComplexity int) int
 		UpstreamStatus func(childComplexity int) int
 		Wei            func(childComplexity int) int
@@ -331,6 +403,17 @@ type ComplexityRoot struct {
 		Email         func(childComplexity int) int
 		ID            func(childComplexity int) int
 		WalletAddress func(childComplexity int) int
+	}
+
+	Verdict struct {
+		Allowed func(childComplexity int) int
+		Chosen  func(childComplexity int) int
+		Code    func(childComplexity int) int
+		Notes   func(childComplexity int) int
+		Offers  func(childComplexity int) int
+		Price   func(childComplexity int) int
+		Reason  func(childComplexity int) int
+		Rules   func(childComplexity int) int
 	}
 }
 
@@ -375,6 +458,9 @@ type QueryResolver interface {
 	Audit(ctx context.Context) (*core.Audit, error)
 	Sessions(ctx context.Context, agentID *uuid.UUID) ([]*core.SessionView, error)
 	Session(ctx context.Context, id uuid.UUID) (*core.SessionView, error)
+	Traces(ctx context.Context, filter *core.TraceFilter, limit int32, offset int32) (*core.TracePage, error)
+	Trace(ctx context.Context, id uuid.UUID) (*core.TraceView, error)
+	PolicyReplay(ctx context.Context, input PolicyReplayInput) (*core.Replay, error)
 	Transactions(ctx context.Context, filter *core.TransactionFilter, limit int32, offset int32) (*core.TransactionPage, error)
 	Transaction(ctx context.Context, id uuid.UUID) (*ent.Transaction, error)
 	Me(ctx context.Context) (*Me, error)
@@ -387,12 +473,18 @@ type SubscriptionResolver interface {
 	SessionChanged(ctx context.Context, sessionID *uuid.UUID) (<-chan *core.SessionView, error)
 	PaymentSettled(ctx context.Context, agentID *uuid.UUID) (<-chan *ent.Transaction, error)
 }
+type TraceResolver interface {
+	Digest(ctx context.Context, obj *core.TraceView) (*string, error)
+	Transaction(ctx context.Context, obj *core.TraceView) (*ent.Transaction, error)
+}
 type TransactionResolver interface {
 	GasFee(ctx context.Context, obj *ent.Transaction) (*string, error)
 
 	UpstreamStatus(ctx context.Context, obj *ent.Transaction) (*int32, error)
 
 	DecidedBy(ctx context.Context, obj *ent.Transaction) (*time.Time, error)
+
+	Trace(ctx context.Context, obj *ent.Transaction) (*core.TraceView, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -835,6 +927,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.FetchResult.Unpayable(childComplexity), true
+	case "FetchResult.verdict":
+		if e.ComplexityRoot.FetchResult.Verdict == nil {
+			break
+		}
+
+		return e.ComplexityRoot.FetchResult.Verdict(childComplexity), true
 
 	case "FundResult.funded":
 		if e.ComplexityRoot.FundResult.Funded == nil {
@@ -1326,6 +1424,55 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Policy.Version(childComplexity), true
 
+	case "PolicyReplay.added":
+		if e.ComplexityRoot.PolicyReplay.Added == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyReplay.Added(childComplexity), true
+	case "PolicyReplay.calls":
+		if e.ComplexityRoot.PolicyReplay.Calls == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyReplay.Calls(childComplexity), true
+	case "PolicyReplay.differences":
+		if e.ComplexityRoot.PolicyReplay.Differences == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyReplay.Differences(childComplexity), true
+	case "PolicyReplay.freed":
+		if e.ComplexityRoot.PolicyReplay.Freed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyReplay.Freed(childComplexity), true
+	case "PolicyReplay.refused":
+		if e.ComplexityRoot.PolicyReplay.Refused == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyReplay.Refused(childComplexity), true
+	case "PolicyReplay.saved":
+		if e.ComplexityRoot.PolicyReplay.Saved == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyReplay.Saved(childComplexity), true
+	case "PolicyReplay.spent":
+		if e.ComplexityRoot.PolicyReplay.Spent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyReplay.Spent(childComplexity), true
+	case "PolicyReplay.truncated":
+		if e.ComplexityRoot.PolicyReplay.Truncated == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyReplay.Truncated(childComplexity), true
+
 	case "Query.apiKeys":
 		if e.ComplexityRoot.Query.APIKeys == nil {
 			break
@@ -1397,6 +1544,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Org(childComplexity), true
+	case "Query.policyReplay":
+		if e.ComplexityRoot.Query.PolicyReplay == nil {
+			break
+		}
+
+		args, err := ec.field_Query_policyReplay_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.PolicyReplay(childComplexity, args["input"].(PolicyReplayInput)), true
 	case "Query.session":
 		if e.ComplexityRoot.Query.Session == nil {
 			break
@@ -1430,6 +1588,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.TopUpDraft(childComplexity, args["input"].(TopUpTerms)), true
+	case "Query.trace":
+		if e.ComplexityRoot.Query.Trace == nil {
+			break
+		}
+
+		args, err := ec.field_Query_trace_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Trace(childComplexity, args["id"].(uuid.UUID)), true
+	case "Query.traces":
+		if e.ComplexityRoot.Query.Traces == nil {
+			break
+		}
+
+		args, err := ec.field_Query_traces_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Traces(childComplexity, args["filter"].(*core.TraceFilter), args["limit"].(int32), args["offset"].(int32)), true
 	case "Query.transaction":
 		if e.ComplexityRoot.Query.Transaction == nil {
 			break
@@ -1452,6 +1632,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Transactions(childComplexity, args["filter"].(*core.TransactionFilter), args["limit"].(int32), args["offset"].(int32)), true
+
+	case "ReplayDifference.reason":
+		if e.ComplexityRoot.ReplayDifference.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReplayDifference.Reason(childComplexity), true
+	case "ReplayDifference.rule":
+		if e.ComplexityRoot.ReplayDifference.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReplayDifference.Rule(childComplexity), true
+	case "ReplayDifference.trace":
+		if e.ComplexityRoot.ReplayDifference.Trace == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReplayDifference.Trace(childComplexity), true
 
 	case "Session.agentId":
 		if e.ComplexityRoot.Session.AgentID == nil {
@@ -1614,6 +1813,220 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.TopUpDraft.Text(childComplexity), true
 
+	case "Trace.agentId":
+		if e.ComplexityRoot.Trace.AgentID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.AgentID(childComplexity), true
+	case "Trace.amount":
+		if e.ComplexityRoot.Trace.Amount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Amount(childComplexity), true
+	case "Trace.chosen":
+		if e.ComplexityRoot.Trace.Chosen == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Chosen(childComplexity), true
+	case "Trace.code":
+		if e.ComplexityRoot.Trace.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Code(childComplexity), true
+	case "Trace.createdAt":
+		if e.ComplexityRoot.Trace.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.CreatedAt(childComplexity), true
+	case "Trace.departmentVersion":
+		if e.ComplexityRoot.Trace.DepartmentVersion == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.DepartmentVersion(childComplexity), true
+	case "Trace.digest":
+		if e.ComplexityRoot.Trace.Digest == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Digest(childComplexity), true
+	case "Trace.endpoint":
+		if e.ComplexityRoot.Trace.Endpoint == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Endpoint(childComplexity), true
+	case "Trace.holdId":
+		if e.ComplexityRoot.Trace.HoldID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.HoldID(childComplexity), true
+	case "Trace.id":
+		if e.ComplexityRoot.Trace.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.ID(childComplexity), true
+	case "Trace.method":
+		if e.ComplexityRoot.Trace.Method == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Method(childComplexity), true
+	case "Trace.notes":
+		if e.ComplexityRoot.Trace.Notes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Notes(childComplexity), true
+	case "Trace.offers":
+		if e.ComplexityRoot.Trace.Offers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Offers(childComplexity), true
+	case "Trace.orgVersion":
+		if e.ComplexityRoot.Trace.OrgVersion == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.OrgVersion(childComplexity), true
+	case "Trace.outcome":
+		if e.ComplexityRoot.Trace.Outcome == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Outcome(childComplexity), true
+	case "Trace.policyVersion":
+		if e.ComplexityRoot.Trace.PolicyVersion == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.PolicyVersion(childComplexity), true
+	case "Trace.reason":
+		if e.ComplexityRoot.Trace.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Reason(childComplexity), true
+	case "Trace.rules":
+		if e.ComplexityRoot.Trace.Rules == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Rules(childComplexity), true
+	case "Trace.service":
+		if e.ComplexityRoot.Trace.Service == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Service(childComplexity), true
+	case "Trace.sessionId":
+		if e.ComplexityRoot.Trace.SessionID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.SessionID(childComplexity), true
+	case "Trace.transaction":
+		if e.ComplexityRoot.Trace.Transaction == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Transaction(childComplexity), true
+
+	case "TracePage.items":
+		if e.ComplexityRoot.TracePage.Items == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracePage.Items(childComplexity), true
+	case "TracePage.total":
+		if e.ComplexityRoot.TracePage.Total == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracePage.Total(childComplexity), true
+
+	case "TracedOffer.amount":
+		if e.ComplexityRoot.TracedOffer.Amount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedOffer.Amount(childComplexity), true
+	case "TracedOffer.asset":
+		if e.ComplexityRoot.TracedOffer.Asset == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedOffer.Asset(childComplexity), true
+	case "TracedOffer.network":
+		if e.ComplexityRoot.TracedOffer.Network == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedOffer.Network(childComplexity), true
+	case "TracedOffer.payTo":
+		if e.ComplexityRoot.TracedOffer.PayTo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedOffer.PayTo(childComplexity), true
+	case "TracedOffer.protocol":
+		if e.ComplexityRoot.TracedOffer.Protocol == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedOffer.Protocol(childComplexity), true
+	case "TracedOffer.refused":
+		if e.ComplexityRoot.TracedOffer.Refused == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedOffer.Refused(childComplexity), true
+	case "TracedOffer.scheme":
+		if e.ComplexityRoot.TracedOffer.Scheme == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedOffer.Scheme(childComplexity), true
+
+	case "TracedRule.current":
+		if e.ComplexityRoot.TracedRule.Current == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedRule.Current(childComplexity), true
+	case "TracedRule.max":
+		if e.ComplexityRoot.TracedRule.Max == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedRule.Max(childComplexity), true
+	case "TracedRule.ok":
+		if e.ComplexityRoot.TracedRule.OK == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedRule.OK(childComplexity), true
+	case "TracedRule.requested":
+		if e.ComplexityRoot.TracedRule.Requested == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedRule.Requested(childComplexity), true
+	case "TracedRule.rule":
+		if e.ComplexityRoot.TracedRule.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedRule.Rule(childComplexity), true
+
 	case "Transaction.agentId":
 		if e.ComplexityRoot.Transaction.AgentID == nil {
 			break
@@ -1698,6 +2111,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Transaction.Reason(childComplexity), true
+	case "Transaction.receipt":
+		if e.ComplexityRoot.Transaction.Receipt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Transaction.Receipt(childComplexity), true
 	case "Transaction.scheme":
 		if e.ComplexityRoot.Transaction.Scheme == nil {
 			break
@@ -1734,6 +2153,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Transaction.ToAddress(childComplexity), true
+	case "Transaction.trace":
+		if e.ComplexityRoot.Transaction.Trace == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Transaction.Trace(childComplexity), true
 	case "Transaction.txHash":
 		if e.ComplexityRoot.Transaction.TxHash == nil {
 			break
@@ -1803,6 +2228,55 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.User.WalletAddress(childComplexity), true
 
+	case "Verdict.allowed":
+		if e.ComplexityRoot.Verdict.Allowed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verdict.Allowed(childComplexity), true
+	case "Verdict.chosen":
+		if e.ComplexityRoot.Verdict.Chosen == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verdict.Chosen(childComplexity), true
+	case "Verdict.code":
+		if e.ComplexityRoot.Verdict.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verdict.Code(childComplexity), true
+	case "Verdict.notes":
+		if e.ComplexityRoot.Verdict.Notes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verdict.Notes(childComplexity), true
+	case "Verdict.offers":
+		if e.ComplexityRoot.Verdict.Offers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verdict.Offers(childComplexity), true
+	case "Verdict.price":
+		if e.ComplexityRoot.Verdict.Price == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verdict.Price(childComplexity), true
+	case "Verdict.reason":
+		if e.ComplexityRoot.Verdict.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verdict.Reason(childComplexity), true
+	case "Verdict.rules":
+		if e.ComplexityRoot.Verdict.Rules == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verdict.Rules(childComplexity), true
+
 	}
 	return 0, false
 }
@@ -1826,9 +2300,11 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputOpenSessionInput,
 		ec.unmarshalInputPasswordInput,
 		ec.unmarshalInputPermitInput,
+		ec.unmarshalInputPolicyReplayInput,
 		ec.unmarshalInputRevokeApiKeyInput,
 		ec.unmarshalInputSetWalletAddressInput,
 		ec.unmarshalInputTopUpTerms,
+		ec.unmarshalInputTraceFilter,
 		ec.unmarshalInputTransactionFilter,
 		ec.unmarshalInputUpdateAgentInput,
 		ec.unmarshalInputUpdateOrgLimitsInput,
@@ -1924,7 +2400,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "agent.graphqls" "department.graphqls" "fetch.graphqls" "key.graphqls" "network.graphqls" "org.graphqls" "schema.graphqls" "session.graphqls" "transaction.graphqls" "user.graphqls"
+//go:embed "agent.graphqls" "department.graphqls" "fetch.graphqls" "key.graphqls" "network.graphqls" "org.graphqls" "schema.graphqls" "session.graphqls" "trace.graphqls" "transaction.graphqls" "user.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -1944,6 +2420,7 @@ var sources = []*ast.Source{
 	{Name: "org.graphqls", Input: sourceData("org.graphqls"), BuiltIn: false},
 	{Name: "schema.graphqls", Input: sourceData("schema.graphqls"), BuiltIn: false},
 	{Name: "session.graphqls", Input: sourceData("session.graphqls"), BuiltIn: false},
+	{Name: "trace.graphqls", Input: sourceData("trace.graphqls"), BuiltIn: false},
 	{Name: "transaction.graphqls", Input: sourceData("transaction.graphqls"), BuiltIn: false},
 	{Name: "user.graphqls", Input: sourceData("user.graphqls"), BuiltIn: false},
 }
@@ -2145,6 +2622,8 @@ func (ec *executionContext) childFields_FetchResult(ctx context.Context, field g
 		return ec.fieldContext_FetchResult_sessionRemaining(ctx, field)
 	case "unpayable":
 		return ec.fieldContext_FetchResult_unpayable(ctx, field)
+	case "verdict":
+		return ec.fieldContext_FetchResult_verdict(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type FetchResult", field.Name)
 }
@@ -2299,6 +2778,40 @@ func (ec *executionContext) childFields_Policy(ctx context.Context, field graphq
 	return nil, fmt.Errorf("no field named %q was found under type Policy", field.Name)
 }
 
+func (ec *executionContext) childFields_PolicyReplay(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "calls":
+		return ec.fieldContext_PolicyReplay_calls(ctx, field)
+	case "truncated":
+		return ec.fieldContext_PolicyReplay_truncated(ctx, field)
+	case "spent":
+		return ec.fieldContext_PolicyReplay_spent(ctx, field)
+	case "refused":
+		return ec.fieldContext_PolicyReplay_refused(ctx, field)
+	case "saved":
+		return ec.fieldContext_PolicyReplay_saved(ctx, field)
+	case "freed":
+		return ec.fieldContext_PolicyReplay_freed(ctx, field)
+	case "added":
+		return ec.fieldContext_PolicyReplay_added(ctx, field)
+	case "differences":
+		return ec.fieldContext_PolicyReplay_differences(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyReplay", field.Name)
+}
+
+func (ec *executionContext) childFields_ReplayDifference(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "trace":
+		return ec.fieldContext_ReplayDifference_trace(ctx, field)
+	case "rule":
+		return ec.fieldContext_ReplayDifference_rule(ctx, field)
+	case "reason":
+		return ec.fieldContext_ReplayDifference_reason(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ReplayDifference", field.Name)
+}
+
 func (ec *executionContext) childFields_Session(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -2351,6 +2864,100 @@ func (ec *executionContext) childFields_TopUpDraft(ctx context.Context, field gr
 	return nil, fmt.Errorf("no field named %q was found under type TopUpDraft", field.Name)
 }
 
+func (ec *executionContext) childFields_Trace(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Trace_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Trace_createdAt(ctx, field)
+	case "agentId":
+		return ec.fieldContext_Trace_agentId(ctx, field)
+	case "sessionId":
+		return ec.fieldContext_Trace_sessionId(ctx, field)
+	case "outcome":
+		return ec.fieldContext_Trace_outcome(ctx, field)
+	case "code":
+		return ec.fieldContext_Trace_code(ctx, field)
+	case "reason":
+		return ec.fieldContext_Trace_reason(ctx, field)
+	case "method":
+		return ec.fieldContext_Trace_method(ctx, field)
+	case "service":
+		return ec.fieldContext_Trace_service(ctx, field)
+	case "endpoint":
+		return ec.fieldContext_Trace_endpoint(ctx, field)
+	case "amount":
+		return ec.fieldContext_Trace_amount(ctx, field)
+	case "offers":
+		return ec.fieldContext_Trace_offers(ctx, field)
+	case "chosen":
+		return ec.fieldContext_Trace_chosen(ctx, field)
+	case "rules":
+		return ec.fieldContext_Trace_rules(ctx, field)
+	case "notes":
+		return ec.fieldContext_Trace_notes(ctx, field)
+	case "policyVersion":
+		return ec.fieldContext_Trace_policyVersion(ctx, field)
+	case "departmentVersion":
+		return ec.fieldContext_Trace_departmentVersion(ctx, field)
+	case "orgVersion":
+		return ec.fieldContext_Trace_orgVersion(ctx, field)
+	case "holdId":
+		return ec.fieldContext_Trace_holdId(ctx, field)
+	case "digest":
+		return ec.fieldContext_Trace_digest(ctx, field)
+	case "transaction":
+		return ec.fieldContext_Trace_transaction(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Trace", field.Name)
+}
+
+func (ec *executionContext) childFields_TracePage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "items":
+		return ec.fieldContext_TracePage_items(ctx, field)
+	case "total":
+		return ec.fieldContext_TracePage_total(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TracePage", field.Name)
+}
+
+func (ec *executionContext) childFields_TracedOffer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "protocol":
+		return ec.fieldContext_TracedOffer_protocol(ctx, field)
+	case "scheme":
+		return ec.fieldContext_TracedOffer_scheme(ctx, field)
+	case "network":
+		return ec.fieldContext_TracedOffer_network(ctx, field)
+	case "asset":
+		return ec.fieldContext_TracedOffer_asset(ctx, field)
+	case "payTo":
+		return ec.fieldContext_TracedOffer_payTo(ctx, field)
+	case "amount":
+		return ec.fieldContext_TracedOffer_amount(ctx, field)
+	case "refused":
+		return ec.fieldContext_TracedOffer_refused(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TracedOffer", field.Name)
+}
+
+func (ec *executionContext) childFields_TracedRule(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rule":
+		return ec.fieldContext_TracedRule_rule(ctx, field)
+	case "current":
+		return ec.fieldContext_TracedRule_current(ctx, field)
+	case "requested":
+		return ec.fieldContext_TracedRule_requested(ctx, field)
+	case "max":
+		return ec.fieldContext_TracedRule_max(ctx, field)
+	case "ok":
+		return ec.fieldContext_TracedRule_ok(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TracedRule", field.Name)
+}
+
 func (ec *executionContext) childFields_Transaction(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -2395,6 +3002,10 @@ func (ec *executionContext) childFields_Transaction(ctx context.Context, field g
 		return ec.fieldContext_Transaction_reason(ctx, field)
 	case "decidedBy":
 		return ec.fieldContext_Transaction_decidedBy(ctx, field)
+	case "receipt":
+		return ec.fieldContext_Transaction_receipt(ctx, field)
+	case "trace":
+		return ec.fieldContext_Transaction_trace(ctx, field)
 	case "createdAt":
 		return ec.fieldContext_Transaction_createdAt(ctx, field)
 	case "settledAt":
@@ -2429,6 +3040,28 @@ func (ec *executionContext) childFields_User(ctx context.Context, field graphql.
 		return ec.fieldContext_User_createdAt(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type User", field.Name)
+}
+
+func (ec *executionContext) childFields_Verdict(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "allowed":
+		return ec.fieldContext_Verdict_allowed(ctx, field)
+	case "price":
+		return ec.fieldContext_Verdict_price(ctx, field)
+	case "code":
+		return ec.fieldContext_Verdict_code(ctx, field)
+	case "reason":
+		return ec.fieldContext_Verdict_reason(ctx, field)
+	case "offers":
+		return ec.fieldContext_Verdict_offers(ctx, field)
+	case "chosen":
+		return ec.fieldContext_Verdict_chosen(ctx, field)
+	case "rules":
+		return ec.fieldContext_Verdict_rules(ctx, field)
+	case "notes":
+		return ec.fieldContext_Verdict_notes(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Verdict", field.Name)
 }
 
 func (ec *executionContext) childFields___Directive(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -2869,6 +3502,20 @@ func (ec *executionContext) field_Query_apiKeys_args(ctx context.Context, rawArg
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_policyReplay_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (PolicyReplayInput, error) {
+			return ec.unmarshalNPolicyReplayInput2bursarᚋgraphᚐPolicyReplayInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_session_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -2908,6 +3555,50 @@ func (ec *executionContext) field_Query_topUpDraft_args(ctx context.Context, raw
 		return nil, err
 	}
 	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_trace_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (uuid.UUID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_traces_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
+		func(ctx context.Context, v any) (*core.TraceFilter, error) {
+			return ec.unmarshalOTraceFilter2ᚖbursarᚋcoreᚐTraceFilter(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["filter"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "limit",
+		func(ctx context.Context, v any) (int32, error) {
+			return ec.unmarshalNInt2int32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["limit"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "offset",
+		func(ctx context.Context, v any) (int32, error) {
+			return ec.unmarshalNInt2int32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["offset"] = arg2
 	return args, nil
 }
 
@@ -4708,6 +5399,38 @@ func (ec *executionContext) _FetchResult_unpayable(ctx context.Context, field gr
 }
 func (ec *executionContext) fieldContext_FetchResult_unpayable(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("FetchResult", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _FetchResult_verdict(ctx context.Context, field graphql.CollectedField, obj *FetchResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_FetchResult_verdict(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Verdict, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.Verdict) graphql.Marshaler {
+			return ec.marshalOVerdict2ᚖbursarᚋcoreᚐVerdict(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_FetchResult_verdict(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "FetchResult",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Verdict(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _FundResult_funded(ctx context.Context, field graphql.CollectedField, obj *core.FundResult) (ret graphql.Marshaler) {
@@ -6617,6 +7340,199 @@ func (ec *executionContext) fieldContext_Policy_version(_ context.Context, field
 	return graphql.NewScalarFieldContext("Policy", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
+func (ec *executionContext) _PolicyReplay_calls(ctx context.Context, field graphql.CollectedField, obj *core.Replay) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyReplay_calls(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Calls, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyReplay_calls(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyReplay", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _PolicyReplay_truncated(ctx context.Context, field graphql.CollectedField, obj *core.Replay) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyReplay_truncated(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Truncated, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyReplay_truncated(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyReplay", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _PolicyReplay_spent(ctx context.Context, field graphql.CollectedField, obj *core.Replay) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyReplay_spent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Spent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyReplay_spent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyReplay", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PolicyReplay_refused(ctx context.Context, field graphql.CollectedField, obj *core.Replay) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyReplay_refused(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Refused, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyReplay_refused(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyReplay", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _PolicyReplay_saved(ctx context.Context, field graphql.CollectedField, obj *core.Replay) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyReplay_saved(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Saved, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyReplay_saved(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyReplay", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PolicyReplay_freed(ctx context.Context, field graphql.CollectedField, obj *core.Replay) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyReplay_freed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Freed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyReplay_freed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyReplay", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _PolicyReplay_added(ctx context.Context, field graphql.CollectedField, obj *core.Replay) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyReplay_added(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Added, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyReplay_added(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyReplay", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PolicyReplay_differences(ctx context.Context, field graphql.CollectedField, obj *core.Replay) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyReplay_differences(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Differences, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []core.ReplayDifference) graphql.Marshaler {
+			return ec.marshalNReplayDifference2ᚕbursarᚋcoreᚐReplayDifferenceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyReplay_differences(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyReplay",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ReplayDifference(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query_agents(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -7061,6 +7977,138 @@ func (ec *executionContext) fieldContext_Query_session(ctx context.Context, fiel
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_traces(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_traces(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Traces(ctx, fc.Args["filter"].(*core.TraceFilter), fc.Args["limit"].(int32), fc.Args["offset"].(int32))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.TracePage) graphql.Marshaler {
+			return ec.marshalNTracePage2ᚖbursarᚋcoreᚐTracePage(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_traces(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TracePage(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_traces_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_trace(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_trace(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Trace(ctx, fc.Args["id"].(uuid.UUID))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.TraceView) graphql.Marshaler {
+			return ec.marshalNTrace2ᚖbursarᚋcoreᚐTraceView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_trace(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Trace(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_trace_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_policyReplay(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_policyReplay(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().PolicyReplay(ctx, fc.Args["input"].(PolicyReplayInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.Replay) graphql.Marshaler {
+			return ec.marshalNPolicyReplay2ᚖbursarᚋcoreᚐReplay(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_policyReplay(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyReplay(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_policyReplay_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query_transactions(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -7255,6 +8303,84 @@ func (ec *executionContext) fieldContext_Query___schema(_ context.Context, field
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _ReplayDifference_trace(ctx context.Context, field graphql.CollectedField, obj *core.ReplayDifference) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ReplayDifference_trace(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Trace, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.TraceView) graphql.Marshaler {
+			return ec.marshalNTrace2ᚖbursarᚋcoreᚐTraceView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ReplayDifference_trace(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ReplayDifference",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Trace(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ReplayDifference_rule(ctx context.Context, field graphql.CollectedField, obj *core.ReplayDifference) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ReplayDifference_rule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ReplayDifference_rule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ReplayDifference", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _ReplayDifference_reason(ctx context.Context, field graphql.CollectedField, obj *core.ReplayDifference) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ReplayDifference_reason(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reason, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ReplayDifference_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ReplayDifference", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Session_id(ctx context.Context, field graphql.CollectedField, obj *core.SessionView) (ret graphql.Marshaler) {
@@ -7879,6 +9005,847 @@ func (ec *executionContext) fieldContext_TopUpDraft_permit(_ context.Context, fi
 	return fc, nil
 }
 
+func (ec *executionContext) _Trace_id(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v uuid.UUID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_createdAt(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_createdAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CreatedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_createdAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_agentId(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_agentId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AgentID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v uuid.UUID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_agentId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_sessionId(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_sessionId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SessionID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *uuid.UUID) graphql.Marshaler {
+			return ec.marshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_sessionId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_outcome(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_outcome(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Outcome, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v trace.Outcome) graphql.Marshaler {
+			return ec.marshalNTraceOutcome2bursarᚋentᚋtraceᚐOutcome(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_outcome(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type TraceOutcome does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_code(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_reason(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_reason(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reason, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_method(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_method(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Method, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_method(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_service(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_service(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Service, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_service(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_endpoint(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_endpoint(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Endpoint, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_endpoint(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_amount(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_amount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Amount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_amount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_offers(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_offers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Offers, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []core.TracedOffer) graphql.Marshaler {
+			return ec.marshalNTracedOffer2ᚕbursarᚋcoreᚐTracedOfferᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_offers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Trace",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TracedOffer(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Trace_chosen(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_chosen(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Chosen, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_chosen(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_rules(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_rules(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rules, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []core.TracedRule) graphql.Marshaler {
+			return ec.marshalNTracedRule2ᚕbursarᚋcoreᚐTracedRuleᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_rules(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Trace",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TracedRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Trace_notes(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_notes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Notes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_notes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_policyVersion(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_policyVersion(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PolicyVersion, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_policyVersion(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_departmentVersion(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_departmentVersion(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DepartmentVersion, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_departmentVersion(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_orgVersion(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_orgVersion(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.OrgVersion, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_orgVersion(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_holdId(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_holdId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.HoldID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *uuid.UUID) graphql.Marshaler {
+			return ec.marshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_holdId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_digest(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_digest(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Trace().Digest(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOHash2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_digest(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, true, true, errors.New("field of type Hash does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_transaction(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_transaction(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Trace().Transaction(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Transaction) graphql.Marshaler {
+			return ec.marshalOTransaction2ᚖbursarᚋentᚐTransaction(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_transaction(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Trace",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Transaction(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _TracePage_items(ctx context.Context, field graphql.CollectedField, obj *core.TracePage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracePage_items(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Items, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*core.TraceView) graphql.Marshaler {
+			return ec.marshalNTrace2ᚕᚖbursarᚋcoreᚐTraceViewᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracePage_items(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "TracePage",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Trace(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _TracePage_total(ctx context.Context, field graphql.CollectedField, obj *core.TracePage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracePage_total(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Total, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracePage_total(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracePage", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _TracedOffer_protocol(ctx context.Context, field graphql.CollectedField, obj *core.TracedOffer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedOffer_protocol(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Protocol, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedOffer_protocol(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedOffer", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _TracedOffer_scheme(ctx context.Context, field graphql.CollectedField, obj *core.TracedOffer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedOffer_scheme(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Scheme, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedOffer_scheme(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedOffer", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _TracedOffer_network(ctx context.Context, field graphql.CollectedField, obj *core.TracedOffer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedOffer_network(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Network, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedOffer_network(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedOffer", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _TracedOffer_asset(ctx context.Context, field graphql.CollectedField, obj *core.TracedOffer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedOffer_asset(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Asset, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNAddress2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedOffer_asset(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedOffer", field, false, false, errors.New("field of type Address does not have child fields"))
+}
+
+func (ec *executionContext) _TracedOffer_payTo(ctx context.Context, field graphql.CollectedField, obj *core.TracedOffer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedOffer_payTo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PayTo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNAddress2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedOffer_payTo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedOffer", field, false, false, errors.New("field of type Address does not have child fields"))
+}
+
+func (ec *executionContext) _TracedOffer_amount(ctx context.Context, field graphql.CollectedField, obj *core.TracedOffer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedOffer_amount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Amount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedOffer_amount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedOffer", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _TracedOffer_refused(ctx context.Context, field graphql.CollectedField, obj *core.TracedOffer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedOffer_refused(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Refused, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedOffer_refused(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedOffer", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _TracedRule_rule(ctx context.Context, field graphql.CollectedField, obj *core.TracedRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedRule_rule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedRule_rule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedRule", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _TracedRule_current(ctx context.Context, field graphql.CollectedField, obj *core.TracedRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedRule_current(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Current, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedRule_current(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedRule", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _TracedRule_requested(ctx context.Context, field graphql.CollectedField, obj *core.TracedRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedRule_requested(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Requested, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedRule_requested(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedRule", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _TracedRule_max(ctx context.Context, field graphql.CollectedField, obj *core.TracedRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedRule_max(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Max, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedRule_max(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedRule", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _TracedRule_ok(ctx context.Context, field graphql.CollectedField, obj *core.TracedRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedRule_ok(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.OK, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedRule_ok(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedRule", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
 func (ec *executionContext) _Transaction_id(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -8362,6 +10329,61 @@ func (ec *executionContext) fieldContext_Transaction_decidedBy(_ context.Context
 	return graphql.NewScalarFieldContext("Transaction", field, true, true, errors.New("field of type DateTime does not have child fields"))
 }
 
+func (ec *executionContext) _Transaction_receipt(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Transaction_receipt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Receipt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Transaction_receipt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Transaction", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Transaction_trace(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Transaction_trace(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Transaction().Trace(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.TraceView) graphql.Marshaler {
+			return ec.marshalOTrace2ᚖbursarᚋcoreᚐTraceView(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Transaction_trace(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Transaction",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Trace(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Transaction_createdAt(ctx context.Context, field graphql.CollectedField, obj *ent.Transaction) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -8599,6 +10621,208 @@ func (ec *executionContext) _User_createdAt(ctx context.Context, field graphql.C
 }
 func (ec *executionContext) fieldContext_User_createdAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("User", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Verdict_allowed(ctx context.Context, field graphql.CollectedField, obj *core.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verdict_allowed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Allowed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verdict_allowed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Verdict", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _Verdict_price(ctx context.Context, field graphql.CollectedField, obj *core.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verdict_price(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Price, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verdict_price(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Verdict", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Verdict_code(ctx context.Context, field graphql.CollectedField, obj *core.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verdict_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verdict_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Verdict", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Verdict_reason(ctx context.Context, field graphql.CollectedField, obj *core.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verdict_reason(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reason, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verdict_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Verdict", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Verdict_offers(ctx context.Context, field graphql.CollectedField, obj *core.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verdict_offers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Offers, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []core.TracedOffer) graphql.Marshaler {
+			return ec.marshalNTracedOffer2ᚕbursarᚋcoreᚐTracedOfferᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verdict_offers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Verdict",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TracedOffer(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Verdict_chosen(ctx context.Context, field graphql.CollectedField, obj *core.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verdict_chosen(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Chosen, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Verdict_chosen(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Verdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Verdict_rules(ctx context.Context, field graphql.CollectedField, obj *core.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verdict_rules(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rules, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []core.TracedRule) graphql.Marshaler {
+			return ec.marshalNTracedRule2ᚕbursarᚋcoreᚐTracedRuleᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verdict_rules(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Verdict",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TracedRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Verdict_notes(ctx context.Context, field graphql.CollectedField, obj *core.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verdict_notes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Notes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verdict_notes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Verdict", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) ___Directive_name(ctx context.Context, field graphql.CollectedField, obj *introspection.Directive) (ret graphql.Marshaler) {
@@ -10083,8 +12307,11 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 	if _, present := asMap["bodyBase64"]; !present {
 		asMap["bodyBase64"] = false
 	}
+	if _, present := asMap["dryRun"]; !present {
+		asMap["dryRun"] = false
+	}
 
-	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds", "idempotencyKey"}
+	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds", "idempotencyKey", "dryRun"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -10168,6 +12395,13 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 				return it, err
 			}
 			it.IdempotencyKey = data
+		case "dryRun":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dryRun"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DryRun = data
 		}
 	}
 	return it, nil
@@ -10397,6 +12631,96 @@ func (ec *executionContext) unmarshalInputPermitInput(ctx context.Context, obj a
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputPolicyReplayInput(ctx context.Context, obj any) (PolicyReplayInput, error) {
+	var it PolicyReplayInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["days"]; !present {
+		asMap["days"] = 30
+	}
+
+	fieldsInOrder := [...]string{"agentId", "days", "spendingCap", "dailyLimit", "monthlyLimit", "perCallMax", "allowedServices", "blockedServices", "requireSession"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "agentId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("agentId"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.AgentID = data
+		case "days":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("days"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Days = data
+		case "spendingCap":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("spendingCap"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.SpendingCap = graphql.OmittableOf(data)
+		case "dailyLimit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dailyLimit"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DailyLimit = graphql.OmittableOf(data)
+		case "monthlyLimit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("monthlyLimit"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MonthlyLimit = graphql.OmittableOf(data)
+		case "perCallMax":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("perCallMax"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PerCallMax = graphql.OmittableOf(data)
+		case "allowedServices":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("allowedServices"))
+			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.AllowedServices = graphql.OmittableOf(data)
+		case "blockedServices":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("blockedServices"))
+			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BlockedServices = graphql.OmittableOf(data)
+		case "requireSession":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("requireSession"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RequireSession = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputRevokeApiKeyInput(ctx context.Context, obj any) (RevokeAPIKeyInput, error) {
 	var it RevokeAPIKeyInput
 	if obj == nil {
@@ -10528,6 +12852,43 @@ func (ec *executionContext) unmarshalInputTopUpTerms(ctx context.Context, obj an
 				return it, err
 			}
 			it.PermitValue = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputTraceFilter(ctx context.Context, obj any) (core.TraceFilter, error) {
+	var it core.TraceFilter
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"agentId", "outcome"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "agentId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("agentId"))
+			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.AgentID = data
+		case "outcome":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("outcome"))
+			data, err := ec.unmarshalOTraceOutcome2ᚖbursarᚋentᚋtraceᚐOutcome(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Outcome = data
 		}
 	}
 	return it, nil
@@ -11497,6 +13858,11 @@ func (ec *executionContext) _FetchResult(ctx context.Context, sel ast.SelectionS
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
+		case "verdict":
+			out.Values[i] = ec._FetchResult_verdict(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -12247,6 +14613,79 @@ func (ec *executionContext) _Policy(ctx context.Context, sel ast.SelectionSet, o
 	return out
 }
 
+var policyReplayImplementors = []string{"PolicyReplay"}
+
+func (ec *executionContext) _PolicyReplay(ctx context.Context, sel ast.SelectionSet, obj *core.Replay) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyReplayImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyReplay")
+		case "calls":
+			out.Values[i] = ec._PolicyReplay_calls(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "truncated":
+			out.Values[i] = ec._PolicyReplay_truncated(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "spent":
+			out.Values[i] = ec._PolicyReplay_spent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "refused":
+			out.Values[i] = ec._PolicyReplay_refused(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "saved":
+			out.Values[i] = ec._PolicyReplay_saved(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "freed":
+			out.Values[i] = ec._PolicyReplay_freed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "added":
+			out.Values[i] = ec._PolicyReplay_added(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "differences":
+			out.Values[i] = ec._PolicyReplay_differences(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var queryImplementors = []string{"Query"}
 
 func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) graphql.Marshaler {
@@ -12531,6 +14970,72 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "traces":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_traces(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "trace":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_trace(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "policyReplay":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_policyReplay(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "transactions":
 			field := field
 
@@ -12610,6 +15115,54 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			})
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var replayDifferenceImplementors = []string{"ReplayDifference"}
+
+func (ec *executionContext) _ReplayDifference(ctx context.Context, sel ast.SelectionSet, obj *core.ReplayDifference) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, replayDifferenceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ReplayDifference")
+		case "trace":
+			out.Values[i] = ec._ReplayDifference_trace(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "rule":
+			out.Values[i] = ec._ReplayDifference_rule(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reason":
+			out.Values[i] = ec._ReplayDifference_reason(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -12855,6 +15408,379 @@ func (ec *executionContext) _TopUpDraft(ctx context.Context, sel ast.SelectionSe
 	return out
 }
 
+var traceImplementors = []string{"Trace"}
+
+func (ec *executionContext) _Trace(ctx context.Context, sel ast.SelectionSet, obj *core.TraceView) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, traceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Trace")
+		case "id":
+			out.Values[i] = ec._Trace_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "createdAt":
+			out.Values[i] = ec._Trace_createdAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "agentId":
+			out.Values[i] = ec._Trace_agentId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "sessionId":
+			out.Values[i] = ec._Trace_sessionId(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "outcome":
+			out.Values[i] = ec._Trace_outcome(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "code":
+			out.Values[i] = ec._Trace_code(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "reason":
+			out.Values[i] = ec._Trace_reason(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "method":
+			out.Values[i] = ec._Trace_method(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "service":
+			out.Values[i] = ec._Trace_service(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "endpoint":
+			out.Values[i] = ec._Trace_endpoint(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "amount":
+			out.Values[i] = ec._Trace_amount(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "offers":
+			out.Values[i] = ec._Trace_offers(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "chosen":
+			out.Values[i] = ec._Trace_chosen(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "rules":
+			out.Values[i] = ec._Trace_rules(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "notes":
+			out.Values[i] = ec._Trace_notes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "policyVersion":
+			out.Values[i] = ec._Trace_policyVersion(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "departmentVersion":
+			out.Values[i] = ec._Trace_departmentVersion(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "orgVersion":
+			out.Values[i] = ec._Trace_orgVersion(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "holdId":
+			out.Values[i] = ec._Trace_holdId(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "digest":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Trace_digest(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "transaction":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Trace_transaction(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var tracePageImplementors = []string{"TracePage"}
+
+func (ec *executionContext) _TracePage(ctx context.Context, sel ast.SelectionSet, obj *core.TracePage) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, tracePageImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("TracePage")
+		case "items":
+			out.Values[i] = ec._TracePage_items(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "total":
+			out.Values[i] = ec._TracePage_total(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var tracedOfferImplementors = []string{"TracedOffer"}
+
+func (ec *executionContext) _TracedOffer(ctx context.Context, sel ast.SelectionSet, obj *core.TracedOffer) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, tracedOfferImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("TracedOffer")
+		case "protocol":
+			out.Values[i] = ec._TracedOffer_protocol(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "scheme":
+			out.Values[i] = ec._TracedOffer_scheme(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "network":
+			out.Values[i] = ec._TracedOffer_network(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "asset":
+			out.Values[i] = ec._TracedOffer_asset(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "payTo":
+			out.Values[i] = ec._TracedOffer_payTo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "amount":
+			out.Values[i] = ec._TracedOffer_amount(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "refused":
+			out.Values[i] = ec._TracedOffer_refused(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var tracedRuleImplementors = []string{"TracedRule"}
+
+func (ec *executionContext) _TracedRule(ctx context.Context, sel ast.SelectionSet, obj *core.TracedRule) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, tracedRuleImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("TracedRule")
+		case "rule":
+			out.Values[i] = ec._TracedRule_rule(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "current":
+			out.Values[i] = ec._TracedRule_current(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "requested":
+			out.Values[i] = ec._TracedRule_requested(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "max":
+			out.Values[i] = ec._TracedRule_max(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "ok":
+			out.Values[i] = ec._TracedRule_ok(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var transactionImplementors = []string{"Transaction"}
 
 func (ec *executionContext) _Transaction(ctx context.Context, sel ast.SelectionSet, obj *ent.Transaction) graphql.Marshaler {
@@ -13071,6 +15997,49 @@ func (ec *executionContext) _Transaction(ctx context.Context, sel ast.SelectionS
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "receipt":
+			out.Values[i] = ec._Transaction_receipt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "trace":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Transaction_trace(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "createdAt":
 			out.Values[i] = ec._Transaction_createdAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
@@ -13184,6 +16153,79 @@ func (ec *executionContext) _User(ctx context.Context, sel ast.SelectionSet, obj
 			}
 		case "createdAt":
 			out.Values[i] = ec._User_createdAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var verdictImplementors = []string{"Verdict"}
+
+func (ec *executionContext) _Verdict(ctx context.Context, sel ast.SelectionSet, obj *core.Verdict) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, verdictImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Verdict")
+		case "allowed":
+			out.Values[i] = ec._Verdict_allowed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "price":
+			out.Values[i] = ec._Verdict_price(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "code":
+			out.Values[i] = ec._Verdict_code(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reason":
+			out.Values[i] = ec._Verdict_reason(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "offers":
+			out.Values[i] = ec._Verdict_offers(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "chosen":
+			out.Values[i] = ec._Verdict_chosen(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "rules":
+			out.Values[i] = ec._Verdict_rules(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "notes":
+			out.Values[i] = ec._Verdict_notes(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -14136,6 +17178,41 @@ func (ec *executionContext) marshalNPolicy2ᚖbursarᚋentᚐSpendingPolicy(ctx 
 	return ec._Policy(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalNPolicyReplay2ᚖbursarᚋcoreᚐReplay(ctx context.Context, sel ast.SelectionSet, v *core.Replay) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._PolicyReplay(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNPolicyReplayInput2bursarᚋgraphᚐPolicyReplayInput(ctx context.Context, v any) (PolicyReplayInput, error) {
+	res, err := ec.unmarshalInputPolicyReplayInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNReplayDifference2bursarᚋcoreᚐReplayDifference(ctx context.Context, sel ast.SelectionSet, v core.ReplayDifference) graphql.Marshaler {
+	return ec._ReplayDifference(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNReplayDifference2ᚕbursarᚋcoreᚐReplayDifferenceᚄ(ctx context.Context, sel ast.SelectionSet, v []core.ReplayDifference) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNReplayDifference2bursarᚋcoreᚐReplayDifference(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) unmarshalNRevokeApiKeyInput2bursarᚋgraphᚐRevokeAPIKeyInput(ctx context.Context, v any) (RevokeAPIKeyInput, error) {
 	res, err := ec.unmarshalInputRevokeApiKeyInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -14298,6 +17375,110 @@ func (ec *executionContext) marshalNTopUpDraft2ᚖbursarᚋcoreᚐTopUpDraft(ctx
 func (ec *executionContext) unmarshalNTopUpTerms2bursarᚋgraphᚐTopUpTerms(ctx context.Context, v any) (TopUpTerms, error) {
 	res, err := ec.unmarshalInputTopUpTerms(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNTrace2ᚕᚖbursarᚋcoreᚐTraceViewᚄ(ctx context.Context, sel ast.SelectionSet, v []*core.TraceView) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNTrace2ᚖbursarᚋcoreᚐTraceView(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNTrace2ᚖbursarᚋcoreᚐTraceView(ctx context.Context, sel ast.SelectionSet, v *core.TraceView) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._Trace(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNTraceOutcome2bursarᚋentᚋtraceᚐOutcome(ctx context.Context, v any) (trace.Outcome, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNTraceOutcome2bursarᚋentᚋtraceᚐOutcome[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNTraceOutcome2bursarᚋentᚋtraceᚐOutcome(ctx context.Context, sel ast.SelectionSet, v trace.Outcome) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNTraceOutcome2bursarᚋentᚋtraceᚐOutcome[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNTraceOutcome2bursarᚋentᚋtraceᚐOutcome = map[string]trace.Outcome{
+		"ALLOWED": trace.OutcomeAllowed,
+		"REFUSED": trace.OutcomeRefused,
+	}
+	marshalNTraceOutcome2bursarᚋentᚋtraceᚐOutcome = map[trace.Outcome]string{
+		trace.OutcomeAllowed: "ALLOWED",
+		trace.OutcomeRefused: "REFUSED",
+	}
+)
+
+func (ec *executionContext) marshalNTracePage2ᚖbursarᚋcoreᚐTracePage(ctx context.Context, sel ast.SelectionSet, v *core.TracePage) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._TracePage(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNTracedOffer2bursarᚋcoreᚐTracedOffer(ctx context.Context, sel ast.SelectionSet, v core.TracedOffer) graphql.Marshaler {
+	return ec._TracedOffer(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNTracedOffer2ᚕbursarᚋcoreᚐTracedOfferᚄ(ctx context.Context, sel ast.SelectionSet, v []core.TracedOffer) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNTracedOffer2bursarᚋcoreᚐTracedOffer(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNTracedRule2bursarᚋcoreᚐTracedRule(ctx context.Context, sel ast.SelectionSet, v core.TracedRule) graphql.Marshaler {
+	return ec._TracedRule(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNTracedRule2ᚕbursarᚋcoreᚐTracedRuleᚄ(ctx context.Context, sel ast.SelectionSet, v []core.TracedRule) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNTracedRule2bursarᚋcoreᚐTracedRule(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) marshalNTransaction2ᚕᚖbursarᚋentᚐTransactionᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Transaction) graphql.Marshaler {
@@ -14726,6 +17907,24 @@ func (ec *executionContext) marshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ct
 	return res
 }
 
+func (ec *executionContext) unmarshalOInt2ᚖint(ctx context.Context, v any) (*int, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := graphql.UnmarshalInt(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOInt2ᚖint(ctx context.Context, sel ast.SelectionSet, v *int) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalInt(*v)
+	return res
+}
+
 func (ec *executionContext) unmarshalOInt2ᚖint32(ctx context.Context, v any) (*int32, error) {
 	if v == nil {
 		return nil, nil
@@ -14824,6 +18023,51 @@ func (ec *executionContext) marshalOString2ᚖstring(ctx context.Context, sel as
 	return res
 }
 
+func (ec *executionContext) marshalOTrace2ᚖbursarᚋcoreᚐTraceView(ctx context.Context, sel ast.SelectionSet, v *core.TraceView) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._Trace(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOTraceFilter2ᚖbursarᚋcoreᚐTraceFilter(ctx context.Context, v any) (*core.TraceFilter, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputTraceFilter(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOTraceOutcome2ᚖbursarᚋentᚋtraceᚐOutcome(ctx context.Context, v any) (*trace.Outcome, error) {
+	if v == nil {
+		return nil, nil
+	}
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalOTraceOutcome2ᚖbursarᚋentᚋtraceᚐOutcome[tmp]
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOTraceOutcome2ᚖbursarᚋentᚋtraceᚐOutcome(ctx context.Context, sel ast.SelectionSet, v *trace.Outcome) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalString(marshalOTraceOutcome2ᚖbursarᚋentᚋtraceᚐOutcome[*v])
+	return res
+}
+
+var (
+	unmarshalOTraceOutcome2ᚖbursarᚋentᚋtraceᚐOutcome = map[string]trace.Outcome{
+		"ALLOWED": trace.OutcomeAllowed,
+		"REFUSED": trace.OutcomeRefused,
+	}
+	marshalOTraceOutcome2ᚖbursarᚋentᚋtraceᚐOutcome = map[trace.Outcome]string{
+		trace.OutcomeAllowed: "ALLOWED",
+		trace.OutcomeRefused: "REFUSED",
+	}
+)
+
 func (ec *executionContext) marshalOTransaction2ᚖbursarᚋentᚐTransaction(ctx context.Context, sel ast.SelectionSet, v *ent.Transaction) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
@@ -14889,6 +18133,13 @@ func (ec *executionContext) marshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx context.Co
 		return graphql.Null
 	}
 	return v
+}
+
+func (ec *executionContext) marshalOVerdict2ᚖbursarᚋcoreᚐVerdict(ctx context.Context, sel ast.SelectionSet, v *core.Verdict) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._Verdict(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalOWei2string(ctx context.Context, v any) (string, error) {

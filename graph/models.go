@@ -102,6 +102,8 @@ type FetchInput struct {
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
 	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+	// Asks the service for its price, judges it, and pays nothing: see verdict. A service that asks for no money is called all the same.
+	DryRun bool `json:"dryRun"`
 }
 
 type FetchResult struct {
@@ -124,6 +126,8 @@ type FetchResult struct {
 	SessionRemaining *money.USDC `json:"sessionRemaining,omitempty"`
 	// The service asks for money in no way that can be paid here: why.
 	Unpayable *string `json:"unpayable,omitempty"`
+	// Of a dry run; null otherwise.
+	Verdict *core.Verdict `json:"verdict,omitempty"`
 }
 
 type FundAgentInput struct {
@@ -179,6 +183,20 @@ type OpenSessionInput struct {
 	DurationSeconds int32 `json:"durationSeconds"`
 	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
 	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+}
+
+// What is absent is as it is now; null clears a limit.
+type PolicyReplayInput struct {
+	AgentID uuid.UUID `json:"agentId"`
+	// 1 to 90: whole UTC days before today, and today.
+	Days            int32                          `json:"days"`
+	SpendingCap     graphql.Omittable[*money.USDC] `json:"spendingCap,omitempty"`
+	DailyLimit      graphql.Omittable[*money.USDC] `json:"dailyLimit,omitempty"`
+	MonthlyLimit    graphql.Omittable[*money.USDC] `json:"monthlyLimit,omitempty"`
+	PerCallMax      graphql.Omittable[*money.USDC] `json:"perCallMax,omitempty"`
+	AllowedServices graphql.Omittable[[]string]    `json:"allowedServices,omitempty"`
+	BlockedServices graphql.Omittable[[]string]    `json:"blockedServices,omitempty"`
+	RequireSession  *bool                          `json:"requireSession,omitempty"`
 }
 
 // Reading. Every field needs a credential; what belongs to others is NOT_FOUND.

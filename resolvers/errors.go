@@ -60,6 +60,9 @@ func (s *Server) present(ctx context.Context, err error) *gqlerror.Error {
 	if e.Payment != "" {
 		out.Extensions["transactionId"] = e.Payment
 	}
+	if e.Trace != "" {
+		out.Extensions["traceId"] = e.Trace
+	}
 	if e.RetryAfter > 0 {
 		out.Extensions["retryAfterSeconds"] = e.RetrySeconds()
 	}

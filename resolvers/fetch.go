@@ -29,7 +29,7 @@ func (r mutation) Fetch(ctx context.Context, in graph.FetchInput) (*graph.FetchR
 func fetchInput(in graph.FetchInput) (core.FetchInput, error) {
 	out := core.FetchInput{
 		DefaultWallet: in.DefaultWallet, Method: strings.ToUpper(in.Method), URL: in.URL, Header: http.Header{}, MaxCost: in.MaxCost,
-		IdempotencyKey: in.IdempotencyKey,
+		IdempotencyKey: in.IdempotencyKey, DryRun: in.DryRun,
 	}
 	if in.Agent != nil {
 		out.Agent = *in.Agent
@@ -63,7 +63,7 @@ func fetchInput(in graph.FetchInput) (core.FetchInput, error) {
 func fetchResult(res *core.FetchResult) *graph.FetchResult {
 	out := &graph.FetchResult{
 		Status: int32(res.Status), Paid: res.Paid, Cost: res.Cost, PaidBy: res.Method, Transaction: res.Payment, SessionRemaining: res.SessionRemaining,
-		Headers: []*graph.Header{},
+		Verdict: res.Verdict, Headers: []*graph.Header{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(res.Header)) {
 		for _, value := range res.Header[name] {

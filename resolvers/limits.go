@@ -29,6 +29,7 @@ const (
 	maxComplexity = 10_000 // fields of the answer, as weights reckons them
 	usualRows     = 100    // of a list without a limit, for weights
 	auditCost     = 3000   // of a proof, for weights: it reads all of an organisation's history, and the chain
+	replayCost    = 1000   // of trying a draft: it reads thousands of calls
 	historyCost   = 50     // of a past balance: it reads all of an account's history
 	queryCost     = 5      // of a field that asks the database by itself
 )
@@ -42,6 +43,13 @@ func weights() (c graph.ComplexityRoot) {
 	c.Query.Transactions = func(inside int, _ *core.TransactionFilter, limit, _ int32) int {
 		return 1 + int(min(max(limit, 1), usualRows))*inside
 	}
+	c.Query.Traces = func(inside int, _ *core.TraceFilter, limit, _ int32) int {
+		return 1 + int(min(max(limit, 1), usualRows))*inside
+	}
+	c.Query.PolicyReplay = func(inside int, _ graph.PolicyReplayInput) int { return replayCost + inside }
+	c.PolicyReplay.Differences = rows
+	c.Trace.Transaction = func(inside int) int { return queryCost + inside }
+	c.Transaction.Trace = func(inside int) int { return queryCost + inside }
 	c.Query.Audit = func(inside int) int { return auditCost + inside }
 	c.Agent.BalanceAt = func(inside int, _ time.Time) int { return historyCost + inside }
 	c.Session.BalanceAt = func(inside int, _ time.Time) int { return historyCost + inside }

@@ -103,6 +103,9 @@ func (r *Resolver) Agent() graph.AgentResolver { return agentFields{r} }
 // Session answers the computed fields of a session.
 func (r *Resolver) Session() graph.SessionResolver { return sessionFields{r} }
 
+// Trace answers the computed fields of a trace.
+func (r *Resolver) Trace() graph.TraceResolver { return traceFields{r} }
+
 type (
 	query             struct{ *Resolver }
 	mutation          struct{ *Resolver }
@@ -110,4 +113,5 @@ type (
 	transactionFields struct{ *Resolver }
 	agentFields       struct{ *Resolver }
 	sessionFields     struct{ *Resolver }
+	traceFields       struct{ *Resolver }
 )

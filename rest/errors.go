@@ -83,6 +83,9 @@ func (d Dialect) body(e *core.Error) map[string]any {
 	if e.Payment != "" {
 		b["transaction_id"] = d.transactionID(e.Payment)
 	}
+	if e.Trace != "" {
+		b["trace_id"] = e.Trace
+	}
 	return b
 }
 

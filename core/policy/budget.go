@@ -57,6 +57,11 @@ func OrgCounters(id string, t time.Time) (today, thisMonth, ever string) {
 	return day("org", id, t), month("org", id, t), total("org", id)
 }
 
+// AgentCounters are the counters of an agent's spend in the calendar month of t, and for ever.
+func AgentCounters(id string, t time.Time) (thisMonth, ever string) {
+	return month("agent", id, t), total("agent", id)
+}
+
 func hour(scope, id string, n int64) string {
 	return scope + ":" + id + ":hour:" + strconv.FormatInt(n, 10)
 }
@@ -105,39 +110,74 @@ func (b Budget) lastMonth(now time.Time) []string {
 	return ids
 }
 
-// CheckAmount asks every limit whether amount may be spent at now, given what the counters say (holds
-// included). It returns nil or a *Denial. A missing counter is zero.
-func (b Budget) CheckAmount(now time.Time, amount money.USDC, spent map[string]money.USDC) error {
-	sum := func(ids ...string) (s money.USDC) {
-		for _, id := range ids {
-			s = s.Add(spent[id])
-		}
-		return s
+// Weighing is one limit that is set, with the figures compared.
+type Weighing struct {
+	Rule                    Rule
+	Current, Requested, Max money.USDC // Current is spent and held in the rule's scope and window
+	text                    string
+}
+
+// OK reports whether the limit lets the amount pass.
+func (w Weighing) OK() bool { return w.Current.Add(w.Requested) <= w.Max }
+
+// Denial is the verdict of a limit that does not.
+func (w Weighing) Denial() *Denial {
+	return &Denial{
+		Rule: w.Rule, Current: w.Current, Requested: w.Requested, Max: w.Max,
+		Message: fmt.Sprintf("%s: spent %s, requested %s, limit %s", w.text, w.Current.Decimal(), w.Requested.Decimal(), w.Max.Decimal()),
 	}
+}
+
+// Weigh compares an amount that would be spent at now with every limit that is set, given what the counters say (holds
+// included), in the order in which they are asked. A missing counter is zero.
+func (b Budget) Weigh(now time.Time, amount money.USDC, spent map[string]money.USDC) []Weighing {
+	var out []Weighing
+	none := func() []string { return nil }
+	of := func(name func(scope, id string, t time.Time) string, scope, id string) func() []string {
+		return func() []string { return []string{name(scope, id, now)} }
+	}
+	ever := func(scope, id string) func() []string { return func() []string { return []string{total(scope, id)} } }
 	for _, l := range []struct {
-		rule    Rule
-		max     *money.USDC
-		current money.USDC
-		text    string
+		rule     Rule
+		max      *money.USDC
+		counters func() []string // named only for a limit that is set
+		text     string
 	}{
-		{RulePerCall, b.Agent.PerCallMax, 0, "Per-call maximum exceeded"},
-		{RuleTokenPerCall, b.Token.PerCallMax, 0, "Per-transaction limit exceeded"},
-		{RuleDaily, b.Agent.DailyLimit, sum(day("agent", b.AgentID, now)), "Daily limit exceeded"},
-		{RuleMonthly, b.Agent.MonthlyLimit, sum(month("agent", b.AgentID, now)), "Monthly limit exceeded"},
-		{RuleCap, b.Agent.SpendingCap, sum(total("agent", b.AgentID)), "Spending cap exceeded"},
-		{RuleDepartment, b.Department, sum(month("department", b.DepartmentID, now)), "Department budget exceeded"},
-		{RuleOrgDaily, b.Org.DailyLimit, sum(day("org", b.OrgID, now)), "The organisation's daily limit exceeded"},
-		{RuleOrgMonthly, b.Org.MonthlyLimit, sum(month("org", b.OrgID, now)), "The organisation's monthly limit exceeded"},
-		{RuleOrgCap, b.Org.SpendingCap, sum(total("org", b.OrgID)), "The organisation's spending cap exceeded"},
-		{RuleTokenDaily, b.Token.Rolling24h, sum(b.lastDay(now)...), "Daily limit exceeded"},
-		{RuleTokenMonthly, b.Token.Rolling30d, sum(b.lastMonth(now)...), "Monthly limit exceeded"},
+		{RulePerCall, b.Agent.PerCallMax, none, "Per-call maximum exceeded"},
+		{RuleTokenPerCall, b.Token.PerCallMax, none, "Per-transaction limit exceeded"},
+		{RuleDaily, b.Agent.DailyLimit, of(day, "agent", b.AgentID), "Daily limit exceeded"},
+		{RuleMonthly, b.Agent.MonthlyLimit, of(month, "agent", b.AgentID), "Monthly limit exceeded"},
+		{RuleCap, b.Agent.SpendingCap, ever("agent", b.AgentID), "Spending cap exceeded"},
+		{RuleDepartment, b.Department, of(month, "department", b.DepartmentID), "Department budget exceeded"},
+		{RuleOrgDaily, b.Org.DailyLimit, of(day, "org", b.OrgID), "The organisation's daily limit exceeded"},
+		{RuleOrgMonthly, b.Org.MonthlyLimit, of(month, "org", b.OrgID), "The organisation's monthly limit exceeded"},
+		{RuleOrgCap, b.Org.SpendingCap, ever("org", b.OrgID), "The organisation's spending cap exceeded"},
+		{RuleTokenDaily, b.Token.Rolling24h, func() []string { return b.lastDay(now) }, "Daily limit exceeded"},
+		{RuleTokenMonthly, b.Token.Rolling30d, func() []string { return b.lastMonth(now) }, "Monthly limit exceeded"},
 	} {
-		if l.max == nil || l.current.Add(amount) <= *l.max {
+		if l.max == nil {
 			continue
 		}
-		return &Denial{
-			Rule: l.rule, Current: l.current, Requested: amount, Max: *l.max,
-			Message: fmt.Sprintf("%s: spent %s, requested %s, limit %s", l.text, l.current.Decimal(), amount.Decimal(), l.max.Decimal()),
+		w := Weighing{Rule: l.rule, Requested: amount, Max: *l.max, text: l.text}
+		for _, id := range l.counters() {
+			w.Current = w.Current.Add(spent[id])
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+// CheckAmount asks every limit whether amount may be spent at now. It returns nil or a *Denial by the first that does
+// not let it pass.
+func (b Budget) CheckAmount(now time.Time, amount money.USDC, spent map[string]money.USDC) error {
+	return Verdict(b.Weigh(now, amount, spent))
+}
+
+// Verdict is nil, or a *Denial by the first limit that does not let the amount pass.
+func Verdict(weighed []Weighing) error {
+	for _, w := range weighed {
+		if !w.OK() {
+			return w.Denial()
 		}
 	}
 	return nil

@@ -224,6 +224,18 @@ func (f SpendingPolicyFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Val
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.SpendingPolicyMutation", m)
 }
 
+// The TraceFunc type is an adapter to allow the use of ordinary
+// function as Trace mutator.
+type TraceFunc func(context.Context, *ent.TraceMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f TraceFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.TraceMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.TraceMutation", m)
+}
+
 // The TransactionFunc type is an adapter to allow the use of ordinary
 // function as Transaction mutator.
 type TransactionFunc func(context.Context, *ent.TransactionMutation) (ent.Value, error)

@@ -481,6 +481,42 @@ var (
 			},
 		},
 	}
+	// TracesColumns holds the columns for the "traces" table.
+	TracesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeUUID},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "org_id", Type: field.TypeUUID},
+		{Name: "agent_id", Type: field.TypeUUID},
+		{Name: "credential_id", Type: field.TypeUUID, Nullable: true},
+		{Name: "session_id", Type: field.TypeUUID, Nullable: true},
+		{Name: "outcome", Type: field.TypeEnum, Enums: []string{"allowed", "refused"}},
+		{Name: "code", Type: field.TypeString, Nullable: true, Size: 40},
+		{Name: "reason", Type: field.TypeString, Nullable: true, Size: 500},
+		{Name: "method", Type: field.TypeString, Size: 10},
+		{Name: "service", Type: field.TypeString, Size: 255},
+		{Name: "host", Type: field.TypeString, Size: 260},
+		{Name: "endpoint", Type: field.TypeString, Size: 2048},
+		{Name: "amount", Type: field.TypeInt64, Default: 0},
+		{Name: "detail", Type: field.TypeJSON},
+	}
+	// TracesTable holds the schema information for the "traces" table.
+	TracesTable = &schema.Table{
+		Name:       "traces",
+		Columns:    TracesColumns,
+		PrimaryKey: []*schema.Column{TracesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "trace_org_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{TracesColumns[2], TracesColumns[1]},
+			},
+			{
+				Name:    "trace_agent_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{TracesColumns[3], TracesColumns[1]},
+			},
+		},
+	}
 	// TransactionsColumns holds the columns for the "transactions" table.
 	TransactionsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeUUID},
@@ -505,6 +541,7 @@ var (
 		{Name: "network", Type: field.TypeString, Nullable: true, Size: 40},
 		{Name: "upstream_status", Type: field.TypeInt, Nullable: true},
 		{Name: "reason", Type: field.TypeString, Nullable: true, Size: 500},
+		{Name: "receipt", Type: field.TypeString, Nullable: true, Size: 600},
 		{Name: "auth_nonce", Type: field.TypeString, Unique: true, Nullable: true, Size: 66},
 		{Name: "valid_before_unix", Type: field.TypeInt64, Nullable: true},
 		{Name: "hold_id", Type: field.TypeUUID, Nullable: true},
@@ -534,7 +571,7 @@ var (
 			{
 				Name:    "transaction_status_valid_before_unix",
 				Unique:  false,
-				Columns: []*schema.Column{TransactionsColumns[7], TransactionsColumns[23]},
+				Columns: []*schema.Column{TransactionsColumns[7], TransactionsColumns[24]},
 			},
 		},
 	}
@@ -629,6 +666,7 @@ var (
 		SendersTable,
 		SessionsTable,
 		SpendingPoliciesTable,
+		TracesTable,
 		TransactionsTable,
 		TransfersTable,
 		UsagesTable,

@@ -60,6 +60,9 @@ type Session func(*sql.Selector)
 // SpendingPolicy is the predicate function for spendingpolicy builders.
 type SpendingPolicy func(*sql.Selector)
 
+// Trace is the predicate function for trace builders.
+type Trace func(*sql.Selector)
+
 // Transaction is the predicate function for transaction builders.
 type Transaction func(*sql.Selector)
 

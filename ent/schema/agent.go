@@ -124,7 +124,8 @@ func (Transaction) Fields() []ent.Field {
 		field.String("scheme").Optional().MaxLen(20),
 		field.String("network").Optional().MaxLen(40),
 		field.Int("upstream_status").Optional(),
-		field.String("reason").Optional().MaxLen(500), // why it failed or is unknown
+		field.String("reason").Optional().MaxLen(500),  // why it failed or is unknown
+		field.String("receipt").Optional().MaxLen(600), // what the seller claims to have charged, as JSON: untrusted
 		// auth_nonce and valid_before_unix identify the signed proof on chain.
 		field.String("auth_nonce").Optional().Nillable().MaxLen(66).Unique().Immutable(),
 		field.Int64("valid_before_unix").Optional().Immutable(),

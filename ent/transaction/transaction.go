@@ -57,6 +57,8 @@ const (
 	FieldUpstreamStatus = "upstream_status"
 	// FieldReason holds the string denoting the reason field in the database.
 	FieldReason = "reason"
+	// FieldReceipt holds the string denoting the receipt field in the database.
+	FieldReceipt = "receipt"
 	// FieldAuthNonce holds the string denoting the auth_nonce field in the database.
 	FieldAuthNonce = "auth_nonce"
 	// FieldValidBeforeUnix holds the string denoting the valid_before_unix field in the database.
@@ -93,6 +95,7 @@ var Columns = []string{
 	FieldNetwork,
 	FieldUpstreamStatus,
 	FieldReason,
+	FieldReceipt,
 	FieldAuthNonce,
 	FieldValidBeforeUnix,
 	FieldHoldID,
@@ -136,6 +139,8 @@ var (
 	NetworkValidator func(string) error
 	// ReasonValidator is a validator for the "reason" field. It is called by the builders before save.
 	ReasonValidator func(string) error
+	// ReceiptValidator is a validator for the "receipt" field. It is called by the builders before save.
+	ReceiptValidator func(string) error
 	// AuthNonceValidator is a validator for the "auth_nonce" field. It is called by the builders before save.
 	AuthNonceValidator func(string) error
 	// DefaultID holds the default value on creation for the "id" field.
@@ -310,6 +315,11 @@ func ByUpstreamStatus(opts ...sql.OrderTermOption) OrderOption {
 // ByReason orders the results by the reason field.
 func ByReason(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldReason, opts...).ToFunc()
+}
+
+// ByReceipt orders the results by the receipt field.
+func ByReceipt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldReceipt, opts...).ToFunc()
 }
 
 // ByAuthNonce orders the results by the auth_nonce field.

@@ -153,6 +153,11 @@ func Reason(v string) predicate.Transaction {
 	return predicate.Transaction(sql.FieldEQ(FieldReason, v))
 }
 
+// Receipt applies equality check predicate on the "receipt" field. It's identical to ReceiptEQ.
+func Receipt(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldEQ(FieldReceipt, v))
+}
+
 // AuthNonce applies equality check predicate on the "auth_nonce" field. It's identical to AuthNonceEQ.
 func AuthNonce(v string) predicate.Transaction {
 	return predicate.Transaction(sql.FieldEQ(FieldAuthNonce, v))
@@ -1414,6 +1419,81 @@ func ReasonEqualFold(v string) predicate.Transaction {
 // ReasonContainsFold applies the ContainsFold predicate on the "reason" field.
 func ReasonContainsFold(v string) predicate.Transaction {
 	return predicate.Transaction(sql.FieldContainsFold(FieldReason, v))
+}
+
+// ReceiptEQ applies the EQ predicate on the "receipt" field.
+func ReceiptEQ(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldEQ(FieldReceipt, v))
+}
+
+// ReceiptNEQ applies the NEQ predicate on the "receipt" field.
+func ReceiptNEQ(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldNEQ(FieldReceipt, v))
+}
+
+// ReceiptIn applies the In predicate on the "receipt" field.
+func ReceiptIn(vs ...string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldIn(FieldReceipt, vs...))
+}
+
+// ReceiptNotIn applies the NotIn predicate on the "receipt" field.
+func ReceiptNotIn(vs ...string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldNotIn(FieldReceipt, vs...))
+}
+
+// ReceiptGT applies the GT predicate on the "receipt" field.
+func ReceiptGT(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldGT(FieldReceipt, v))
+}
+
+// ReceiptGTE applies the GTE predicate on the "receipt" field.
+func ReceiptGTE(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldGTE(FieldReceipt, v))
+}
+
+// ReceiptLT applies the LT predicate on the "receipt" field.
+func ReceiptLT(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldLT(FieldReceipt, v))
+}
+
+// ReceiptLTE applies the LTE predicate on the "receipt" field.
+func ReceiptLTE(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldLTE(FieldReceipt, v))
+}
+
+// ReceiptContains applies the Contains predicate on the "receipt" field.
+func ReceiptContains(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldContains(FieldReceipt, v))
+}
+
+// ReceiptHasPrefix applies the HasPrefix predicate on the "receipt" field.
+func ReceiptHasPrefix(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldHasPrefix(FieldReceipt, v))
+}
+
+// ReceiptHasSuffix applies the HasSuffix predicate on the "receipt" field.
+func ReceiptHasSuffix(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldHasSuffix(FieldReceipt, v))
+}
+
+// ReceiptIsNil applies the IsNil predicate on the "receipt" field.
+func ReceiptIsNil() predicate.Transaction {
+	return predicate.Transaction(sql.FieldIsNull(FieldReceipt))
+}
+
+// ReceiptNotNil applies the NotNil predicate on the "receipt" field.
+func ReceiptNotNil() predicate.Transaction {
+	return predicate.Transaction(sql.FieldNotNull(FieldReceipt))
+}
+
+// ReceiptEqualFold applies the EqualFold predicate on the "receipt" field.
+func ReceiptEqualFold(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldEqualFold(FieldReceipt, v))
+}
+
+// ReceiptContainsFold applies the ContainsFold predicate on the "receipt" field.
+func ReceiptContainsFold(v string) predicate.Transaction {
+	return predicate.Transaction(sql.FieldContainsFold(FieldReceipt, v))
 }
 
 // AuthNonceEQ applies the EQ predicate on the "auth_nonce" field.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 
 	"github.com/oapi-codegen/runtime"
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Defines values for ListTransactionsParamsStatus.
@@ -78,6 +79,9 @@ type Error struct {
 
 	// Requested What was to be paid
 	Requested *USD `json:"requested,omitempty"`
+
+	// TraceId An addition: names what was offered and compared, in GraphQL `trace(id)`
+	TraceId *openapi_types.UUID `json:"trace_id,omitempty"`
 
 	// TransactionId The payment that the error concerns
 	TransactionId *string `json:"transaction_id,omitempty"`

@@ -33,6 +33,10 @@ func (a *api) fetch(w http.ResponseWriter, r *http.Request) {
 			a.door.Fail(w, r, published(err))
 			return
 		}
+		if res.Verdict != nil {
+			rest.WriteJSON(w, http.StatusOK, rest.Verdict(res.Verdict))
+			return
+		}
 		a.answer(w, r, res)
 	})).ServeHTTP(w, r)
 }
@@ -84,6 +88,11 @@ func fetchInput(w http.ResponseWriter, r *http.Request, header http.Header) (cor
 		in.MaxCost = &v
 	}
 	var err error
+	if text := q.Get("dry_run"); text != "" {
+		if in.DryRun, err = strconv.ParseBool(text); err != nil {
+			return in, core.E(core.InvalidRequest, "dry_run must be true or false")
+		}
+	}
 	if in.IdempotencyKey, err = rest.IdempotencyKey(r.Header); err != nil { // ours, and the target's as well
 		return in, err
 	}

@@ -217,6 +217,9 @@ type Env struct {
 type Error struct {
 	Error string `json:"error"`
 
+	// TraceId Addition. Names what was offered and compared, in GraphQL trace(id)
+	TraceId *openapi_types.UUID `json:"trace_id,omitempty"`
+
 	// TransactionId Addition. The payment that the error concerns
 	TransactionId *openapi_types.UUID `json:"transaction_id,omitempty"`
 }
@@ -232,12 +235,19 @@ type FetchAnswer struct {
 	Encoding *string           `json:"encoding,omitempty"`
 	Headers  map[string]string `json:"headers"`
 	Status   int               `json:"status"`
+
+	// Verdict Addition. Of a dry run only
+	Verdict *Verdict `json:"verdict,omitempty"`
 }
 
 // FetchRequest defines model for FetchRequest.
 type FetchRequest struct {
 	// Body An object or a list goes out as JSON; a string as it is
-	Body    json.RawMessage            `json:"body,omitempty"`
+	Body json.RawMessage `json:"body,omitempty"`
+
+	// DryRun Addition. Asks the service for its price, judges it, and pays nothing; `verdict` of the answer tells. A service that
+	// asks for no money is called all the same.
+	DryRun  bool                       `json:"dry_run,omitempty"`
 	Headers map[string]json.RawMessage `json:"headers,omitempty"`
 	MaxCost json.RawMessage            `json:"max_cost,omitempty"`
 	Method  string                     `json:"method,omitempty"`
@@ -469,6 +479,42 @@ type User struct {
 	Email         *string `json:"email"`
 	Id            ID      `json:"id"`
 	WalletAddress *string `json:"wallet_address"`
+}
+
+// Verdict Addition. What a dry run tells. Amounts are decimal USDC as text
+type Verdict struct {
+	Allowed bool `json:"allowed"`
+
+	// Chosen Of offers
+	Chosen *int `json:"chosen,omitempty"`
+
+	// Code Why not: invalid_request, forbidden, insufficient_balance, spending_limit, cost_exceeds_max, conflict or service_failed
+	Code   *string  `json:"code,omitempty"`
+	Notes  []string `json:"notes"`
+	Offers []struct {
+		Amount   string `json:"amount"`
+		Asset    string `json:"asset"`
+		Network  string `json:"network"`
+		PayTo    string `json:"pay_to"`
+		Protocol string `json:"protocol"`
+
+		// Refused Why it cannot be taken
+		Refused *string `json:"refused,omitempty"`
+		Scheme  string  `json:"scheme"`
+	} `json:"offers"`
+
+	// Price Of the offer that would be taken
+	Price  string  `json:"price"`
+	Reason *string `json:"reason,omitempty"`
+
+	// Rules In the order in which they were asked; current and requested together may come to max
+	Rules []struct {
+		Current   string `json:"current"`
+		Max       string `json:"max"`
+		Ok        bool   `json:"ok"`
+		Requested string `json:"requested"`
+		Rule      string `json:"rule"`
+	} `json:"rules"`
 }
 
 // AgentID defines model for AgentID.

@@ -40,7 +40,7 @@ func fetchInput(w http.ResponseWriter, r *http.Request) (core.FetchInput, error)
 	if err := body(w, r, &raw); err != nil {
 		return in, err
 	}
-	in.URL, in.Method = raw.Url, strings.ToUpper(raw.Method)
+	in.URL, in.Method, in.DryRun = raw.Url, strings.ToUpper(raw.Method), raw.DryRun
 	if in.Method == "" {
 		in.Method = http.MethodGet
 	}
@@ -115,6 +115,9 @@ func fetchBody(res *core.FetchResult) []byte {
 	fmt.Fprintf(&b, `{"status":%d,"headers":%s,"body":%s`, res.Status, bytes.TrimSpace(rest.Encode(headers)), answer)
 	if encoding != "" {
 		fmt.Fprintf(&b, `,"encoding":%q`, encoding)
+	}
+	if res.Verdict != nil {
+		fmt.Fprintf(&b, `,"verdict":%s`, bytes.TrimSpace(rest.Encode(rest.Verdict(res.Verdict))))
 	}
 	fmt.Fprintf(&b, `,"_indiegent":%s}`, rest.Encode(paid))
 	return b.Bytes()

@@ -90,7 +90,7 @@ func limitBugs() []bug {
 		{
 			name:  "limit-asked-too-late",
 			costs: "a limit refuses once it is reached, not before it is passed: the last call may cost anything",
-			edits: []edit{{budget, `l.current.Add(amount) <= *l.max`, `l.current < *l.max`}},
+			edits: []edit{{budget, `w.Current.Add(w.Requested) <= w.Max`, `w.Current < w.Max`}},
 			proof: proof{folder: "core/policy", test: "TestEachLimitRefusesOneUnitAbove"},
 		},
 		{

@@ -2,7 +2,7 @@ package main
 
 // paymentBugs are on a call's way from its hold to its end.
 func paymentBugs() []bug {
-	const fetch, settle, upstream = "core/fetch.go", "core/settle.go", "core/upstream.go"
+	const paying, settle, upstream = "core/paying.go", "core/settle.go", "core/upstream.go"
 	unknown := proof{folder: "core", test: "TestUnknownOutcomes"}
 	return []bug{
 		{
@@ -53,7 +53,7 @@ func paymentBugs() []bug {
 		{
 			name:  "key-not-noted-with-the-hold",
 			costs: "a request whose process died after it paid is run again under its own idempotency key: it pays twice",
-			edits: []edit{{fetch, `append(c.run.begunRows(id), addPayment(t))`, `[]ledger.Row{addPayment(t)}`}},
+			edits: []edit{{paying, `append(c.run.begunRows(id), addPayment(t), `, `append([]ledger.Row(nil), addPayment(t), `}},
 			proof: proof{folder: "core", test: "TestFetchThatDied"},
 		},
 		{

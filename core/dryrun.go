@@ -1,0 +1,78 @@
+package core
+
+import (
+	"context"
+	"database/sql"
+
+	"bursar/core/ledger"
+	"bursar/core/policy"
+	"bursar/money"
+	"bursar/pay"
+)
+
+// Verdict is what a dry run tells: the price, and whether it would be paid now. Nothing is reserved for it.
+type Verdict struct {
+	Allowed bool
+	Price   money.USDC // of the offer that would be taken; zero when there is none
+	Code    string     // of the error that a call would get; empty when it is allowed
+	Reason  string
+	TraceDetail
+}
+
+// verdict is the one that an error stands for; nil: yes.
+func (c *call) verdict(e *Error) *Verdict {
+	if e != nil {
+		c.blame(e)
+		return &Verdict{Price: c.price(), Code: string(e.Code), Reason: e.Message, TraceDetail: c.why}
+	}
+	return &Verdict{Allowed: true, Price: c.price(), TraceDetail: c.why}
+}
+
+// dryRun judges the cheapest offer by the figures of now, without a lock: a real call may find others.
+func (f *Payments) dryRun(ctx context.Context, c *call, resp *pay.Response, q pay.Quote) (*FetchResult, error) {
+	err := f.affordable(c, q.Offers[0])
+	if err == nil {
+		err = f.wouldHold(ctx, c, q.Offers[0].Amount)
+	}
+	if err != nil && AsError(err).Code == ServerError {
+		return nil, err
+	}
+	r := f.result(c, resp, nil)
+	if err != nil {
+		r.Verdict = c.verdict(AsError(err))
+	} else {
+		r.Verdict = c.verdict(nil)
+	}
+	return r, nil
+}
+
+// wouldHold asks the limits and the balance as a hold does.
+func (f *Payments) wouldHold(ctx context.Context, c *call, amount money.USDC) error {
+	now := f.now()
+	counters := c.budget.Counters(now)
+	spent := map[string]money.USDC{}
+	err := f.db.list(ctx, "SELECT id, spent FROM usages WHERE id ", "text", append(counters.Raise, counters.Read...), func(rows *sql.Rows) error {
+		var id string
+		var amount money.USDC
+		err := rows.Scan(&id, &amount)
+		spent[id] = amount
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	a, err := f.db.readEnt.Account.Get(ctx, c.account)
+	if err != nil {
+		return err
+	}
+	weighed := c.budget.Weigh(now, amount, spent)
+	left := ledger.StateOf(a).Available()
+	c.why.Rules = append(append(c.why.Rules, traced(weighed)...), figure(ruleBalance, 0, amount, left))
+	switch {
+	case now.Unix() > a.HoldsUntil:
+		return ledger.ErrNoHolds
+	case left < amount:
+		return ledger.ErrInsufficient
+	}
+	return policy.Verdict(weighed)
+}

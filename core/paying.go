@@ -1,0 +1,185 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/google/uuid"
+
+	"bursar/core/ledger"
+	"bursar/core/policy"
+	"bursar/ent"
+	"bursar/ent/transaction"
+	"bursar/evm"
+	"bursar/money"
+	"bursar/pay"
+)
+
+// pay takes the cheapest offer: reserve, sign, send once, and book what the answer tells.
+func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult, error) {
+	offer := q.Offers[0]
+	instruction, t, err := f.decide(ctx, c, q.Protocol, offer)
+	if err != nil {
+		return nil, f.refused(ctx, c, err)
+	}
+	f.step(StepHeld)
+	proof := pay.Proof{Authorization: instruction.Authorization}
+	var signer *ent.Agent
+	if c.prepaid == nil {
+		signer = c.agent
+	}
+	if proof.Signature, err = f.keys.sign(signer, f.chain.Network(), proof.Authorization); err != nil {
+		return nil, f.giveUp(ctx, t, err)
+	}
+	paid := &pay.Request{Method: c.request.Method, URL: c.request.URL, Header: c.request.Header.Clone(), Body: c.request.Body}
+	if err := q.Protocol.Attach(paid, offer, proof); err != nil {
+		return nil, f.giveUp(ctx, t, err)
+	}
+	f.step(StepSigned)
+	// From here on the money may be gone, whatever happens: the request and the books outlive the caller.
+	paidCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), clampTimeout(c.in.Timeout))
+	defer stop()
+	resp, sendErr := f.sendOnce(paidCtx, paid)
+	f.step(StepPaid)
+	bookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterPayment)
+	defer cancel()
+	defer f.step(StepBooked)
+	return f.book(bookCtx, c, t, q.Protocol, offer, resp, sendErr)
+}
+
+// decide says whether the offer is taken, and how: what it costs is reserved when it returns without an error.
+func (f *Payments) decide(ctx context.Context, c *call, protocol pay.Protocol, o pay.Offer) (pay.Instruction, *ent.Transaction, error) {
+	if err := f.affordable(c, o); err != nil {
+		return pay.Instruction{}, nil, err
+	}
+	id := uuid.Must(uuid.NewV7())
+	instruction, err := protocol.Instruct(o, c.payer, f.clock(), f.nonce("payment", id))
+	if err != nil {
+		return instruction, nil, E(ServiceFailed, "The service's offer cannot be taken: %v", err)
+	}
+	if instruction.Kind != pay.SignAuthorization {
+		return instruction, nil, E(ServiceFailed, "The service asks for a kind of payment that is not supported")
+	}
+	t, err := f.reserve(ctx, c, id, o, instruction.Authorization)
+	for tries := 1; errors.Is(err, ledger.ErrChanged) && tries < maxTxTries; tries++ { // the policy changed meanwhile
+		if err = f.reload(ctx, c); err == nil {
+			t, err = f.reserve(ctx, c, id, o, instruction.Authorization)
+		}
+	}
+	return instruction, t, err
+}
+
+// affordable asks the rules about a price that need neither counters nor locks.
+func (f *Payments) affordable(c *call, o pay.Offer) error {
+	if c.target.url.Scheme != "https" && !f.chain.Network().Testnet {
+		return E(InvalidRequest, "A service is paid over https only: anybody on the way could change who is paid")
+	}
+	if c.in.MaxCost != nil {
+		c.why.Rules = append(c.why.Rules, figure(ruleMaxCost, 0, o.Amount, *c.in.MaxCost))
+		if o.Amount > *c.in.MaxCost {
+			return E(CostExceedsMax, "Price %s exceeds the maximum of %s", o.Amount.CostUSD(), c.in.MaxCost.RemainingUSD())
+		}
+	}
+	c.why.Rules = append(c.why.Rules, figure(ruleCeiling, 0, o.Amount, f.maxPay))
+	if o.Amount > f.maxPay {
+		return E(SpendingLimit, "Price %s exceeds this server's ceiling of %s", o.Amount.CostUSD(), f.maxPay.RemainingUSD())
+	}
+	return nil
+}
+
+// nonce derives an authorization's nonce from the record that it is for: signing the same record again gives
+// the same authorization, which the token executes once.
+func (s *store) nonce(what string, id uuid.UUID) common.Hash {
+	return crypto.Keccak256Hash([]byte("bursar "+what), evm.Uint256(s.chainID()), id[:])
+}
+
+// reserve makes the hold and the history record, in one commit, if every limit allows it.
+func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Offer, auth evm.Authorization) (*ent.Transaction, error) {
+	now := f.now()
+	counters := c.budget.Counters(now)
+	nonce := auth.Nonce.Hex()
+	t := &ent.Transaction{
+		ID: id, CreatedAt: now, OrgID: c.agent.OrgID, AgentID: c.agent.ID, Kind: transaction.KindPayment, Status: transaction.StatusPending,
+		Quoted: o.Amount, FromAddress: c.payer.Hex(), ToAddress: o.PayTo.Hex(), Service: c.target.service, Endpoint: c.target.endpoint(),
+		Method: c.request.Method, Protocol: o.Protocol, Scheme: o.Scheme, Network: o.Network.Name, AuthNonce: &nonce, ValidBeforeUnix: auth.ValidBefore,
+	}
+	hold := ledger.Move{
+		Verb: ledger.Hold, ID: uuid.Must(uuid.NewV7()), Key: "fetch:" + id.String(), Debit: c.account, Credit: f.platform.External, Amount: o.Amount,
+		Code: "fetch", TransactionID: id, Counters: counters.Raise, Read: counters.Read,
+		Check: func(spent map[string]money.USDC) error {
+			c.weighed = c.budget.Weigh(now, o.Amount, spent)
+			return policy.Verdict(c.weighed)
+		},
+	}
+	t.HoldID = &hold.ID
+	if c.p.CredentialID != uuid.Nil {
+		t.CredentialID = &c.p.CredentialID
+	}
+	if c.prepaid != nil {
+		t.SessionID, hold.Credit = &c.prepaid.session.ID, f.platform.Clearing
+		hold.Counters = append(hold.Counters, sessionCounter(c.prepaid.session.ID))
+	}
+	digest := auth.Digest(o.Network.Domain()).Hex()
+	r, err := f.commit(ctx, unit{
+		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},
+		moves: []ledger.Move{hold},
+		rows: func(_ time.Time, r ledger.Result) []ledger.Row {
+			return append(c.run.begunRows(id), addPayment(t), c.allowedRow(t, digest, r.Accounts[c.account].Available()))
+		},
+		done: []Outcome{PaymentReserved},
+	})
+	if errors.Is(err, ledger.ErrMissed) {
+		return nil, errRuns // the key's row is another run's now
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.run.noted()
+	c.saw(r)
+	return t, nil
+}
+
+// saw keeps the newest state of the session's account.
+func (c *call) saw(r ledger.Result) {
+	if c.prepaid == nil {
+		return
+	}
+	if a, ok := r.Accounts[c.account]; ok {
+		c.prepaid = &prepaid{session: c.prepaid.session, account: a}
+	}
+}
+
+// reload reads the agent and its limits again, and judges what needs no price.
+func (f *Payments) reload(ctx context.Context, c *call) error {
+	if err := f.load(ctx, c, c.agent.ID); err != nil {
+		return err
+	}
+	if c.p.CredentialID != uuid.Nil {
+		if err := f.stillValid(ctx, c.p.CredentialID); err != nil {
+			return err
+		}
+	}
+	return c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil)
+}
+
+// stillValid refuses a credential that has ended since the request came in.
+func (f *Payments) stillValid(ctx context.Context, id uuid.UUID) error {
+	k, err := f.db.writeEnt.APIKey.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if k.RevokedAt != nil || (k.ExpiresAt != nil && !f.clock().Before(*k.ExpiresAt)) {
+		return E(Unauthorized, "Invalid or revoked API key")
+	}
+	return nil
+}
+
+// giveUp frees a hold whose proof never left the process.
+func (f *Payments) giveUp(ctx context.Context, t *ent.Transaction, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterPayment)
+	defer cancel()
+	return errors.Join(AsError(cause), f.release(ctx, t, "The proof could not be made"))
+}

@@ -1,0 +1,242 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"bursar/core/policy"
+	"bursar/ent"
+	"bursar/ent/trace"
+	"bursar/ent/transaction"
+	"bursar/ent/usage"
+	"bursar/money"
+)
+
+// Bounds of a replay.
+const (
+	maxReplayDays  = 90
+	maxReplayCalls = 20_000 // the newest; older ones are left out
+	maxDifferences = 100    // that are listed
+)
+
+// ReplayInput is a draft of a policy, and over how many days it is tried. What is absent of the draft is as it is now.
+type ReplayInput struct {
+	AgentID uuid.UUID
+	Draft   PolicyInput
+	Days    int // whole UTC days before today, and today
+}
+
+// Replay is what a draft would have done.
+type Replay struct {
+	Calls     int        // that were judged
+	Truncated bool       // there were more
+	Spent     money.USDC // in fact
+	Refused   int        // paid in fact, and refused by the draft
+	Saved     money.USDC // what those were charged
+	Freed     int        // refused by the policy in fact, and allowed by the draft
+	Added     money.USDC // what those asked for
+
+	Differences []ReplayDifference // oldest first
+}
+
+// ReplayDifference is a call that the draft judges otherwise than it was judged.
+type ReplayDifference struct {
+	Trace  *TraceView
+	Rule   string // of the draft that refuses; empty: the draft allows
+	Reason string
+}
+
+// Replay tries a draft of an agent's policy on its calls of the last days. Nothing is changed.
+func (s *Policies) Replay(ctx context.Context, p Principal, in ReplayInput) (*Replay, error) {
+	if err := errors.Join(p.need(ScopeBalance), p.need(ScopeTransactions)); err != nil {
+		return nil, err
+	}
+	if in.Days < 1 || in.Days > maxReplayDays {
+		return nil, E(InvalidRequest, "days must lie between 1 and %d", maxReplayDays)
+	}
+	if err := in.Draft.validate(); err != nil {
+		return nil, err
+	}
+	a, err := of(p, s.db.readEnt).agent(in.AgentID).WithPolicy().Only(ctx)
+	if err != nil {
+		return nil, missing(err, "Agent wallet")
+	}
+	from := s.now().Truncate(24*time.Hour).AddDate(0, 0, -in.Days)
+	var out *Replay
+	err = s.db.atOnce(ctx, func(c *ent.Client) error {
+		past, err := readPast(ctx, c, a.ID, from)
+		if err != nil {
+			return err
+		}
+		out, err = past.judge(in.Draft.over(rules(a.Edges.Policy)))
+		return err
+	})
+	return out, err
+}
+
+// over is the draft laid over the policy that is in force.
+func (in PolicyInput) over(p policy.Policy) policy.Policy {
+	for _, l := range []struct {
+		draft Optional[money.USDC]
+		limit **money.USDC
+	}{
+		{in.SpendingCap, &p.SpendingCap}, {in.DailyLimit, &p.DailyLimit}, {in.MonthlyLimit, &p.MonthlyLimit}, {in.PerCallMax, &p.PerCallMax},
+	} {
+		if l.draft.Set {
+			*l.limit = l.draft.Value
+		}
+	}
+	if in.AllowedServices != nil {
+		p.Allowed = *in.AllowedServices
+	}
+	if in.BlockedServices != nil {
+		p.Blocked = *in.BlockedServices
+	}
+	if in.RequireSession != nil {
+		p.RequireSession = *in.RequireSession
+	}
+	return p
+}
+
+// past is an agent's calls, oldest first, and what it had spent before them.
+type past struct {
+	before    policy.Before
+	traces    []*ent.Trace
+	charged   map[uuid.UUID]money.USDC // by payment
+	truncated bool
+}
+
+func readPast(ctx context.Context, c *ent.Client, agent uuid.UUID, from time.Time) (*past, error) {
+	p := &past{charged: map[uuid.UUID]money.USDC{}}
+	var err error
+	p.traces, err = c.Trace.Query().Where(trace.AgentID(agent), trace.CreatedAtGTE(from)).
+		Order(trace.ByCreatedAt(desc()), trace.ByID(desc())).Limit(maxReplayCalls + 1).All(ctx)
+	if err != nil || len(p.traces) == 0 {
+		return p, err
+	}
+	if p.truncated = len(p.traces) > maxReplayCalls; p.truncated {
+		p.traces = p.traces[:maxReplayCalls]
+	}
+	slices.Reverse(p.traces)
+	return p, p.readSpent(ctx, c, agent, p.traces[0].CreatedAt)
+}
+
+// readSpent reads what the calls since a moment count for, and from the counters what came before them.
+func (p *past) readSpent(ctx context.Context, c *ent.Client, agent uuid.UUID, since time.Time) error {
+	payments, err := c.Transaction.Query().Where(
+		transaction.AgentID(agent), transaction.KindEQ(transaction.KindPayment), transaction.CreatedAtGTE(since),
+	).Select(transaction.FieldID, transaction.FieldCreatedAt, transaction.FieldStatus, transaction.FieldAmount, transaction.FieldQuoted).All(ctx)
+	if err != nil {
+		return err
+	}
+	month, ever := policy.AgentCounters(agent.String(), since)
+	counters, err := c.Usage.Query().Where(usage.IDIn(month, ever)).All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, u := range counters {
+		if u.ID == month {
+			p.before.Month = u.Spent
+		} else {
+			p.before.Total = u.Spent
+		}
+	}
+	for _, t := range payments {
+		p.charged[t.ID] = counted(t)
+		p.before.Total = p.before.Total.Sub(counted(t))
+		if this, _ := policy.AgentCounters(agent.String(), t.CreatedAt); this == month {
+			p.before.Month = p.before.Month.Sub(counted(t))
+		}
+	}
+	return nil
+}
+
+// counted is what a payment counts for in the limits: what it was charged, or holds.
+func counted(t *ent.Transaction) money.USDC {
+	switch t.Status {
+	case transaction.StatusSuccess:
+		return t.Amount
+	case transaction.StatusFailed:
+		return 0
+	}
+	return t.Quoted
+}
+
+// judge compares what was decided with what the draft would have.
+func (p *past) judge(draft policy.Policy) (*Replay, error) {
+	out := &Replay{Truncated: p.truncated}
+	var views []*TraceView
+	var calls []policy.Past
+	for _, t := range p.traces {
+		v, err := viewTrace(t)
+		if err != nil {
+			return nil, err
+		}
+		charged, paid := p.charged[t.ID]
+		if t.Outcome == trace.OutcomeRefused {
+			if !byPolicy(v) {
+				continue // the draft changes nothing of why
+			}
+			charged = t.Amount
+		} else if !paid {
+			continue
+		}
+		views = append(views, v)
+		calls = append(calls, policy.Past{
+			At: t.CreatedAt.UTC(), Host: t.Host, Service: t.Service, InSession: t.SessionID != nil, Price: t.Amount, Charged: charged,
+		})
+	}
+	out.Calls = len(calls)
+	for i, err := range policy.Replay(draft, p.before, calls) {
+		out.add(views[i], calls[i], err)
+	}
+	return out, nil
+}
+
+func (r *Replay) add(v *TraceView, c policy.Past, verdict error) {
+	was := v.Outcome == trace.OutcomeAllowed
+	if was {
+		r.Spent = r.Spent.Add(c.Charged)
+	}
+	if was == (verdict == nil) {
+		return
+	}
+	d := ReplayDifference{Trace: v}
+	if was {
+		denial := AsError(verdict)
+		r.Refused, r.Saved, d.Reason = r.Refused+1, r.Saved.Add(c.Charged), denial.Message
+		var why *policy.Denial
+		if errors.As(verdict, &why) {
+			d.Rule = string(why.Rule)
+		}
+	} else {
+		r.Freed, r.Added = r.Freed+1, r.Added.Add(c.Charged)
+	}
+	if len(r.Differences) < maxDifferences {
+		r.Differences = append(r.Differences, d)
+	}
+}
+
+// agentRules are those that an agent's policy sets.
+var agentRules = []policy.Rule{
+	policy.RuleBlocked, policy.RuleAllowed, policy.RuleRequireSession, policy.RulePerCall, policy.RuleDaily, policy.RuleMonthly, policy.RuleCap,
+}
+
+// byPolicy reports whether it was the agent's policy alone that refused.
+func byPolicy(v *TraceView) bool {
+	refusing := 0
+	for _, r := range v.Rules {
+		if r.OK {
+			continue
+		}
+		if !slices.Contains(agentRules, policy.Rule(r.Rule)) {
+			return false
+		}
+		refusing++
+	}
+	return refusing > 0
+}

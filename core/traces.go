@@ -1,0 +1,94 @@
+package core
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"bursar/ent"
+	"bursar/ent/trace"
+)
+
+// Traces tell why calls were allowed to pay, or refused.
+type Traces struct{ *store }
+
+// TraceView is a trace with its detail read.
+type TraceView struct {
+	*ent.Trace
+	TraceDetail
+}
+
+// TraceFilter selects traces. Zero values select everything; Limit is clamped to 100 and defaults to 20.
+type TraceFilter struct {
+	AgentID       *uuid.UUID
+	Outcome       *trace.Outcome
+	Limit, Offset int
+}
+
+// TracePage is one page of traces, newest first.
+type TracePage struct {
+	Items []*TraceView
+	Total int
+}
+
+func viewTrace(t *ent.Trace) (*TraceView, error) {
+	v := &TraceView{Trace: t}
+	if err := json.Unmarshal(t.Detail, &v.TraceDetail); err != nil {
+		return nil, fmt.Errorf("core: trace %s: %w", t.ID, err)
+	}
+	return v, nil
+}
+
+// Get returns the trace of a payment by the payment's id, or of a refusal by its own.
+func (s *Traces) Get(ctx context.Context, p Principal, id uuid.UUID) (*TraceView, error) {
+	if err := p.need(ScopeTransactions); err != nil {
+		return nil, err
+	}
+	t, err := of(p, s.db.readEnt).traces().Where(trace.ID(id)).Only(ctx)
+	if err != nil {
+		return nil, missing(err, "Trace")
+	}
+	return viewTrace(t)
+}
+
+// List returns a page of traces.
+func (s *Traces) List(ctx context.Context, p Principal, f TraceFilter) (*TracePage, error) {
+	if err := p.need(ScopeTransactions); err != nil {
+		return nil, err
+	}
+	if f.Limit < 0 || f.Offset < 0 {
+		return nil, E(InvalidRequest, "limit and offset must not be negative")
+	}
+	if f.Limit == 0 {
+		f.Limit = defaultPage
+	}
+	q := of(p, s.db.readEnt).traces()
+	if f.AgentID != nil {
+		if _, err := of(p, s.db.readEnt).agent(*f.AgentID).OnlyID(ctx); err != nil {
+			return nil, missing(err, "Agent wallet")
+		}
+		q.Where(trace.AgentID(*f.AgentID))
+	}
+	if f.Outcome != nil {
+		q.Where(trace.OutcomeEQ(*f.Outcome))
+	}
+	page := &TracePage{}
+	var err error
+	if page.Total, err = q.Clone().Count(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := q.Order(trace.ByCreatedAt(desc()), trace.ByID(desc())).Limit(min(f.Limit, maxPage)).Offset(f.Offset).All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range rows {
+		v, err := viewTrace(t)
+		if err != nil {
+			return nil, err
+		}
+		page.Items = append(page.Items, v)
+	}
+	return page, nil
+}
