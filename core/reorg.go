@@ -105,6 +105,10 @@ func (f *Funding) rewindTo(ctx context.Context, tx *Tx, at *ent.Cursor, to *ent.
 	if n == 0 {
 		return errMoved
 	}
+	// The second pass begins anew where the branches part.
+	if err := tx.Cursor.Update().Where(cursor.ID(at.ID), cursor.RecheckedGT(to.Number)).SetRechecked(to.Number).SetRecheckedUnix(to.TimeUnix).Exec(ctx); err != nil {
+		return err
+	}
 	if _, err := tx.Block.Delete().Where(block.ChainID(int64(f.chainID())), block.NumberGT(to.Number)).Exec(ctx); err != nil {
 		return err
 	}

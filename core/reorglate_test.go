@@ -12,7 +12,6 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/google/uuid"
 
-	"bursar/chain"
 	"bursar/chain/chaintest"
 	"bursar/core"
 	"bursar/core/coretest"
@@ -45,21 +44,13 @@ func newLate(t *testing.T, w *coretest.World, session, answered, closed bool) la
 	l := late{b: newBuyerAtDepth(w), session: session, closed: closed, payTo: address("0x5e11e2"), node: w.Net.Proxy()}
 	l.key, l.settle = w.Facilitator()
 	w.Net.Fund(w.Platform, money.One) // the operator's own, that a payment after the refund is made with
-	network := w.Net.Network()
-	network.Confirmations = depth
-	client, err := chain.Open(w.Ctx, chain.Config{URLs: []string{l.node.URL()}, Network: network, Clock: w.Clock.Now})
-	must(w, err)
-	t.Cleanup(client.Close)
-	deps := w.Deps
-	deps.Chain = client
-	w.Core, err = core.New(w.Ctx, deps)
-	must(w, err)
+	w.Core = through(t, w, l.node)
 	answer := status(500)
 	if answered {
 		answer = serve("")
 	}
 	s := paytest.New(t, paytest.Options{
-		Network: network, PayTo: l.payTo, Clock: w.Clock.Now, Price: cent, Window: 9 * time.Minute, Answer: answer,
+		Network: w.Net.Network(), PayTo: l.payTo, Clock: w.Clock.Now, Price: cent, Window: 9 * time.Minute, Answer: answer,
 	})
 	w.Settle()
 	w.Head()

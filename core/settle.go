@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 
 	"bursar/core/ledger"
@@ -309,20 +308,6 @@ func (f *Payments) resolve(ctx context.Context, t *ent.Transaction, read *ent.Cu
 		return f.giveBack(ctx, t)
 	}
 	return f.release(ctx, t, expiredUnused)
-}
-
-// secondLook is how long after an authorization's end, in seconds of chain time, one that the chain calls used but
-// the watcher has not booked is waited for. It was then used or cancelled in some other way, and cannot move this money
-// any more: a use of it in a block that the watcher has read would have been booked with the cursor.
-const secondLook = 300
-
-// usedLately reports whether to wait for the watcher, although it has read to a block whose time is past validBefore.
-// The chain is asked as of that block: a node that has not reached it would still say "unused".
-func (s *store) usedLately(ctx context.Context, from, nonce string, validBefore int64, read *ent.Cursor) (bool, error) {
-	if read.TimeUnix >= validBefore+secondLook {
-		return false, nil
-	}
-	return s.chain.AuthorizationUsed(ctx, common.HexToAddress(from), common.HexToHash(nonce), uint64(read.Block))
 }
 
 // giveBack returns a charge that the seller never collected to the session, or to suspense when that has paid for it.

@@ -110,7 +110,7 @@ func (Sender) Indexes() []ent.Index {
 	return []ent.Index{index.Fields("chain_id", "address").Unique()}
 }
 
-// Cursor says how far the watcher has read, and on which branch. Its id is the chain id.
+// Cursor says how far the watcher has read, once and twice, and on which branch. Its id is the chain id.
 type Cursor struct{ ent.Schema }
 
 // Fields of the Cursor entity.
@@ -120,6 +120,9 @@ func (Cursor) Fields() []ent.Field {
 		field.Int64("block"),
 		field.String("hash").MaxLen(66),
 		field.Int64("time_unix"),
+		// The second pass: the last block that was read twice, and its time; 0 before the first run.
+		field.Int64("rechecked").Default(0),
+		field.Int64("rechecked_unix").Default(0),
 	}
 }
 
