@@ -35,7 +35,7 @@ func (Operation) Fields() []ent.Field {
 		field.Bytes("signature").Optional().Sensitive(),
 		field.UUID("chain_tx_id", uuid.UUID{}).Optional().Nillable(),
 		field.String("tx_hash").Optional().Nillable().MaxLen(66),
-		field.Int64("block").Optional().Nillable(), // that made it final
+		field.Int64("block").Optional().Nillable(), // that made it final, or by which it failed
 		field.String("error").Optional().MaxLen(500),
 	}
 }
