@@ -152,6 +152,18 @@ func (c *Client) NonceAt(ctx context.Context, a common.Address) (uint64, error) 
 	return uint64(nonce), err
 }
 
+// NonceAtBlock is the number of an address's transactions up to a block, which must be there.
+func (c *Client) NonceAtBlock(ctx context.Context, a common.Address, block uint64) (uint64, error) {
+	var nonce hexutil.Uint64
+	err := c.read(ctx, func(n *node) error {
+		if err := c.mustHave(ctx, n, block); err != nil {
+			return err
+		}
+		return n.call(ctx, &nonce, "eth_getTransactionCount", a, hexutil.EncodeUint64(block))
+	})
+	return uint64(nonce), err
+}
+
 // Fees suggests prices in wei per gas: the node's tip (at least 1), and a cap that outlives five full blocks.
 func (c *Client) Fees(ctx context.Context) (fees evm.Fees, err error) {
 	err = c.read(ctx, func(n *node) error {

@@ -90,6 +90,7 @@ func TestNonceUsedForAnotherTransfer(t *testing.T) {
 			w.Settle()
 			w.Pass(7 * time.Minute)
 			w.Settle()
+			must(w, w.Core.Funding.Recheck(w.Ctx))
 			if err := w.Core.Payments.ResolveHolds(w.Ctx); err != nil {
 				t.Fatal(err)
 			}

@@ -37,6 +37,8 @@ type Chain interface {
 	AuthorizationUsed(ctx context.Context, from common.Address, nonce common.Hash, block uint64) (bool, error)
 	// NonceAt is the next nonce of an account, counting mined transactions only.
 	NonceAt(ctx context.Context, a common.Address) (uint64, error)
+	// NonceAtBlock is what NonceAt was at a block.
+	NonceAtBlock(ctx context.Context, a common.Address, block uint64) (uint64, error)
 	// EtherOf is an address's ether in wei.
 	EtherOf(ctx context.Context, a common.Address) (*big.Int, error)
 	// Fees suggests a price for the next blocks.

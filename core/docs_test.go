@@ -13,14 +13,13 @@ import (
 	"bursar/pay/paytest"
 )
 
-// The statements of docs/ledger.md run as they are on both databases, find nothing wrong in good books, and find what
-// was tampered with.
-func TestStatementsOfTheDocument(t *testing.T) {
+// statements are those of docs/ledger.md: proofs, whose good answer is no row, and lists.
+func statements(t *testing.T) (proofs, lists []string) {
+	t.Helper()
 	text, err := os.ReadFile("../docs/ledger.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var proofs, lists []string
 	paragraphs := regexp.MustCompile("(?s)\n\n([^\n][^`]*?)\n\n```sql\n(.*?)```")
 	for _, m := range paragraphs.FindAllStringSubmatch(string(text), -1) {
 		for s := range strings.SplitSeq(strings.TrimSpace(m[2]), ";") {
@@ -36,27 +35,36 @@ func TestStatementsOfTheDocument(t *testing.T) {
 	if len(proofs) != 6 || len(lists) != 3 {
 		t.Fatalf("%d proofs, %d lists", len(proofs), len(lists))
 	}
+	return proofs, lists
+}
+
+// rowsOf counts what a statement finds in a world's database.
+func rowsOf(t *testing.T, w *coretest.World, statement string) (n int) {
+	t.Helper()
+	tx, err := w.DB.Begin(w.Ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.SQL.Rollback() }()
+	r, err := tx.SQL.QueryContext(w.Ctx, statement)
+	if err != nil {
+		t.Fatalf("%s\n%v", statement, err)
+	}
+	defer r.Close()
+	for r.Next() {
+		n++
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return n
+}
+
+// The statements of docs/ledger.md run as they are on both databases, find nothing wrong in good books, and find what
+// was tampered with.
+func TestStatementsOfTheDocument(t *testing.T) {
+	proofs, lists := statements(t)
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {
-		rows := func(statement string) (n int) {
-			t.Helper()
-			tx, err := w.DB.Begin(w.Ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = tx.SQL.Rollback() }()
-			r, err := tx.SQL.QueryContext(w.Ctx, statement)
-			if err != nil {
-				t.Fatalf("%s\n%v", statement, err)
-			}
-			defer r.Close()
-			for r.Next() {
-				n++
-			}
-			if r.Err() != nil {
-				t.Fatal(r.Err())
-			}
-			return n
-		}
 		p, _ := w.User("dev@example.com")
 		a := w.Agent(p, "bot", 3*money.One)
 		v, err := w.Core.Sessions.Open(w.Ctx, p, core.OpenSessionInput{AgentID: a.ID, Deposit: money.One})
@@ -74,7 +82,7 @@ func TestStatementsOfTheDocument(t *testing.T) {
 		w.Settle()
 		found := func() (n int) {
 			for _, statement := range proofs {
-				n += min(1, rows(statement))
+				n += min(1, rowsOf(t, w, statement))
 			}
 			return n
 		}
@@ -85,7 +93,7 @@ func TestStatementsOfTheDocument(t *testing.T) {
 			if strings.Contains(statement, "created_at") { // the document's moment, at one that this world knows
 				statement = strings.Replace(statement, "2026-11-26 12:00:00+00:00", "2999-01-01 00:00:00+00:00", 1)
 			}
-			if rows(statement) == 0 {
+			if rowsOf(t, w, statement) == 0 {
 				t.Errorf("no row: %s", statement)
 			}
 		}

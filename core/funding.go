@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -27,7 +26,6 @@ type Funding struct {
 	*store
 	operations *Operations
 	reading    *together
-	rechecked  atomic.Uint64 // the last block of the second pass of this process
 }
 
 // FundResult is the answer to an announced funding.

@@ -92,7 +92,8 @@ func done(op *ent.Operation, token common.Address, r evm.Receipt) bool {
 }
 
 // replaced leaves an operation to another carrier when the account nonce of its own was used by a transaction that is
-// none of ours. What only that nonce guarded is never made again.
+// none of ours. A permit has a nonce of the token's besides, which is looked at before it is sent anew. What only the
+// account nonce guarded is never made again: it ends.
 func (o *Operations) replaced(ctx context.Context, op *ent.Operation) (bool, error) {
 	carrier, err := o.db.readEnt.ChainTx.Get(ctx, *op.ChainTxID)
 	if err != nil {
@@ -113,11 +114,30 @@ func (o *Operations) replaced(ctx context.Context, op *ent.Operation) (bool, err
 	if _, err := o.receipt(ctx, carrier.ID); !errors.Is(err, evm.ErrNotFound) {
 		return false, err // it came between the two looks
 	}
-	const why = "the nonce of its carrier was used by another transaction"
-	if guarded(op.Kind) {
-		return false, o.note(ctx, op, errors.New(why))
+	if op.Kind == operation.KindGas || op.Kind == operation.KindTopUp {
+		return o.endReplaced(ctx, op, carrier)
 	}
-	return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusAuthorized).SetError(why) })
+	return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusAuthorized).SetError(nonceTaken) })
+}
+
+const nonceTaken = "the nonce of its carrier was used by another transaction"
+
+// endReplaced ends a grant or a top-up whose carrier cannot be mined any more. That must be final, and the nodes may only
+// have left its log out: the nonce must have been used in a block that the second pass has read too. Should the chain go
+// back behind that block, its bytes may land after all, so it is sent again then.
+func (o *Operations) endReplaced(ctx context.Context, op *ent.Operation, carrier *ent.ChainTx) (bool, error) {
+	at, err := o.db.readEnt.Cursor.Get(ctx, int(o.chainID()))
+	if err != nil {
+		return false, err
+	}
+	used, err := o.chain.NonceAtBlock(ctx, common.HexToAddress(carrier.Sender), uint64(at.Rechecked))
+	if err != nil {
+		return false, err
+	}
+	if used <= uint64(carrier.Nonce) {
+		return false, o.note(ctx, op, errors.New(nonceTaken))
+	}
+	return o.fail(ctx, op, at.Rechecked, "It was not sent: "+nonceTaken)
 }
 
 // stillIncluded takes an operation back to sent when a reorganisation has un-mined it, perhaps to mine it again with

@@ -111,7 +111,8 @@ func (m *modelRun) history() {
 // quiet lets time pass and the jobs run until nothing is under way. Every proof, authorization and session ends within
 // a quarter of an hour; the audit gives a hold five minutes more.
 func (m *modelRun) quiet() {
-	const rounds = 30
+	const rounds, twice = 30, 80
+	m.w.Mine(twice) // so that the second pass comes to all that was
 	for n := range rounds {
 		m.pass(4 * time.Minute)
 		for i := range m.processes {

@@ -17,17 +17,11 @@ import (
 func (m *modelRun) underWay() string {
 	p := m.pages()
 	for _, o := range p.ops {
-		if m.usurped && (o.Kind == operation.KindGas || o.Kind == operation.KindTopUp) {
-			continue // only its nonce guarded it: it is never made again by itself
-		}
 		if o.Status != operation.StatusFinal && o.Status != operation.StatusExpired && o.Status != operation.StatusFailed {
 			return fmt.Sprintf("operation %s", o)
 		}
 	}
 	for _, t := range p.history {
-		if m.usurped && (t.Kind == transaction.KindGasSponsor || t.Kind == transaction.KindAutoTopup) {
-			continue
-		}
 		if t.Status == transaction.StatusPending || t.Status == transaction.StatusUnknown {
 			return fmt.Sprintf("transaction %s", t)
 		}

@@ -168,7 +168,6 @@ func (m *modelRun) reorganise() {
 		m.w.Reorg(n)
 	case m.one(3):
 		m.note("%d blocks are taken back, and the relayer's transactions never come again", n)
-		m.usurped = true
 		m.w.Replace(m.w.Height()-uint64(n), m.w.Deps.RelayerKey)
 		if m.one(2) {
 			m.pass(11 * time.Minute)

@@ -103,7 +103,6 @@ type modelRun struct {
 	sellers   []*modelSeller
 	lastMint  *funding
 	carrier   *ecdsa.PrivateKey      // what sellers and owners send with
-	usurped   bool                   // the relayer's nonces were used by others
 	limits    map[string]*money.USDC // by agent, and by organisation: the daily ones
 	seen      map[string]bool        // payments
 

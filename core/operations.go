@@ -218,5 +218,5 @@ func finish(ctx context.Context, tx *Tx, op *ent.Operation, txHash string, block
 		return err
 	}
 	return tx.Transaction.Update().Where(transaction.ID(op.TransactionID)).SetStatus(transaction.StatusSuccess).SetAmount(op.Amount).SetTxHash(txHash).
-		SetSettledAt(tx.Now).Exec(ctx)
+		SetReason("").SetSettledAt(tx.Now).Exec(ctx)
 }

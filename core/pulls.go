@@ -38,13 +38,13 @@ func (o *Operations) endUnsigned(ctx context.Context, op *ent.Operation, simulat
 	}
 	switch {
 	case !a.Active:
-		return o.fail(ctx, op, "The agent is deactivated")
+		return o.fail(ctx, op, 0, "The agent is deactivated")
 	case op.Kind == operation.KindTopUp && (!o.consented(a) || *a.AutoTopupSource != op.FromAddress || *a.AutoTopupAmount != op.Amount):
-		return o.fail(ctx, op, "The terms were changed before it was sent")
+		return o.fail(ctx, op, 0, "The terms were changed before it was sent")
 	case errors.Is(simulated, evm.ErrReverted):
-		return o.fail(ctx, op, fmt.Sprintf("The token refuses it: %s", simulated))
+		return o.fail(ctx, op, 0, fmt.Sprintf("The token refuses it: %s", simulated))
 	case o.now().Sub(op.CreatedAt) > topUpPatience:
-		return o.fail(ctx, op, "It could not be sent in time")
+		return o.fail(ctx, op, 0, "It could not be sent in time")
 	}
 	return false, nil
 }
@@ -56,15 +56,20 @@ func (o *Operations) endReverted(ctx context.Context, op *ent.Operation, r evm.R
 	if err != nil || head.Number < r.Block+o.chain.Network().Confirmations {
 		return false, err
 	}
-	return o.fail(ctx, op, "Its transaction was reverted: the allowance or the money was gone")
+	return o.fail(ctx, op, int64(r.Block), "Its transaction was reverted: the allowance or the money was gone")
 }
 
 // fail ends a grant, a top-up or a permit that moved nothing, and says so in the history, on the agent and to subscribers.
-func (o *Operations) fail(ctx context.Context, op *ent.Operation, why string) (bool, error) {
+// block is what it was judged by: if a reorganisation takes that back, it is sent again. 0: nothing was ever sent.
+func (o *Operations) fail(ctx context.Context, op *ent.Operation, block int64, why string) (bool, error) {
 	ended := false
 	err := o.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		n, err := tx.Operation.Update().Where(operation.ID(op.ID), operation.StatusEQ(op.Status)).
-			SetStatus(operation.StatusFailed).SetError(cut(why, maxTopUpError)).Save(ctx)
+		u := tx.Operation.Update().Where(operation.ID(op.ID), operation.StatusEQ(op.Status)).
+			SetStatus(operation.StatusFailed).SetError(cut(why, maxTopUpError))
+		if block > 0 {
+			u.SetBlock(block)
+		}
+		n, err := u.Save(ctx)
 		if ended = n == 1; err != nil || !ended {
 			return err
 		}

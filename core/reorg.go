@@ -105,6 +105,10 @@ func (f *Funding) rewindTo(ctx context.Context, tx *Tx, at *ent.Cursor, to *ent.
 	if n == 0 {
 		return errMoved
 	}
+	// The second pass begins anew where the branches part.
+	if err := tx.Cursor.Update().Where(cursor.ID(at.ID), cursor.RecheckedGT(to.Number)).SetRechecked(to.Number).SetRecheckedUnix(to.TimeUnix).Exec(ctx); err != nil {
+		return err
+	}
 	if _, err := tx.Block.Delete().Where(block.ChainID(int64(f.chainID())), block.NumberGT(to.Number)).Exec(ctx); err != nil {
 		return err
 	}
@@ -297,7 +301,7 @@ func (f *Funding) sessionUnmined(ctx context.Context, tx *Tx, op *ent.Operation)
 }
 
 // planPayment takes back a payment's log: one from a wallet is held for again, one from a session stays charged and
-// only waits for its settlement, and one that was booked late had been given up.
+// only waits for its settlement, and one from a wallet that was booked late had been given up.
 func planPayment(t *ent.Transfer, payment *ent.Transaction, back ledger.Move) undone {
 	if payment.HoldID == nil || *payment.HoldID != t.ID {
 		return undone{moves: []ledger.Move{back}, after: func(ctx context.Context, tx *Tx, _ []ledger.Result) error {

@@ -171,6 +171,55 @@ func TestDepositThatNeverComesAgain(t *testing.T) {
 	w.Balanced()
 }
 
+// A deposit is lost for good after a call that costs half of it. Whatever comes back to the session later is written off
+// too, in the same amount; its owner sees as used what the call has cost and nothing else.
+func TestLostDepositIsWrittenOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		does paytest.Behaviour
+		cost money.USDC
+	}{
+		"the seller collects":       {paytest.Serve, cent},
+		"the seller never collects": {paytest.LieReceipt, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachDatabaseAtDepth(t, func(t *testing.T, w *coretest.World) {
+				p, _ := w.User("dev@example.com")
+				a := w.Agent(p, "bot", money.One)
+				w.Net.Fund(w.Platform, money.One) // else the settlement fails when it is mined again
+				s := w.Seller(cent)
+				w.Settle()
+				before := w.Height()
+				v := w.Session(p, a, 2*cent)
+				if _, err := w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{SessionID: v.ID.String(), URL: s.Link(2, c.does, 0)}); err != nil {
+					t.Fatal(err)
+				}
+				w.Settle()
+				w.Replace(before, w.Deps.RelayerKey)
+				w.Pass(11 * time.Minute)
+				w.Settle()
+				must(w, w.Core.Funding.ExpireOperations(w.Ctx))
+				w.Settle()
+				usedIs := func(when string, used money.USDC) {
+					t.Helper()
+					got, err := w.Core.Sessions.Get(w.Ctx, p, v.ID)
+					if err != nil || got.Status != session.StatusClosed || got.Remaining != 0 || got.Refunded != 0 || got.Used != used {
+						t.Errorf("%s: %s, used %s, remaining %s, refunded %s, %v", when, got.Status, got.Used, got.Remaining, got.Refunded, err)
+					}
+					w.Balanced()
+				}
+				usedIs("written off", cent)
+				must(w, w.Core.Payments.ResolveHolds(w.Ctx))
+				w.Settle()
+				usedIs("when its proofs have ended", c.cost)
+				audit, err := w.Core.Books.Audit(w.Ctx)
+				if err != nil || audit.Platform.Suspense != -c.cost || audit.Platform.Sessions != 0 || audit.Platform.Clearing != 0 {
+					t.Errorf("%+v %v", audit, err)
+				}
+			})
+		})
+	}
+}
+
 // A payment from a wallet is un-mined, and its proof dies before it is mined again.
 func TestPaymentThatNeverComesAgain(t *testing.T) {
 	w := coretest.New(t, coretest.Confirmations(depth))

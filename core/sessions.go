@@ -242,7 +242,7 @@ func (s *Sessions) refund(ctx context.Context, tx *Tx, v *ent.Session, suffix st
 		if deposit.Status != operation.StatusExpired {
 			return nil
 		}
-		return s.writeOff(ctx, tx, v, owner, state.Available())
+		return s.writeOff(ctx, tx, v, state)
 	}
 	if state.Available() == 0 {
 		return s.closed(ctx, tx, v)
@@ -271,12 +271,16 @@ func (s *Sessions) refund(ctx context.Context, tx *Tx, v *ent.Session, suffix st
 	return err
 }
 
+const codeWrittenOff = "written_off"
+
 // writeOff empties a session whose deposit never came into suspense, which stands for it. What was spent of it stays
-// open there: the operator has paid for it.
-func (s *Sessions) writeOff(ctx context.Context, tx *Tx, v *ent.Session, owner uuid.UUID, left money.USDC) error {
-	if left > 0 {
+// open there: the operator has paid for it. What comes back to the session later is written off as well: the account's
+// version tells each time from the others.
+func (s *Sessions) writeOff(ctx context.Context, tx *Tx, v *ent.Session, has ledger.State) error {
+	if left := has.Available(); left > 0 {
 		_, err := tx.move(ctx, ledger.Move{
-			Verb: ledger.Transfer, Key: fmt.Sprintf("session:%s:written_off:%s", v.ID, left), Debit: owner, Credit: s.platform.Suspense, Amount: left, Code: "written_off",
+			Verb: ledger.Transfer, Key: fmt.Sprintf("session:%s:%s:%d", v.ID, codeWrittenOff, has.Version), Debit: has.ID, Credit: s.platform.Suspense,
+			Amount: left, Code: codeWrittenOff,
 		})
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"bursar/ent/account"
 	"bursar/ent/operation"
 	"bursar/ent/session"
+	"bursar/ent/transfer"
 	"bursar/ent/usage"
 	"bursar/money"
 )
@@ -26,6 +27,7 @@ type SessionView struct {
 	Version                            int64 // the account's
 
 	credited money.USDC // ever: the deposit, and charges that came back
+	lost     bool       // the deposit never came, or a reorganisation has taken it for good
 }
 
 // Get returns one session.
@@ -84,15 +86,19 @@ func (s *Sessions) views(ctx context.Context, c *ent.Client, found []*ent.Sessio
 	if err != nil {
 		return nil, err
 	}
+	byAccount := make(map[uuid.UUID]*SessionView, len(accounts))
 	for _, a := range accounts {
 		v, state := byID[a.OwnerID], ledger.StateOf(a)
 		v.Remaining, v.Used, v.Version = state.Available(), state.DebitsPosted.Add(state.DebitsPending), state.Version
-		v.credited = state.CreditsPosted
+		v.credited, byAccount[a.ID] = state.CreditsPosted, v
 	}
 	if err := s.addCalls(ctx, c, byID, counters); err != nil {
 		return nil, err
 	}
-	return out, s.addOperations(ctx, c, byID, ids)
+	if err := s.addOperations(ctx, c, byID, ids); err != nil {
+		return nil, err
+	}
+	return out, s.addWrittenOff(ctx, c, byAccount)
 }
 
 func (*Sessions) addCalls(ctx context.Context, c *ent.Client, byID map[uuid.UUID]*SessionView, counters []string) error {
@@ -120,7 +126,7 @@ func (*Sessions) addOperations(ctx context.Context, c *ent.Client, byID map[uuid
 		dead := o.Status == operation.StatusExpired || o.Status == operation.StatusFailed
 		switch {
 		case o.Kind == operation.KindDeposit:
-			v.Deposit, v.DepositTxHash = o.Amount, o.TxHash
+			v.Deposit, v.DepositTxHash, v.lost = o.Amount, o.TxHash, dead
 			if v.credited > 0 {
 				v.Used = v.Used.Sub(v.credited.Sub(o.Amount))
 			}
@@ -128,6 +134,28 @@ func (*Sessions) addOperations(ctx context.Context, c *ent.Client, byID map[uuid
 			v.Refunded, v.RefundTxHash = v.Refunded.Add(o.Amount), o.TxHash
 			v.Used = v.Used.Sub(o.Amount)
 		}
+	}
+	return nil
+}
+
+// addWrittenOff leaves out of "used" what was written off of deposits that a reorganisation has taken for good. They are
+// so rare that most lists ask nothing for it.
+func (*Sessions) addWrittenOff(ctx context.Context, c *ent.Client, byAccount map[uuid.UUID]*SessionView) error {
+	var lost []uuid.UUID
+	for id, v := range byAccount {
+		if v.lost && v.credited > 0 {
+			lost = append(lost, id)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	off, err := c.Transfer.Query().Where(transfer.DebitIDIn(lost...), transfer.Code(codeWrittenOff)).All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range off {
+		byAccount[t.DebitID].Used = byAccount[t.DebitID].Used.Sub(t.Posted)
 	}
 	return nil
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 
 	"bursar/core/ledger"
@@ -152,16 +152,8 @@ func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction,
 	if err != nil {
 		return err
 	}
-	post := ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: m.Amount, LogKey: m.key, Block: m.Block}
-	moves := []ledger.Move{post}
-	if t.SessionID != nil { // into clearing, if its answer has not done so, and out to the seller
-		moves[0].LogKey, moves[0].Block = "", 0
-		moves = append(moves, ledger.Move{
-			Verb: ledger.Transfer, Key: m.key, LogKey: m.key, Block: m.Block, Debit: f.platform.Clearing, Credit: f.platform.External,
-			Amount: m.Amount, Code: "settlement", TransactionID: t.ID,
-		})
-	}
-	r, err := tx.moves(ctx, append(moves, f.arrival(to, m)...)...)
+	moves := append(f.settlement(t, *t.HoldID, m), f.arrival(to, m)...)
+	r, err := tx.moves(ctx, moves...)
 	if err != nil || r[len(moves)-1].Repeated {
 		return err // another process has booked this log since t was read
 	}
@@ -176,24 +168,38 @@ func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction,
 	})
 }
 
+// settlement moves what a payment's hold reserves out to the seller: a wallet's at once, a session's into clearing, if its
+// answer has not done so, and on from there.
+func (f *Funding) settlement(t *ent.Transaction, hold uuid.UUID, m movement) []ledger.Move {
+	post := ledger.Move{Verb: ledger.Post, HoldID: hold, Amount: m.Amount, LogKey: m.key, Block: m.Block}
+	if t.SessionID == nil {
+		return []ledger.Move{post}
+	}
+	post.LogKey, post.Block = "", 0
+	return []ledger.Move{post, {
+		Verb: ledger.Transfer, Key: m.key, LogKey: m.key, Block: m.Block, Debit: f.platform.Clearing, Credit: f.platform.External,
+		Amount: m.Amount, Code: "settlement", TransactionID: t.ID,
+	}}
+}
+
 const codeLate = "late"
 
 // settleLate books a payment that was given up as dead and is on the chain after all, which only a reorganisation below
-// the confirmed depth can bring: the wallet pays, or the session as far as it still can. Nothing that left is missed.
+// the confirmed depth can bring: the wallet pays, or the session as far as it still can. It is held for again, so that it
+// counts for its limits again. A session's payment keeps the new hold: it is charged like any other from here on, and
+// comes back from clearing should its proof expire unused. Nothing that left is missed.
 func (f *Funding) settleLate(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) error {
 	to, err := f.sideOf(ctx, tx, m.To)
 	if err != nil {
 		return err
 	}
-	from, err := f.latePayer(ctx, tx, t)
+	hold, err := f.holdLate(ctx, tx, t, m)
 	if err != nil {
 		return err
 	}
-	late := ledger.Move{
-		Verb: ledger.Transfer, Key: m.key, LogKey: m.key, Block: m.Block, Debit: from, Credit: f.platform.External,
-		Amount: m.Amount, Code: codeLate, TransactionID: t.ID,
-	}
-	if _, err := tx.moves(ctx, append([]ledger.Move{late}, f.arrival(to, m)...)...); err != nil {
+	moves := slices.Concat([]ledger.Move{hold}, f.settlement(t, hold.ID, m), f.arrival(to, m))
+	r, err := tx.moves(ctx, moves...)
+	if err != nil || r[0].Repeated {
 		return err
 	}
 	if err := f.arrived(ctx, tx, to, m); err != nil {
@@ -201,7 +207,24 @@ func (f *Funding) settleLate(ctx context.Context, tx *Tx, t *ent.Transaction, m 
 	}
 	return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
 		u.SetStatus(transaction.StatusSuccess).SetAmount(m.Amount).SetTxHash(m.TxHash.Hex()).SetReason("The proof was used after all")
+		if t.SessionID != nil {
+			u.SetHoldID(hold.ID)
+		}
 	})
+}
+
+// holdLate is the hold of a payment that was given up, as it was the first time but for who pays. Its id follows from the
+// log: of two processes that book it, the second finds all that the first has done.
+func (f *Funding) holdLate(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) (ledger.Move, error) {
+	first, err := tx.Transfer.Get(ctx, *t.HoldID)
+	if err != nil {
+		return ledger.Move{}, err
+	}
+	from, err := f.latePayer(ctx, tx, t)
+	return ledger.Move{
+		Verb: ledger.Hold, ID: uuid.NewSHA1(t.ID, []byte(m.key)), Key: m.key + ":late", Debit: from, Credit: first.CreditID,
+		Amount: m.Amount, Code: codeLate, TransactionID: t.ID, Counters: strings.Fields(first.Counters), Owed: true,
+	}, err
 }
 
 func (f *Funding) latePayer(ctx context.Context, tx *Tx, t *ent.Transaction) (uuid.UUID, error) {
@@ -288,33 +311,15 @@ func (f *Payments) resolve(ctx context.Context, t *ent.Transaction, read *ent.Cu
 	return f.release(ctx, t, expiredUnused)
 }
 
-// secondLook is how long after an authorization's end, in seconds of chain time, one that the chain calls used but
-// the watcher has not booked is waited for. It was then used or cancelled in some other way, and cannot move this money
-// any more: a use of it in a block that the watcher has read would have been booked with the cursor.
-const secondLook = 300
-
-// usedLately reports whether to wait for the watcher, although it has read to a block whose time is past validBefore.
-// The chain is asked as of that block: a node that has not reached it would still say "unused".
-func (s *store) usedLately(ctx context.Context, from, nonce string, validBefore int64, read *ent.Cursor) (bool, error) {
-	if read.TimeUnix >= validBefore+secondLook {
-		return false, nil
-	}
-	return s.chain.AuthorizationUsed(ctx, common.HexToAddress(from), common.HexToHash(nonce), uint64(read.Block))
-}
-
-// giveBack returns a session's charge that the seller never collected.
+// giveBack returns a charge that the seller never collected to the session, or to suspense when that has paid for it.
 func (f *Payments) giveBack(ctx context.Context, t *ent.Transaction) error {
-	owner, err := ledger.Find(ctx, f.db.readEnt, ledger.Session, f.chainID(), *t.SessionID)
-	if err != nil {
-		return err
-	}
 	hold, err := f.db.readEnt.Transfer.Get(ctx, *t.HoldID)
 	if err != nil {
 		return err
 	}
 	return f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		back := ledger.Move{
-			Verb: ledger.Transfer, Key: "fetch:" + t.ID.String() + ":unused", Debit: f.platform.Clearing, Credit: owner, Amount: t.Amount,
+			Verb: ledger.Transfer, Key: hold.Key + ":unused", Debit: f.platform.Clearing, Credit: hold.DebitID, Amount: t.Amount,
 			Code: "unused", TransactionID: t.ID, Counters: strings.Fields(hold.Counters),
 		}
 		r, err := tx.move(ctx, back)

@@ -14,7 +14,6 @@ import (
 	"bursar/ent/agent"
 	"bursar/ent/block"
 	"bursar/ent/cursor"
-	"bursar/ent/transfer"
 	"bursar/evm"
 )
 
@@ -78,7 +77,8 @@ func (f *Funding) firstBlock(ctx context.Context, number uint64) error {
 		return err
 	}
 	err = f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		if err := tx.Cursor.Create().SetID(int(f.chainID())).SetBlock(int64(number)).SetHash(b.Hash.Hex()).SetTimeUnix(b.Time.Unix()).Exec(ctx); err != nil {
+		if err := tx.Cursor.Create().SetID(int(f.chainID())).SetBlock(int64(number)).SetHash(b.Hash.Hex()).SetTimeUnix(b.Time.Unix()).
+			SetRechecked(int64(number)).SetRecheckedUnix(b.Time.Unix()).Exec(ctx); err != nil {
 			return err
 		}
 		if err := f.remember(ctx, tx, b.Number, b.Hash, b.Time.Unix()); err != nil {
@@ -139,86 +139,6 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 		_, err = tx.Block.Delete().Where(block.ChainID(int64(f.chainID())), block.NumberLT(int64(to)-blocksKept)).Exec(ctx)
 		return err
 	})
-}
-
-// The second pass follows the cursor at a distance, as far as it gets in one run.
-const (
-	recheckBehind = 60  // blocks below the cursor: some minutes
-	recheckSpan   = 150 // blocks of one reading
-	recheckMost   = 20  // readings of one run
-)
-
-// Recheck reads each block once more some minutes after it was read first, from all nodes, and books what was missed
-// then: nodes have been seen to show a block before all of its logs. A program that starts begins at the oldest block
-// that is remembered.
-func (f *Funding) Recheck(ctx context.Context) error {
-	at, err := f.db.writeEnt.Cursor.Get(ctx, int(f.chainID()))
-	if ent.IsNotFound(err) || (err == nil && at.Block <= recheckBehind) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	to := uint64(at.Block) - recheckBehind
-	from := f.rechecked.Load() + 1
-	if from == 1 {
-		if from, err = f.firstBooked(ctx); err != nil {
-			return err
-		}
-	}
-	for range recheckMost {
-		if from > to {
-			return nil
-		}
-		end := min(to, from+recheckSpan-1)
-		err := f.recheck(ctx, at, from, end)
-		if errors.Is(err, errMoved) {
-			return nil // the cursor has gone on: the next run
-		}
-		if err != nil {
-			return err
-		}
-		f.rechecked.Store(end)
-		from = end + 1
-	}
-	return nil
-}
-
-func (f *Funding) recheck(ctx context.Context, at *ent.Cursor, from, to uint64) error {
-	moved, err := f.chain.Recheck(ctx, from, to)
-	if err != nil {
-		return err
-	}
-	if moved, err = f.ours(ctx, moved); err != nil {
-		return err
-	}
-	for _, m := range moved {
-		err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-			key, err := freshKey(ctx, tx.Client, m)
-			if err != nil {
-				return err
-			}
-			known, err := tx.Transfer.Query().Where(transfer.LogKey(key)).Exist(ctx)
-			if err != nil || known {
-				return err
-			}
-			f.log.ErrorContext(ctx, "a movement was not shown when its block was read first", "log", key)
-			return f.bookAt(ctx, tx, at, m)
-		})
-		if err != nil {
-			return fmt.Errorf("core: book %s: %w", logKey(m), err)
-		}
-	}
-	return nil
-}
-
-// firstBooked is the first block whose movements are in the books.
-func (f *Funding) firstBooked(ctx context.Context) (uint64, error) {
-	oldest, err := f.db.readEnt.Block.Query().Where(block.ChainID(int64(f.chainID()))).Order(block.ByNumber()).First(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return uint64(oldest.Number) + 1, nil
 }
 
 // bookAt books a movement unless the cursor has left the place that it was read from: then another process is ahead,

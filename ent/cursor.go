@@ -21,8 +21,12 @@ type Cursor struct {
 	// Hash holds the value of the "hash" field.
 	Hash string `json:"hash,omitempty"`
 	// TimeUnix holds the value of the "time_unix" field.
-	TimeUnix     int64 `json:"time_unix,omitempty"`
-	selectValues sql.SelectValues
+	TimeUnix int64 `json:"time_unix,omitempty"`
+	// Rechecked holds the value of the "rechecked" field.
+	Rechecked int64 `json:"rechecked,omitempty"`
+	// RecheckedUnix holds the value of the "rechecked_unix" field.
+	RecheckedUnix int64 `json:"rechecked_unix,omitempty"`
+	selectValues  sql.SelectValues
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -30,7 +34,7 @@ func (*Cursor) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case cursor.FieldID, cursor.FieldBlock, cursor.FieldTimeUnix:
+		case cursor.FieldID, cursor.FieldBlock, cursor.FieldTimeUnix, cursor.FieldRechecked, cursor.FieldRecheckedUnix:
 			values[i] = new(sql.NullInt64)
 		case cursor.FieldHash:
 			values[i] = new(sql.NullString)
@@ -72,6 +76,18 @@ func (_m *Cursor) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field time_unix", values[i])
 			} else if value.Valid {
 				_m.TimeUnix = value.Int64
+			}
+		case cursor.FieldRechecked:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field rechecked", values[i])
+			} else if value.Valid {
+				_m.Rechecked = value.Int64
+			}
+		case cursor.FieldRecheckedUnix:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field rechecked_unix", values[i])
+			} else if value.Valid {
+				_m.RecheckedUnix = value.Int64
 			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
@@ -117,6 +133,12 @@ func (_m *Cursor) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("time_unix=")
 	builder.WriteString(fmt.Sprintf("%v", _m.TimeUnix))
+	builder.WriteString(", ")
+	builder.WriteString("rechecked=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Rechecked))
+	builder.WriteString(", ")
+	builder.WriteString("rechecked_unix=")
+	builder.WriteString(fmt.Sprintf("%v", _m.RecheckedUnix))
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -39,6 +39,34 @@ func (_c *CursorCreate) SetTimeUnix(v int64) *CursorCreate {
 	return _c
 }
 
+// SetRechecked sets the "rechecked" field.
+func (_c *CursorCreate) SetRechecked(v int64) *CursorCreate {
+	_c.mutation.SetRechecked(v)
+	return _c
+}
+
+// SetNillableRechecked sets the "rechecked" field if the given value is not nil.
+func (_c *CursorCreate) SetNillableRechecked(v *int64) *CursorCreate {
+	if v != nil {
+		_c.SetRechecked(*v)
+	}
+	return _c
+}
+
+// SetRecheckedUnix sets the "rechecked_unix" field.
+func (_c *CursorCreate) SetRecheckedUnix(v int64) *CursorCreate {
+	_c.mutation.SetRecheckedUnix(v)
+	return _c
+}
+
+// SetNillableRecheckedUnix sets the "rechecked_unix" field if the given value is not nil.
+func (_c *CursorCreate) SetNillableRecheckedUnix(v *int64) *CursorCreate {
+	if v != nil {
+		_c.SetRecheckedUnix(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *CursorCreate) SetID(v int) *CursorCreate {
 	_c.mutation.SetID(v)
@@ -52,6 +80,7 @@ func (_c *CursorCreate) Mutation() *CursorMutation {
 
 // Save creates the Cursor in the database.
 func (_c *CursorCreate) Save(ctx context.Context) (*Cursor, error) {
+	_c.defaults()
 	return withHooks(ctx, _c.sqlSave, _c.mutation, _c.hooks)
 }
 
@@ -77,6 +106,18 @@ func (_c *CursorCreate) ExecX(ctx context.Context) {
 	}
 }
 
+// defaults sets the default values of the builder before save.
+func (_c *CursorCreate) defaults() {
+	if _, ok := _c.mutation.Rechecked(); !ok {
+		v := cursor.DefaultRechecked
+		_c.mutation.SetRechecked(v)
+	}
+	if _, ok := _c.mutation.RecheckedUnix(); !ok {
+		v := cursor.DefaultRecheckedUnix
+		_c.mutation.SetRecheckedUnix(v)
+	}
+}
+
 // check runs all checks and user-defined validators on the builder.
 func (_c *CursorCreate) check() error {
 	if _, ok := _c.mutation.Block(); !ok {
@@ -92,6 +133,12 @@ func (_c *CursorCreate) check() error {
 	}
 	if _, ok := _c.mutation.TimeUnix(); !ok {
 		return &ValidationError{Name: "time_unix", err: errors.New(`ent: missing required field "Cursor.time_unix"`)}
+	}
+	if _, ok := _c.mutation.Rechecked(); !ok {
+		return &ValidationError{Name: "rechecked", err: errors.New(`ent: missing required field "Cursor.rechecked"`)}
+	}
+	if _, ok := _c.mutation.RecheckedUnix(); !ok {
+		return &ValidationError{Name: "rechecked_unix", err: errors.New(`ent: missing required field "Cursor.rechecked_unix"`)}
 	}
 	return nil
 }
@@ -137,6 +184,14 @@ func (_c *CursorCreate) createSpec() (*Cursor, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.TimeUnix(); ok {
 		_spec.SetField(cursor.FieldTimeUnix, field.TypeInt64, value)
 		_node.TimeUnix = value
+	}
+	if value, ok := _c.mutation.Rechecked(); ok {
+		_spec.SetField(cursor.FieldRechecked, field.TypeInt64, value)
+		_node.Rechecked = value
+	}
+	if value, ok := _c.mutation.RecheckedUnix(); ok {
+		_spec.SetField(cursor.FieldRecheckedUnix, field.TypeInt64, value)
+		_node.RecheckedUnix = value
 	}
 	return _node, _spec
 }
@@ -235,6 +290,42 @@ func (u *CursorUpsert) UpdateTimeUnix() *CursorUpsert {
 // AddTimeUnix adds v to the "time_unix" field.
 func (u *CursorUpsert) AddTimeUnix(v int64) *CursorUpsert {
 	u.Add(cursor.FieldTimeUnix, v)
+	return u
+}
+
+// SetRechecked sets the "rechecked" field.
+func (u *CursorUpsert) SetRechecked(v int64) *CursorUpsert {
+	u.Set(cursor.FieldRechecked, v)
+	return u
+}
+
+// UpdateRechecked sets the "rechecked" field to the value that was provided on create.
+func (u *CursorUpsert) UpdateRechecked() *CursorUpsert {
+	u.SetExcluded(cursor.FieldRechecked)
+	return u
+}
+
+// AddRechecked adds v to the "rechecked" field.
+func (u *CursorUpsert) AddRechecked(v int64) *CursorUpsert {
+	u.Add(cursor.FieldRechecked, v)
+	return u
+}
+
+// SetRecheckedUnix sets the "rechecked_unix" field.
+func (u *CursorUpsert) SetRecheckedUnix(v int64) *CursorUpsert {
+	u.Set(cursor.FieldRecheckedUnix, v)
+	return u
+}
+
+// UpdateRecheckedUnix sets the "rechecked_unix" field to the value that was provided on create.
+func (u *CursorUpsert) UpdateRecheckedUnix() *CursorUpsert {
+	u.SetExcluded(cursor.FieldRecheckedUnix)
+	return u
+}
+
+// AddRecheckedUnix adds v to the "rechecked_unix" field.
+func (u *CursorUpsert) AddRecheckedUnix(v int64) *CursorUpsert {
+	u.Add(cursor.FieldRecheckedUnix, v)
 	return u
 }
 
@@ -342,6 +433,48 @@ func (u *CursorUpsertOne) UpdateTimeUnix() *CursorUpsertOne {
 	})
 }
 
+// SetRechecked sets the "rechecked" field.
+func (u *CursorUpsertOne) SetRechecked(v int64) *CursorUpsertOne {
+	return u.Update(func(s *CursorUpsert) {
+		s.SetRechecked(v)
+	})
+}
+
+// AddRechecked adds v to the "rechecked" field.
+func (u *CursorUpsertOne) AddRechecked(v int64) *CursorUpsertOne {
+	return u.Update(func(s *CursorUpsert) {
+		s.AddRechecked(v)
+	})
+}
+
+// UpdateRechecked sets the "rechecked" field to the value that was provided on create.
+func (u *CursorUpsertOne) UpdateRechecked() *CursorUpsertOne {
+	return u.Update(func(s *CursorUpsert) {
+		s.UpdateRechecked()
+	})
+}
+
+// SetRecheckedUnix sets the "rechecked_unix" field.
+func (u *CursorUpsertOne) SetRecheckedUnix(v int64) *CursorUpsertOne {
+	return u.Update(func(s *CursorUpsert) {
+		s.SetRecheckedUnix(v)
+	})
+}
+
+// AddRecheckedUnix adds v to the "rechecked_unix" field.
+func (u *CursorUpsertOne) AddRecheckedUnix(v int64) *CursorUpsertOne {
+	return u.Update(func(s *CursorUpsert) {
+		s.AddRecheckedUnix(v)
+	})
+}
+
+// UpdateRecheckedUnix sets the "rechecked_unix" field to the value that was provided on create.
+func (u *CursorUpsertOne) UpdateRecheckedUnix() *CursorUpsertOne {
+	return u.Update(func(s *CursorUpsert) {
+		s.UpdateRecheckedUnix()
+	})
+}
+
 // Exec executes the query.
 func (u *CursorUpsertOne) Exec(ctx context.Context) error {
 	if len(u.create.conflict) == 0 {
@@ -394,6 +527,7 @@ func (_c *CursorCreateBulk) Save(ctx context.Context) ([]*Cursor, error) {
 	for i := range _c.builders {
 		func(i int, root context.Context) {
 			builder := _c.builders[i]
+			builder.defaults()
 			var mut Mutator = MutateFunc(func(ctx context.Context, m Mutation) (Value, error) {
 				mutation, ok := m.(*CursorMutation)
 				if !ok {
@@ -608,6 +742,48 @@ func (u *CursorUpsertBulk) AddTimeUnix(v int64) *CursorUpsertBulk {
 func (u *CursorUpsertBulk) UpdateTimeUnix() *CursorUpsertBulk {
 	return u.Update(func(s *CursorUpsert) {
 		s.UpdateTimeUnix()
+	})
+}
+
+// SetRechecked sets the "rechecked" field.
+func (u *CursorUpsertBulk) SetRechecked(v int64) *CursorUpsertBulk {
+	return u.Update(func(s *CursorUpsert) {
+		s.SetRechecked(v)
+	})
+}
+
+// AddRechecked adds v to the "rechecked" field.
+func (u *CursorUpsertBulk) AddRechecked(v int64) *CursorUpsertBulk {
+	return u.Update(func(s *CursorUpsert) {
+		s.AddRechecked(v)
+	})
+}
+
+// UpdateRechecked sets the "rechecked" field to the value that was provided on create.
+func (u *CursorUpsertBulk) UpdateRechecked() *CursorUpsertBulk {
+	return u.Update(func(s *CursorUpsert) {
+		s.UpdateRechecked()
+	})
+}
+
+// SetRecheckedUnix sets the "rechecked_unix" field.
+func (u *CursorUpsertBulk) SetRecheckedUnix(v int64) *CursorUpsertBulk {
+	return u.Update(func(s *CursorUpsert) {
+		s.SetRecheckedUnix(v)
+	})
+}
+
+// AddRecheckedUnix adds v to the "rechecked_unix" field.
+func (u *CursorUpsertBulk) AddRecheckedUnix(v int64) *CursorUpsertBulk {
+	return u.Update(func(s *CursorUpsert) {
+		s.AddRecheckedUnix(v)
+	})
+}
+
+// UpdateRecheckedUnix sets the "rechecked_unix" field to the value that was provided on create.
+func (u *CursorUpsertBulk) UpdateRecheckedUnix() *CursorUpsertBulk {
+	return u.Update(func(s *CursorUpsert) {
+		s.UpdateRecheckedUnix()
 	})
 }
 

@@ -83,6 +83,48 @@ func (_u *CursorUpdate) AddTimeUnix(v int64) *CursorUpdate {
 	return _u
 }
 
+// SetRechecked sets the "rechecked" field.
+func (_u *CursorUpdate) SetRechecked(v int64) *CursorUpdate {
+	_u.mutation.ResetRechecked()
+	_u.mutation.SetRechecked(v)
+	return _u
+}
+
+// SetNillableRechecked sets the "rechecked" field if the given value is not nil.
+func (_u *CursorUpdate) SetNillableRechecked(v *int64) *CursorUpdate {
+	if v != nil {
+		_u.SetRechecked(*v)
+	}
+	return _u
+}
+
+// AddRechecked adds value to the "rechecked" field.
+func (_u *CursorUpdate) AddRechecked(v int64) *CursorUpdate {
+	_u.mutation.AddRechecked(v)
+	return _u
+}
+
+// SetRecheckedUnix sets the "rechecked_unix" field.
+func (_u *CursorUpdate) SetRecheckedUnix(v int64) *CursorUpdate {
+	_u.mutation.ResetRecheckedUnix()
+	_u.mutation.SetRecheckedUnix(v)
+	return _u
+}
+
+// SetNillableRecheckedUnix sets the "rechecked_unix" field if the given value is not nil.
+func (_u *CursorUpdate) SetNillableRecheckedUnix(v *int64) *CursorUpdate {
+	if v != nil {
+		_u.SetRecheckedUnix(*v)
+	}
+	return _u
+}
+
+// AddRecheckedUnix adds value to the "rechecked_unix" field.
+func (_u *CursorUpdate) AddRecheckedUnix(v int64) *CursorUpdate {
+	_u.mutation.AddRecheckedUnix(v)
+	return _u
+}
+
 // Mutation returns the CursorMutation object of the builder.
 func (_u *CursorUpdate) Mutation() *CursorMutation {
 	return _u.mutation
@@ -151,6 +193,18 @@ func (_u *CursorUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if value, ok := _u.mutation.AddedTimeUnix(); ok {
 		_spec.AddField(cursor.FieldTimeUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.Rechecked(); ok {
+		_spec.SetField(cursor.FieldRechecked, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedRechecked(); ok {
+		_spec.AddField(cursor.FieldRechecked, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.RecheckedUnix(); ok {
+		_spec.SetField(cursor.FieldRecheckedUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedRecheckedUnix(); ok {
+		_spec.AddField(cursor.FieldRecheckedUnix, field.TypeInt64, value)
 	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
@@ -225,6 +279,48 @@ func (_u *CursorUpdateOne) SetNillableTimeUnix(v *int64) *CursorUpdateOne {
 // AddTimeUnix adds value to the "time_unix" field.
 func (_u *CursorUpdateOne) AddTimeUnix(v int64) *CursorUpdateOne {
 	_u.mutation.AddTimeUnix(v)
+	return _u
+}
+
+// SetRechecked sets the "rechecked" field.
+func (_u *CursorUpdateOne) SetRechecked(v int64) *CursorUpdateOne {
+	_u.mutation.ResetRechecked()
+	_u.mutation.SetRechecked(v)
+	return _u
+}
+
+// SetNillableRechecked sets the "rechecked" field if the given value is not nil.
+func (_u *CursorUpdateOne) SetNillableRechecked(v *int64) *CursorUpdateOne {
+	if v != nil {
+		_u.SetRechecked(*v)
+	}
+	return _u
+}
+
+// AddRechecked adds value to the "rechecked" field.
+func (_u *CursorUpdateOne) AddRechecked(v int64) *CursorUpdateOne {
+	_u.mutation.AddRechecked(v)
+	return _u
+}
+
+// SetRecheckedUnix sets the "rechecked_unix" field.
+func (_u *CursorUpdateOne) SetRecheckedUnix(v int64) *CursorUpdateOne {
+	_u.mutation.ResetRecheckedUnix()
+	_u.mutation.SetRecheckedUnix(v)
+	return _u
+}
+
+// SetNillableRecheckedUnix sets the "rechecked_unix" field if the given value is not nil.
+func (_u *CursorUpdateOne) SetNillableRecheckedUnix(v *int64) *CursorUpdateOne {
+	if v != nil {
+		_u.SetRecheckedUnix(*v)
+	}
+	return _u
+}
+
+// AddRecheckedUnix adds value to the "rechecked_unix" field.
+func (_u *CursorUpdateOne) AddRecheckedUnix(v int64) *CursorUpdateOne {
+	_u.mutation.AddRecheckedUnix(v)
 	return _u
 }
 
@@ -326,6 +422,18 @@ func (_u *CursorUpdateOne) sqlSave(ctx context.Context) (_node *Cursor, err erro
 	}
 	if value, ok := _u.mutation.AddedTimeUnix(); ok {
 		_spec.AddField(cursor.FieldTimeUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.Rechecked(); ok {
+		_spec.SetField(cursor.FieldRechecked, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedRechecked(); ok {
+		_spec.AddField(cursor.FieldRechecked, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.RecheckedUnix(); ok {
+		_spec.SetField(cursor.FieldRecheckedUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedRecheckedUnix(); ok {
+		_spec.AddField(cursor.FieldRecheckedUnix, field.TypeInt64, value)
 	}
 	_node = &Cursor{config: _u.config}
 	_spec.Assign = _node.assignValues

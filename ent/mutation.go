@@ -6842,18 +6842,22 @@ func (m *ChainTxMutation) ResetEdge(name string) error {
 // CursorMutation represents an operation that mutates the Cursor nodes in the graph.
 type CursorMutation struct {
 	config
-	op            Op
-	typ           string
-	id            *int
-	block         *int64
-	addblock      *int64
-	hash          *string
-	time_unix     *int64
-	addtime_unix  *int64
-	clearedFields map[string]struct{}
-	done          bool
-	oldValue      func(context.Context) (*Cursor, error)
-	predicates    []predicate.Cursor
+	op                Op
+	typ               string
+	id                *int
+	block             *int64
+	addblock          *int64
+	hash              *string
+	time_unix         *int64
+	addtime_unix      *int64
+	rechecked         *int64
+	addrechecked      *int64
+	rechecked_unix    *int64
+	addrechecked_unix *int64
+	clearedFields     map[string]struct{}
+	done              bool
+	oldValue          func(context.Context) (*Cursor, error)
+	predicates        []predicate.Cursor
 }
 
 var _ ent.Mutation = (*CursorMutation)(nil)
@@ -7108,6 +7112,118 @@ func (m *CursorMutation) ResetTimeUnix() {
 	m.addtime_unix = nil
 }
 
+// SetRechecked sets the "rechecked" field.
+func (m *CursorMutation) SetRechecked(i int64) {
+	m.rechecked = &i
+	m.addrechecked = nil
+}
+
+// Rechecked returns the value of the "rechecked" field in the mutation.
+func (m *CursorMutation) Rechecked() (r int64, exists bool) {
+	v := m.rechecked
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRechecked returns the old "rechecked" field's value of the Cursor entity.
+// If the Cursor object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CursorMutation) OldRechecked(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRechecked is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRechecked requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRechecked: %w", err)
+	}
+	return oldValue.Rechecked, nil
+}
+
+// AddRechecked adds i to the "rechecked" field.
+func (m *CursorMutation) AddRechecked(i int64) {
+	if m.addrechecked != nil {
+		*m.addrechecked += i
+	} else {
+		m.addrechecked = &i
+	}
+}
+
+// AddedRechecked returns the value that was added to the "rechecked" field in this mutation.
+func (m *CursorMutation) AddedRechecked() (r int64, exists bool) {
+	v := m.addrechecked
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRechecked resets all changes to the "rechecked" field.
+func (m *CursorMutation) ResetRechecked() {
+	m.rechecked = nil
+	m.addrechecked = nil
+}
+
+// SetRecheckedUnix sets the "rechecked_unix" field.
+func (m *CursorMutation) SetRecheckedUnix(i int64) {
+	m.rechecked_unix = &i
+	m.addrechecked_unix = nil
+}
+
+// RecheckedUnix returns the value of the "rechecked_unix" field in the mutation.
+func (m *CursorMutation) RecheckedUnix() (r int64, exists bool) {
+	v := m.rechecked_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRecheckedUnix returns the old "rechecked_unix" field's value of the Cursor entity.
+// If the Cursor object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CursorMutation) OldRecheckedUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRecheckedUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRecheckedUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRecheckedUnix: %w", err)
+	}
+	return oldValue.RecheckedUnix, nil
+}
+
+// AddRecheckedUnix adds i to the "rechecked_unix" field.
+func (m *CursorMutation) AddRecheckedUnix(i int64) {
+	if m.addrechecked_unix != nil {
+		*m.addrechecked_unix += i
+	} else {
+		m.addrechecked_unix = &i
+	}
+}
+
+// AddedRecheckedUnix returns the value that was added to the "rechecked_unix" field in this mutation.
+func (m *CursorMutation) AddedRecheckedUnix() (r int64, exists bool) {
+	v := m.addrechecked_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRecheckedUnix resets all changes to the "rechecked_unix" field.
+func (m *CursorMutation) ResetRecheckedUnix() {
+	m.rechecked_unix = nil
+	m.addrechecked_unix = nil
+}
+
 // Where appends a list predicates to the CursorMutation builder.
 func (m *CursorMutation) Where(ps ...predicate.Cursor) {
 	m.predicates = append(m.predicates, ps...)
@@ -7142,7 +7258,7 @@ func (m *CursorMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *CursorMutation) Fields() []string {
-	fields := make([]string, 0, 3)
+	fields := make([]string, 0, 5)
 	if m.block != nil {
 		fields = append(fields, cursor.FieldBlock)
 	}
@@ -7151,6 +7267,12 @@ func (m *CursorMutation) Fields() []string {
 	}
 	if m.time_unix != nil {
 		fields = append(fields, cursor.FieldTimeUnix)
+	}
+	if m.rechecked != nil {
+		fields = append(fields, cursor.FieldRechecked)
+	}
+	if m.rechecked_unix != nil {
+		fields = append(fields, cursor.FieldRecheckedUnix)
 	}
 	return fields
 }
@@ -7166,6 +7288,10 @@ func (m *CursorMutation) Field(name string) (ent.Value, bool) {
 		return m.Hash()
 	case cursor.FieldTimeUnix:
 		return m.TimeUnix()
+	case cursor.FieldRechecked:
+		return m.Rechecked()
+	case cursor.FieldRecheckedUnix:
+		return m.RecheckedUnix()
 	}
 	return nil, false
 }
@@ -7181,6 +7307,10 @@ func (m *CursorMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldHash(ctx)
 	case cursor.FieldTimeUnix:
 		return m.OldTimeUnix(ctx)
+	case cursor.FieldRechecked:
+		return m.OldRechecked(ctx)
+	case cursor.FieldRecheckedUnix:
+		return m.OldRecheckedUnix(ctx)
 	}
 	return nil, fmt.Errorf("unknown Cursor field %s", name)
 }
@@ -7211,6 +7341,20 @@ func (m *CursorMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetTimeUnix(v)
 		return nil
+	case cursor.FieldRechecked:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRechecked(v)
+		return nil
+	case cursor.FieldRecheckedUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRecheckedUnix(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Cursor field %s", name)
 }
@@ -7225,6 +7369,12 @@ func (m *CursorMutation) AddedFields() []string {
 	if m.addtime_unix != nil {
 		fields = append(fields, cursor.FieldTimeUnix)
 	}
+	if m.addrechecked != nil {
+		fields = append(fields, cursor.FieldRechecked)
+	}
+	if m.addrechecked_unix != nil {
+		fields = append(fields, cursor.FieldRecheckedUnix)
+	}
 	return fields
 }
 
@@ -7237,6 +7387,10 @@ func (m *CursorMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedBlock()
 	case cursor.FieldTimeUnix:
 		return m.AddedTimeUnix()
+	case cursor.FieldRechecked:
+		return m.AddedRechecked()
+	case cursor.FieldRecheckedUnix:
+		return m.AddedRecheckedUnix()
 	}
 	return nil, false
 }
@@ -7259,6 +7413,20 @@ func (m *CursorMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddTimeUnix(v)
+		return nil
+	case cursor.FieldRechecked:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRechecked(v)
+		return nil
+	case cursor.FieldRecheckedUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRecheckedUnix(v)
 		return nil
 	}
 	return fmt.Errorf("unknown Cursor numeric field %s", name)
@@ -7295,6 +7463,12 @@ func (m *CursorMutation) ResetField(name string) error {
 		return nil
 	case cursor.FieldTimeUnix:
 		m.ResetTimeUnix()
+		return nil
+	case cursor.FieldRechecked:
+		m.ResetRechecked()
+		return nil
+	case cursor.FieldRecheckedUnix:
+		m.ResetRecheckedUnix()
 		return nil
 	}
 	return fmt.Errorf("unknown Cursor field %s", name)

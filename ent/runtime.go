@@ -189,6 +189,14 @@ func init() {
 	cursorDescHash := cursorFields[2].Descriptor()
 	// cursor.HashValidator is a validator for the "hash" field. It is called by the builders before save.
 	cursor.HashValidator = cursorDescHash.Validators[0].(func(string) error)
+	// cursorDescRechecked is the schema descriptor for rechecked field.
+	cursorDescRechecked := cursorFields[4].Descriptor()
+	// cursor.DefaultRechecked holds the default value on creation for the rechecked field.
+	cursor.DefaultRechecked = cursorDescRechecked.Default.(int64)
+	// cursorDescRecheckedUnix is the schema descriptor for rechecked_unix field.
+	cursorDescRecheckedUnix := cursorFields[5].Descriptor()
+	// cursor.DefaultRecheckedUnix holds the default value on creation for the rechecked_unix field.
+	cursor.DefaultRecheckedUnix = cursorDescRecheckedUnix.Default.(int64)
 	departmentMixin := schema.Department{}.Mixin()
 	departmentMixinFields0 := departmentMixin[0].Fields()
 	_ = departmentMixinFields0

@@ -17,6 +17,10 @@ const (
 	FieldHash = "hash"
 	// FieldTimeUnix holds the string denoting the time_unix field in the database.
 	FieldTimeUnix = "time_unix"
+	// FieldRechecked holds the string denoting the rechecked field in the database.
+	FieldRechecked = "rechecked"
+	// FieldRecheckedUnix holds the string denoting the rechecked_unix field in the database.
+	FieldRecheckedUnix = "rechecked_unix"
 	// Table holds the table name of the cursor in the database.
 	Table = "cursors"
 )
@@ -27,6 +31,8 @@ var Columns = []string{
 	FieldBlock,
 	FieldHash,
 	FieldTimeUnix,
+	FieldRechecked,
+	FieldRecheckedUnix,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -42,6 +48,10 @@ func ValidColumn(column string) bool {
 var (
 	// HashValidator is a validator for the "hash" field. It is called by the builders before save.
 	HashValidator func(string) error
+	// DefaultRechecked holds the default value on creation for the "rechecked" field.
+	DefaultRechecked int64
+	// DefaultRecheckedUnix holds the default value on creation for the "rechecked_unix" field.
+	DefaultRecheckedUnix int64
 )
 
 // OrderOption defines the ordering options for the Cursor queries.
@@ -65,4 +75,14 @@ func ByHash(opts ...sql.OrderTermOption) OrderOption {
 // ByTimeUnix orders the results by the time_unix field.
 func ByTimeUnix(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldTimeUnix, opts...).ToFunc()
+}
+
+// ByRechecked orders the results by the rechecked field.
+func ByRechecked(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldRechecked, opts...).ToFunc()
+}
+
+// ByRecheckedUnix orders the results by the rechecked_unix field.
+func ByRecheckedUnix(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldRecheckedUnix, opts...).ToFunc()
 }

@@ -68,6 +68,16 @@ func TimeUnix(v int64) predicate.Cursor {
 	return predicate.Cursor(sql.FieldEQ(FieldTimeUnix, v))
 }
 
+// Rechecked applies equality check predicate on the "rechecked" field. It's identical to RecheckedEQ.
+func Rechecked(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldEQ(FieldRechecked, v))
+}
+
+// RecheckedUnix applies equality check predicate on the "rechecked_unix" field. It's identical to RecheckedUnixEQ.
+func RecheckedUnix(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldEQ(FieldRecheckedUnix, v))
+}
+
 // BlockEQ applies the EQ predicate on the "block" field.
 func BlockEQ(v int64) predicate.Cursor {
 	return predicate.Cursor(sql.FieldEQ(FieldBlock, v))
@@ -211,6 +221,86 @@ func TimeUnixLT(v int64) predicate.Cursor {
 // TimeUnixLTE applies the LTE predicate on the "time_unix" field.
 func TimeUnixLTE(v int64) predicate.Cursor {
 	return predicate.Cursor(sql.FieldLTE(FieldTimeUnix, v))
+}
+
+// RecheckedEQ applies the EQ predicate on the "rechecked" field.
+func RecheckedEQ(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldEQ(FieldRechecked, v))
+}
+
+// RecheckedNEQ applies the NEQ predicate on the "rechecked" field.
+func RecheckedNEQ(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldNEQ(FieldRechecked, v))
+}
+
+// RecheckedIn applies the In predicate on the "rechecked" field.
+func RecheckedIn(vs ...int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldIn(FieldRechecked, vs...))
+}
+
+// RecheckedNotIn applies the NotIn predicate on the "rechecked" field.
+func RecheckedNotIn(vs ...int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldNotIn(FieldRechecked, vs...))
+}
+
+// RecheckedGT applies the GT predicate on the "rechecked" field.
+func RecheckedGT(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldGT(FieldRechecked, v))
+}
+
+// RecheckedGTE applies the GTE predicate on the "rechecked" field.
+func RecheckedGTE(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldGTE(FieldRechecked, v))
+}
+
+// RecheckedLT applies the LT predicate on the "rechecked" field.
+func RecheckedLT(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldLT(FieldRechecked, v))
+}
+
+// RecheckedLTE applies the LTE predicate on the "rechecked" field.
+func RecheckedLTE(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldLTE(FieldRechecked, v))
+}
+
+// RecheckedUnixEQ applies the EQ predicate on the "rechecked_unix" field.
+func RecheckedUnixEQ(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldEQ(FieldRecheckedUnix, v))
+}
+
+// RecheckedUnixNEQ applies the NEQ predicate on the "rechecked_unix" field.
+func RecheckedUnixNEQ(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldNEQ(FieldRecheckedUnix, v))
+}
+
+// RecheckedUnixIn applies the In predicate on the "rechecked_unix" field.
+func RecheckedUnixIn(vs ...int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldIn(FieldRecheckedUnix, vs...))
+}
+
+// RecheckedUnixNotIn applies the NotIn predicate on the "rechecked_unix" field.
+func RecheckedUnixNotIn(vs ...int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldNotIn(FieldRecheckedUnix, vs...))
+}
+
+// RecheckedUnixGT applies the GT predicate on the "rechecked_unix" field.
+func RecheckedUnixGT(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldGT(FieldRecheckedUnix, v))
+}
+
+// RecheckedUnixGTE applies the GTE predicate on the "rechecked_unix" field.
+func RecheckedUnixGTE(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldGTE(FieldRecheckedUnix, v))
+}
+
+// RecheckedUnixLT applies the LT predicate on the "rechecked_unix" field.
+func RecheckedUnixLT(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldLT(FieldRecheckedUnix, v))
+}
+
+// RecheckedUnixLTE applies the LTE predicate on the "rechecked_unix" field.
+func RecheckedUnixLTE(v int64) predicate.Cursor {
+	return predicate.Cursor(sql.FieldLTE(FieldRecheckedUnix, v))
 }
 
 // And groups predicates with the AND operator between them.

@@ -206,6 +206,8 @@ var (
 		{Name: "block", Type: field.TypeInt64},
 		{Name: "hash", Type: field.TypeString, Size: 66},
 		{Name: "time_unix", Type: field.TypeInt64},
+		{Name: "rechecked", Type: field.TypeInt64, Default: 0},
+		{Name: "rechecked_unix", Type: field.TypeInt64, Default: 0},
 	}
 	// CursorsTable holds the schema information for the "cursors" table.
 	CursorsTable = &schema.Table{

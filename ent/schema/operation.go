@@ -35,7 +35,7 @@ func (Operation) Fields() []ent.Field {
 		field.Bytes("signature").Optional().Sensitive(),
 		field.UUID("chain_tx_id", uuid.UUID{}).Optional().Nillable(),
 		field.String("tx_hash").Optional().Nillable().MaxLen(66),
-		field.Int64("block").Optional().Nillable(), // that made it final
+		field.Int64("block").Optional().Nillable(), // that made it final, or by which it failed
 		field.String("error").Optional().MaxLen(500),
 	}
 }
@@ -110,7 +110,7 @@ func (Sender) Indexes() []ent.Index {
 	return []ent.Index{index.Fields("chain_id", "address").Unique()}
 }
 
-// Cursor says how far the watcher has read, and on which branch. Its id is the chain id.
+// Cursor says how far the watcher has read, once and twice, and on which branch. Its id is the chain id.
 type Cursor struct{ ent.Schema }
 
 // Fields of the Cursor entity.
@@ -120,6 +120,9 @@ func (Cursor) Fields() []ent.Field {
 		field.Int64("block"),
 		field.String("hash").MaxLen(66),
 		field.Int64("time_unix"),
+		// The second pass: the last block that was read twice, and its time; 0 before the first run.
+		field.Int64("rechecked").Default(0),
+		field.Int64("rechecked_unix").Default(0),
 	}
 }
 
