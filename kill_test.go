@@ -26,8 +26,8 @@ const (
 	randomKills  = 3 // beside one at each step
 )
 
-// TestKill kills the real program with SIGKILL at every named step of calls, opening, closing, draining and funding, and at
-// random moments. After each start the books balance; after each group of kills everything comes to its end within a
+// TestKill kills the real program with SIGKILL at every named step of calls, opening, closing, draining, funding, topping up
+// and deactivating, and at random moments. After each start the books balance; after each group of kills everything comes to its end within a
 // minute without a command, and what the chain shows is exactly what the history says. BURSAR_KILL_ROUNDS is how often on
 // each database; without it every step has its turn. On SQLite the chain dies with the program; on PostgreSQL it goes on
 // beside it, and BURSAR_KILL_CHAIN=inside or outside chooses.
@@ -117,6 +117,10 @@ func plan(dice *rand.Rand) []death {
 // kill starts the program, lets callers work, and sees it die.
 func (k *killRun) kill(d death) {
 	k.t.Helper()
+	if d.action == "top up" {
+		k.makeDue()
+	}
+	k.findTopped()
 	k.launch(d)
 	p, process := k.p, k.p.cmd
 	if d.step == "" {
@@ -152,7 +156,7 @@ func (k *killRun) kill(d death) {
 
 // work repeats the action that the death waits for; some callers do whatever there is, so that it is never alone.
 func (k *killRun) work(d death, caller int, ended <-chan struct{}) {
-	others := []string{"call", "session call", "open", "close", "drain", "first fund"}
+	others := []string{"call", "session call", "open", "close", "drain", "first fund", "top up", "deactivate"}
 	for {
 		select {
 		case <-ended:
