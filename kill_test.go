@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -73,8 +74,8 @@ func runKills(t *testing.T, inside bool, args ...string) {
 			k.kill(d)
 		}
 		k.settle()
-		t.Logf("%d kills, %d of them before the program listened; everything final at most %s after the start; %s",
-			k.kills, k.early, k.slowest.Round(time.Second), k.figures())
+		t.Logf("%d kills, %d of them before the program listened; everything final at most %s after the start, the last was %q; %s",
+			k.kills, k.early, k.slowest.Round(time.Second), k.slowestOf, k.figures())
 	}
 	k.closeAll()
 }
@@ -184,7 +185,9 @@ func (k *killRun) settle() {
 	if !k.p.listening() {
 		k.t.Fatalf("the program ended:\n%s", k.p.out)
 	}
-	k.slowest = max(k.slowest, k.allFinal(begin))
+	if took, last := k.allFinal(begin); took > k.slowest {
+		k.slowest, k.slowestOf = took, last
+	}
 	k.audit()
 	k.reckon()
 	if k.t.Failed() {
@@ -192,18 +195,30 @@ func (k *killRun) settle() {
 	}
 }
 
-// allFinal waits until nothing is under way, and returns how long that took.
-func (k *killRun) allFinal(begin time.Time) time.Duration {
+// allFinal waits until nothing is under way, and returns how long that took and what was the last.
+func (k *killRun) allFinal(begin time.Time) (took time.Duration, last string) {
 	k.t.Helper()
+	seen := map[string][2]time.Duration{} // what was under way, from when until when: it tells where the time went
 	for {
 		open := k.unfinished()
-		took := time.Since(begin)
+		took = time.Since(begin)
 		if len(open) == 0 {
-			return took
+			return took, last
+		}
+		last = open[0]
+		for _, what := range open {
+			first := took
+			if span, known := seen[what]; known {
+				first = span[0]
+			}
+			seen[what] = [2]time.Duration{first, took}
 		}
 		if took > finalWithin {
 			k.t.Errorf("not final %s after the start:\n%s", took.Round(time.Second), strings.Join(open, "\n"))
-			return took
+			for _, what := range slices.Sorted(maps.Keys(seen)) {
+				k.t.Logf("%s to %s: %s", seen[what][0].Round(time.Second/10), seen[what][1].Round(time.Second/10), what)
+			}
+			return took, last
 		}
 		time.Sleep(200 * time.Millisecond)
 	}

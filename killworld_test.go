@@ -61,6 +61,7 @@ type killRun struct {
 
 	kills, early int // early: while the program was starting
 	slowest      time.Duration
+	slowestOf    string
 }
 
 func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
