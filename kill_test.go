@@ -78,6 +78,7 @@ func runKills(t *testing.T, inside bool, args ...string) {
 			k.kills, k.early, k.slowest.Round(time.Second), k.slowestOf, k.figures())
 	}
 	k.closeAll()
+	t.Logf("how many kills met an operation of a kind in a state: %v", k.met)
 }
 
 // plan deals the deaths: every step with every action that leads past it, in random order, and random moments.
@@ -149,6 +150,9 @@ func (k *killRun) kill(d death) {
 	k.kills++
 	if status, ok := process.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		k.t.Errorf("the program was not killed, it ended: %s", process.ProcessState)
+	}
+	for _, what := range k.column(`SELECT DISTINCT kind || ' ' || status FROM operations WHERE status NOT IN ('final', 'expired', 'failed')`) {
+		k.met[what]++
 	}
 	if k.t.Failed() {
 		k.t.Fatalf("kill %d, %s, seed %d, data %s:\n%s", k.kills, d, k.seed, p.Data, tail(p.out.String()))

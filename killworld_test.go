@@ -62,6 +62,7 @@ type killRun struct {
 	kills, early int // early: while the program was starting
 	slowest      time.Duration
 	slowestOf    string
+	met          map[string]int // how many kills met an operation of a kind in a state
 }
 
 func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
@@ -70,7 +71,7 @@ func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
 	t.Logf("seed %d", seed)
 	k := &killRun{
 		t: t, seed: seed, dice: rand.New(rand.NewPCG(seed, 0)), inside: inside, bank: newKey(t), facilitator: newKey(t),
-		seller: crypto.PubkeyToAddress(newKey(t).PublicKey),
+		seller: crypto.PubkeyToAddress(newKey(t).PublicKey), met: map[string]int{},
 	}
 	shop := httptest.NewUnstartedServer(nil)
 	t.Cleanup(shop.Close)
