@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -26,8 +27,8 @@ const (
 	randomKills  = 3 // beside one at each step
 )
 
-// TestKill kills the real program with SIGKILL at every named step of calls, opening, closing, draining and funding, and at
-// random moments. After each start the books balance; after each group of kills everything comes to its end within a
+// TestKill kills the real program with SIGKILL at every named step of calls, opening, closing, draining, funding, topping up
+// and deactivating, and at random moments. After each start the books balance; after each group of kills everything comes to its end within a
 // minute without a command, and what the chain shows is exactly what the history says. BURSAR_KILL_ROUNDS is how often on
 // each database; without it every step has its turn. On SQLite the chain dies with the program; on PostgreSQL it goes on
 // beside it, and BURSAR_KILL_CHAIN=inside or outside chooses.
@@ -73,10 +74,11 @@ func runKills(t *testing.T, inside bool, args ...string) {
 			k.kill(d)
 		}
 		k.settle()
-		t.Logf("%d kills, %d of them before the program listened; everything final at most %s after the start; %s",
-			k.kills, k.early, k.slowest.Round(time.Second), k.figures())
+		t.Logf("%d kills, %d of them before the program listened; everything final at most %s after the start, the last was %q; %s",
+			k.kills, k.early, k.slowest.Round(time.Second), k.slowestOf, k.figures())
 	}
 	k.closeAll()
+	t.Logf("how many kills met an operation of a kind in a state: %v", k.met)
 }
 
 // plan deals the deaths: every step with every action that leads past it, in random order, and random moments.
@@ -117,6 +119,10 @@ func plan(dice *rand.Rand) []death {
 // kill starts the program, lets callers work, and sees it die.
 func (k *killRun) kill(d death) {
 	k.t.Helper()
+	if d.action == "top up" {
+		k.makeDue()
+	}
+	k.findTopped()
 	k.launch(d)
 	p, process := k.p, k.p.cmd
 	if d.step == "" {
@@ -145,6 +151,9 @@ func (k *killRun) kill(d death) {
 	if status, ok := process.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		k.t.Errorf("the program was not killed, it ended: %s", process.ProcessState)
 	}
+	for _, what := range k.column(`SELECT DISTINCT kind || ' ' || status FROM operations WHERE status NOT IN ('final', 'expired', 'failed')`) {
+		k.met[what]++
+	}
 	if k.t.Failed() {
 		k.t.Fatalf("kill %d, %s, seed %d, data %s:\n%s", k.kills, d, k.seed, p.Data, tail(p.out.String()))
 	}
@@ -152,7 +161,7 @@ func (k *killRun) kill(d death) {
 
 // work repeats the action that the death waits for; some callers do whatever there is, so that it is never alone.
 func (k *killRun) work(d death, caller int, ended <-chan struct{}) {
-	others := []string{"call", "session call", "open", "close", "drain", "first fund"}
+	others := []string{"call", "session call", "open", "close", "drain", "first fund", "top up", "deactivate"}
 	for {
 		select {
 		case <-ended:
@@ -180,7 +189,9 @@ func (k *killRun) settle() {
 	if !k.p.listening() {
 		k.t.Fatalf("the program ended:\n%s", k.p.out)
 	}
-	k.slowest = max(k.slowest, k.allFinal(begin))
+	if took, last := k.allFinal(begin); took > k.slowest {
+		k.slowest, k.slowestOf = took, last
+	}
 	k.audit()
 	k.reckon()
 	if k.t.Failed() {
@@ -188,18 +199,30 @@ func (k *killRun) settle() {
 	}
 }
 
-// allFinal waits until nothing is under way, and returns how long that took.
-func (k *killRun) allFinal(begin time.Time) time.Duration {
+// allFinal waits until nothing is under way, and returns how long that took and what was the last.
+func (k *killRun) allFinal(begin time.Time) (took time.Duration, last string) {
 	k.t.Helper()
+	seen := map[string][2]time.Duration{} // what was under way, from when until when: it tells where the time went
 	for {
 		open := k.unfinished()
-		took := time.Since(begin)
+		took = time.Since(begin)
 		if len(open) == 0 {
-			return took
+			return took, last
+		}
+		last = open[0]
+		for _, what := range open {
+			first := took
+			if span, known := seen[what]; known {
+				first = span[0]
+			}
+			seen[what] = [2]time.Duration{first, took}
 		}
 		if took > finalWithin {
 			k.t.Errorf("not final %s after the start:\n%s", took.Round(time.Second), strings.Join(open, "\n"))
-			return took
+			for _, what := range slices.Sorted(maps.Keys(seen)) {
+				k.t.Logf("%s to %s: %s", seen[what][0].Round(time.Second/10), seen[what][1].Round(time.Second/10), what)
+			}
+			return took, last
 		}
 		time.Sleep(200 * time.Millisecond)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ func (k *killRun) signUp() {
 	k.agent = text(made, "id")
 	k.no(k.give(text(made, "wallet_address"), 2000*money.One))
 	eventually(k.t, "the payer is funded", func() bool { return k.balance(k.agent) == 2000*money.One })
+	k.openSources()
 }
 
 // balance is a wallet's, as the program shows it; 0 when it does not answer.
@@ -54,12 +56,17 @@ func (k *killRun) prepare() {
 			k.t.Fatalf("the program ended:\n%s", k.p.out)
 		}
 	}
+	var open []openSession
+	for _, line := range k.column("SELECT CAST(id AS TEXT) || ' ' || CAST(agent_id AS TEXT) FROM sessions WHERE status = 'open'") {
+		id, agent, _ := strings.Cut(line, " ")
+		open = append(open, openSession{id, agent})
+	}
 	k.mu.Lock()
-	k.sessions = k.column("SELECT id FROM sessions WHERE status = 'open'")
+	k.sessions = open
 	k.mu.Unlock()
 	var callers sync.WaitGroup
 	for range openPool - k.sessionsOpen() {
-		callers.Go(k.openSession)
+		callers.Go(k.open)
 	}
 	callers.Wait()
 }
@@ -70,11 +77,11 @@ func (k *killRun) sessionsOpen() int {
 	return len(k.sessions)
 }
 
-// fetch makes one paid call under a path that no other call has; session "" pays from the wallet.
-func (k *killRun) fetch(session string) {
-	headers := []string{"X-Agent-Wallet", k.agent}
-	if session != "" {
-		headers = append(headers, "X-Session-Id", session)
+// pay makes one paid call under a path that no other call has; without a session it pays from the wallet.
+func (k *killRun) pay(from openSession) {
+	headers := []string{"X-Agent-Wallet", from.agent}
+	if from.id != "" {
+		headers = append(headers, "X-Session-Id", from.id)
 	}
 	path := fmt.Sprintf("/call/%d/v%d/weather", k.calls.Add(1), 1+rand.IntN(2))
 	status, _, err := k.p.call("POST", "/external/fetch", map[string]any{"url": k.shop + path}, headers...)
@@ -90,25 +97,30 @@ func (k *killRun) told(row string) {
 	k.answered = append(k.answered, row)
 }
 
-// anySession is one of the open ones, which somebody else may be closing; "" when there is none.
-func (k *killRun) anySession() string {
+// anySession is one of the open ones, which somebody else may be closing; the payer's wallet when there is none.
+func (k *killRun) anySession() openSession {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.sessions) == 0 {
-		return ""
+		return openSession{agent: k.agent}
 	}
 	return k.sessions[rand.IntN(len(k.sessions))]
 }
 
-func (k *killRun) openSession() {
-	_, out, _ := k.p.call("POST", "/sessions", map[string]any{"agent_wallet_id": k.agent, "deposit_amount": json.Number(deposit)})
+func (k *killRun) open() { _, _ = k.openFor(k.agent) }
+
+// openFor opens a session of an agent; none and no error is a refusal. The error says that the program did not answer.
+func (k *killRun) openFor(agent string) (openSession, error) {
+	_, out, err := k.p.call("POST", "/sessions", map[string]any{"agent_wallet_id": agent, "deposit_amount": json.Number(deposit)})
 	if text(out, "session", "status") != "open" {
-		return
+		return openSession{}, err
 	}
-	k.told("deposit " + text(out, "session", "id"))
+	s := openSession{text(out, "session", "id"), agent}
+	k.told("deposit " + s.id)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.sessions = append(k.sessions, text(out, "session", "id"))
+	k.sessions = append(k.sessions, s)
+	return s, nil
 }
 
 // closeSession closes one; with none left it opens one first.
@@ -117,10 +129,10 @@ func (k *killRun) closeSession() {
 	last := len(k.sessions) - 1
 	if last < 0 {
 		k.mu.Unlock()
-		k.openSession()
+		k.open()
 		return
 	}
-	id := k.sessions[last]
+	id := k.sessions[last].id
 	k.sessions = k.sessions[:last]
 	k.mu.Unlock()
 	if _, out, _ := k.p.call("POST", "/sessions/"+id+"/close", nil); text(out, "session", "status") == "closed" {
@@ -142,16 +154,11 @@ func (k *killRun) newWallet() {
 
 // drain empties a funded wallet; with none left it makes one first.
 func (k *killRun) drain() {
-	k.mu.Lock()
-	last := len(k.wallets) - 1
-	if last < 0 {
-		k.mu.Unlock()
+	id := k.funded()
+	if id == "" {
 		k.newWallet()
 		return
 	}
-	id := k.wallets[last]
-	k.wallets = k.wallets[:last]
-	k.mu.Unlock()
 	for range 100 { // its funding may be on the way
 		status, _, err := k.p.call("POST", "/agents/"+id+"/drain", map[string]any{})
 		if err == nil && status < 300 {

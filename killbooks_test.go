@@ -38,7 +38,8 @@ func (k *killRun) unfinished() []string {
 		FROM transactions WHERE status IN ('pending', 'unknown')`)...)
 	out = append(out, k.column(`SELECT 'not collected ' || id FROM transactions
 		WHERE kind = 'payment' AND status = 'success' AND amount > 0 AND tx_hash IS NULL`)...)
-	return append(out, k.column(`SELECT 'hold ' || id || ' ' || key FROM transfers WHERE status = 'pending'`)...)
+	out = append(out, k.column(`SELECT 'hold ' || id || ' ' || key FROM transfers WHERE status = 'pending'`)...)
+	return append(out, k.owed()...)
 }
 
 // figures say what has happened.
@@ -109,6 +110,7 @@ func (k *killRun) reckon() money.USDC {
 	ours := map[string]string{} // which record stands for an authorization
 	charged := k.payments(f, history, ours)
 	k.operations(f, operations, ours)
+	k.pulls(f, history, operations)
 	var earned money.USDC
 	for _, m := range f.all {
 		if m.To == k.seller {
@@ -140,8 +142,9 @@ func (k *killRun) kept(history []record) {
 			have["drain "+r.agent] = true
 		}
 	}
-	for _, id := range k.column(`SELECT id FROM sessions WHERE status = 'closed'`) {
-		have["closed "+id] = true
+	for _, row := range k.column(`SELECT 'closed ' || id FROM sessions WHERE status = 'closed'
+		UNION SELECT 'deactivated ' || id FROM agents WHERE NOT active UNION SELECT 'consent ' || id FROM agents WHERE auto_topup_consent_unix > 0`) {
+		have[row] = true
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -180,8 +183,11 @@ func (k *killRun) payments(f facts, history []record, ours map[string]string) (c
 func (k *killRun) operations(f facts, operations []record, ours map[string]string) {
 	grants := map[string]int64{}
 	for _, o := range operations {
-		if o.kind == "gas" {
+		switch o.kind {
+		case "gas":
 			grants[o.to]++
+			continue
+		case "top_up", "permit": // see pulls
 			continue
 		}
 		m, moved := f.byNonce[authKey(o.from, o.nonce)]
@@ -213,7 +219,7 @@ func (k *killRun) balances(f facts, history []record) {
 	sums := map[string]money.USDC{}
 	for _, r := range history {
 		switch r.kind {
-		case "fund", "refund":
+		case "fund", "refund", "auto_topup":
 			sums[r.agent] = sums[r.agent].Add(r.amount)
 		case "deposit", "drain":
 			sums[r.agent] = sums[r.agent].Sub(r.amount)
@@ -223,24 +229,34 @@ func (k *killRun) balances(f facts, history []record) {
 			}
 		}
 	}
-	for _, line := range k.column(`SELECT CAST(id AS TEXT) || ' ' || address FROM agents`) {
+	wallets := k.column(`SELECT CAST(id AS TEXT) || ' ' || address FROM agents`)
+	for _, line := range wallets {
 		id, a, _ := strings.Cut(line, " ")
 		if has := k.held(common.HexToAddress(a), f.block); has != sums[id] {
 			k.t.Errorf("wallet %s holds %s, its history says %s", id, has, sums[id])
 		}
 	}
+	k.leavings(f, platformAddress(history), wallets)
+}
+
+// platformAddress is where deposits go.
+func platformAddress(history []record) common.Address {
+	for _, r := range history {
+		if r.kind == "deposit" {
+			return common.HexToAddress(r.to)
+		}
+	}
+	return common.Address{}
 }
 
 // platform adds up each session's history, and returns what all together hold, which must be what the token says.
 func (k *killRun) platform(f facts, history []record) (left money.USDC) {
 	sums := map[string]money.USDC{}
-	address := ""
 	for _, r := range history {
 		switch {
 		case r.session == "":
 		case r.kind == "deposit":
 			sums[r.session] = sums[r.session].Add(r.amount)
-			address = r.to
 		default: // a refund, or a call
 			sums[r.session] = sums[r.session].Sub(r.amount)
 		}
@@ -253,7 +269,7 @@ func (k *killRun) platform(f facts, history []record) (left money.USDC) {
 		}
 		left = left.Add(sums[id])
 	}
-	if has := k.held(common.HexToAddress(address), f.block); has != left {
+	if has := k.held(platformAddress(history), f.block); has != left {
 		k.t.Errorf("the platform's address holds %s, the sessions' history says %s", has, left)
 	}
 	return left

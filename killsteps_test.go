@@ -42,12 +42,14 @@ func killer(spec string) func(string) {
 
 // actions are what makes the program pass steps; each is one attempt by one caller, whose errors are the killing's.
 var actions = map[string]func(*killRun){
-	"call":         func(k *killRun) { k.fetch("") },
-	"session call": func(k *killRun) { k.fetch(k.anySession()) },
-	"open":         (*killRun).openSession,
+	"call":         func(k *killRun) { k.pay(openSession{agent: k.agent}) },
+	"session call": func(k *killRun) { k.pay(k.anySession()) },
+	"open":         (*killRun).open,
 	"close":        (*killRun).closeSession,
 	"drain":        (*killRun).drain,
 	"first fund":   (*killRun).newWallet,
+	"top up":       (*killRun).topUp,
+	"deactivate":   (*killRun).deactivate,
 }
 
 // leadsTo names the actions that lead past each step.
@@ -56,14 +58,18 @@ var leadsTo = map[string][]string{
 	core.StepSigned:     {"call", "session call"},
 	core.StepPaid:       {"call", "session call"},
 	core.StepBooked:     {"call", "session call"},
-	core.StepQueued:     {"open", "close", "drain", "first fund"},
-	core.StepAuthorized: {"open", "close", "drain", "first fund"},
-	core.StepStored:     {"open", "close", "drain", "first fund"},
-	core.StepSent:       {"open", "close", "drain", "first fund"},
-	core.StepIncluded:   {"open", "close", "drain", "first fund"},
-	core.StepLog:        {"call", "session call", "open", "close", "drain", "first fund"},
-	core.StepRange:      {"call", "session call", "open", "close", "drain", "first fund"},
-	core.StepClosing:    {"close"},
+	core.StepQueued:     {"open", "close", "drain", "first fund", "top up", "deactivate"},
+	core.StepAuthorized: {"open", "close", "drain", "first fund", "top up", "deactivate"},
+	core.StepStored:     {"open", "close", "drain", "first fund", "top up", "deactivate"},
+	core.StepSent:       {"open", "close", "drain", "first fund", "top up", "deactivate"},
+	core.StepIncluded:   {"open", "close", "drain", "first fund", "top up", "deactivate"},
+	core.StepLog:        {"call", "session call", "open", "close", "drain", "first fund", "top up", "deactivate"},
+	core.StepRange:      {"call", "session call", "open", "close", "drain", "first fund", "top up", "deactivate"},
+	core.StepClosing:    {"close", "deactivate"},
+	core.StepConsented:  {"top up"},
+	core.StepPull:       {"top up"},
+	core.StepInactive:   {"deactivate"},
+	core.StepEnded:      {"deactivate"},
 }
 
 // TestEveryStepHasAnAction fails when a step is added that no kill would reach.

@@ -49,14 +49,20 @@ type killRun struct {
 	shop        string // base URL
 	agent       string // id of the wallet that pays
 	calls       atomic.Int64
+	consents    atomic.Int64 // in this life of the program
 
 	mu       sync.Mutex
-	sessions []string // open, as far as is known
-	answered []string // what callers were told, and so must be there for ever
-	wallets  []string // ids of agents with something to drain
+	sessions []openSession
+	answered []string            // what callers were told, and so must be there for ever
+	wallets  []string            // ids of agents with something to drain
+	topped   []string            // the same of agents that were topped up
+	sources  []common.Address    // all wallets that top agents up
+	allowing []*ecdsa.PrivateKey // those of them that need no permit
 
 	kills, early int // early: while the program was starting
 	slowest      time.Duration
+	slowestOf    string
+	met          map[string]int // how many kills met an operation of a kind in a state
 }
 
 func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
@@ -65,7 +71,7 @@ func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
 	t.Logf("seed %d", seed)
 	k := &killRun{
 		t: t, seed: seed, dice: rand.New(rand.NewPCG(seed, 0)), inside: inside, bank: newKey(t), facilitator: newKey(t),
-		seller: crypto.PubkeyToAddress(newKey(t).PublicKey),
+		seller: crypto.PubkeyToAddress(newKey(t).PublicKey), met: map[string]int{},
 	}
 	shop := httptest.NewUnstartedServer(nil)
 	t.Cleanup(shop.Close)
@@ -144,7 +150,6 @@ func (k *killRun) no(err error) {
 func (k *killRun) endow() {
 	faucet, err := devnet.FaucetKey()
 	k.no(err)
-	ether := new(big.Int).Mul(big.NewInt(100), big.NewInt(1e18))
 	to := []common.Address{address(k.bank), address(k.facilitator)}
 	if !k.inside {
 		relayer, err := crypto.HexToECDSA(strings.Repeat("3", 64))
@@ -152,11 +157,13 @@ func (k *killRun) endow() {
 		to = append(to, address(relayer))
 	}
 	for _, a := range to {
-		k.no(k.send(faucet, evm.Call{To: a, ValueWei: ether, Gas: 21_000}))
+		k.no(k.send(faucet, evm.Call{To: a, ValueWei: etherWei(100), Gas: 21_000}))
 	}
 	mint := append(crypto.Keccak256([]byte("mint(address,uint256)"))[:4], evm.TransferData(address(k.bank), 100_000*money.One)[4:]...)
 	k.no(k.send(faucet, evm.Call{To: k.chain.Network().USDC, Data: mint, Gas: 200_000}))
 }
+
+func etherWei(n int64) *big.Int { return new(big.Int).Mul(big.NewInt(n), big.NewInt(1e18)) }
 
 func address(key *ecdsa.PrivateKey) common.Address { return crypto.PubkeyToAddress(key.PublicKey) }
 
@@ -198,6 +205,7 @@ func (k *killRun) launch(d death) {
 	if k.inside {
 		k.newSettler()
 	}
+	k.consents.Store(0)
 	k.p.launch(killVariable + "=" + d.spec())
 }
 

@@ -141,6 +141,7 @@ func (t *TopUps) Consent(ctx context.Context, p Principal, in ConsentInput) (*Ag
 	if err != nil {
 		return nil, err
 	}
+	t.step(StepConsented)
 	return t.agents.Get(ctx, p, a.ID)
 }
 

@@ -44,11 +44,13 @@ func (a *Agents) deactivate(ctx context.Context, p Principal, id uuid.UUID, r *r
 	if err := a.db.writeEnt.Agent.UpdateOneID(id).SetActive(false).Exec(ctx); err != nil {
 		return nil, err
 	}
+	a.step(StepInactive)
 	for _, s := range open {
 		if _, err := a.sessions.Close(ctx, p, s); err != nil && AsError(err).Code != Conflict {
 			return nil, err
 		}
 	}
+	a.step(StepEnded)
 	if v.Wallet.Available <= 0 && len(open) == 0 {
 		return &DrainResult{}, nil
 	}

@@ -15,11 +15,16 @@ const (
 	StepLog        = "watch: log"          // one movement of a range is booked
 	StepRange      = "watch: range"        // all of a range are booked, the cursor has not moved
 	StepClosing    = "session: closing"    // no more holds; the refund may be queued
+	StepConsented  = "top-up: consented"   // the terms are in force and their permit is queued, not answered
+	StepPull       = "top-up: queued"      // one agent's pull is queued, the next agent has not been looked at
+	StepInactive   = "agent: inactive"     // it pays no more; its sessions are open and its money is there
+	StepEnded      = "agent: ended"        // its sessions are closed, what it has is not drained
 )
 
-// Steps lists every step, in the order in which a payment and a session meet them.
+// Steps lists every step, in the order in which a payment, a session, a top-up and the end of an agent meet them.
 func Steps() []string {
 	return []string{
 		StepHeld, StepSigned, StepPaid, StepBooked, StepQueued, StepAuthorized, StepStored, StepSent, StepIncluded, StepLog, StepRange, StepClosing,
+		StepConsented, StepPull, StepInactive, StepEnded,
 	}
 }

@@ -103,6 +103,9 @@ func (t *TopUps) run(ctx context.Context, id uuid.UUID) error {
 	if errors.Is(err, errMoved) {
 		return nil
 	}
+	if err == nil && why == "" {
+		t.step(StepPull)
+	}
 	return err
 }
 

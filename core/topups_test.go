@@ -312,7 +312,7 @@ func TestTopUpOfADeactivatedAgent(t *testing.T) {
 func TestTopUpSurvivesCrashes(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {
 		p, _ := w.User("dev@example.com")
-		steps := []string{core.StepQueued, core.StepAuthorized, core.StepStored, core.StepSent, core.StepIncluded, core.StepLog, core.StepRange}
+		steps := []string{core.StepPull, core.StepQueued, core.StepAuthorized, core.StepStored, core.StepSent, core.StepIncluded, core.StepLog, core.StepRange}
 		for _, step := range steps {
 			a := w.Agent(p, step, 0)
 			src := newPurse(w, 100*money.One)

@@ -33,8 +33,8 @@ func Table(app *core.Core, poll time.Duration) []Job {
 		{Name: "expire operations", Every: 5 * time.Second, Run: app.Funding.ExpireOperations},
 		{Name: "note fees", Every: 30 * time.Second, Run: app.Operations.NoteFees},
 		{Name: "sessions", Every: 2 * time.Second, Run: app.Sessions.ExpireDue},
-		{Name: "top up", Every: 30 * time.Second, Run: app.TopUps.RunDue},
-		{Name: "drain inactive", Every: 30 * time.Second, Run: app.Agents.DrainInactive},
+		{Name: "top up", Every: 10 * time.Second, Run: app.TopUps.RunDue},
+		{Name: "drain inactive", Every: 10 * time.Second, Run: app.Agents.DrainInactive},
 		{Name: "forget", Every: time.Minute, Run: app.Idempotency.Forget},
 		{Name: "audit", Every: time.Hour, Run: app.Books.Check},
 	}
