@@ -40,8 +40,16 @@ type Offer struct {
 	Resource string        // what the seller says is sold: its text, untrusted
 	ValidFor time.Duration // how long the seller wants the proof to be usable
 
-	// Refused is the reason why this offer cannot be taken. Empty: it can.
+	// Kind is what the wallet will have to do to take it.
+	Kind InstructionKind
+	// UpTo says that Amount is a maximum: what is charged is decided after the answer, and may be nothing.
+	UpTo bool
+	// Expires is when the challenge itself ends, in unix seconds, however long a proof might live; 0: it does not say.
+	Expires int64
+
+	// Refused is the reason why this offer cannot be taken, for people; Cause is its kind. Empty: it can.
 	Refused string
+	Cause   Cause
 	// Notes are oddities that do not stop a payment, for the log.
 	Notes []string
 
@@ -54,15 +62,29 @@ type Offer struct {
 // InstructionKind says what a wallet must do to take an offer.
 type InstructionKind int
 
-// Kinds of instruction.
+// Kinds of instruction, in the order in which they are preferred at the same price.
 const (
 	// None: nothing is signed or sent (metered services).
 	None InstructionKind = iota
 	// SignAuthorization: sign Authorization under Domain; the seller settles it.
 	SignAuthorization
-	// Transfer: send Amount to To on the chain first; the proof is the transaction's hash.
+	// Transfer: send Amount to To on the chain first; the proof is the transaction's hash. It cannot be taken back, and
+	// comes before the service has shown anything.
 	Transfer
 )
+
+// String completes "the wallet is not set up to pay …".
+func (k InstructionKind) String() string {
+	switch k {
+	case None:
+		return "nothing"
+	case SignAuthorization:
+		return "by a signed authorization"
+	case Transfer:
+		return "by a transfer on the chain before the answer"
+	}
+	return "in this way"
+}
 
 // Instruction is what the wallet must do to take an offer.
 type Instruction struct {
@@ -97,6 +119,8 @@ type Receipt struct {
 type Wallet struct {
 	Network evm.Network
 	Address common.Address
+	// Also lists what the wallet may do besides signing authorizations; nothing, unless somebody has decided it.
+	Also []InstructionKind
 }
 
 // Protocol translates one way a service asks for money. Every method is pure: no I/O, no keys, no clock. That

@@ -22,8 +22,8 @@ type Sample struct {
 	Response *pay.Response // nil for a protocol that knows its price before the first send
 }
 
-// conformsTime is any moment: protocols have no clock of their own.
-var conformsTime = time.Unix(1_760_000_000, 0)
+// Time is the moment at which Conforms pays, for samples that end: protocols have no clock of their own.
+var Time = time.Unix(1_760_000_000, 0)
 
 // Conforms checks that p keeps the promises of pay.Protocol on a sample that it can pay.
 func Conforms(t *testing.T, p pay.Protocol, s Sample) {
@@ -35,7 +35,9 @@ func Conforms(t *testing.T, p pay.Protocol, s Sample) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := pay.Wallet{Network: s.Network, Address: crypto.PubkeyToAddress(key.PublicKey)}
+	w := pay.Wallet{
+		Network: s.Network, Address: crypto.PubkeyToAddress(key.PublicKey), Also: []pay.InstructionKind{pay.Transfer},
+	}
 
 	others := []*pay.Response{{Status: http.StatusOK, Header: http.Header{}, Body: []byte("hello")}}
 	if s.Response != nil {
@@ -75,11 +77,14 @@ func Conforms(t *testing.T, p pay.Protocol, s Sample) {
 func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.Proof {
 	t.Helper()
 	nonce := crypto.Keccak256Hash([]byte("conforms"))
-	in, err := p.Instruct(o, w.Address, conformsTime, nonce)
+	in, err := p.Instruct(o, w.Address, Time, nonce)
 	if err != nil {
 		t.Fatalf("%s: Instruct: %v", p.Name(), err)
 	}
-	again, err := p.Instruct(o, w.Address, conformsTime, nonce)
+	if in.Kind != o.Kind {
+		t.Errorf("%s: instruction of kind %d for an offer of kind %d", p.Name(), in.Kind, o.Kind)
+	}
+	again, err := p.Instruct(o, w.Address, Time, nonce)
 	if err != nil || !reflect.DeepEqual(in, again) {
 		t.Errorf("%s: Instruct is not a pure function", p.Name())
 	}
@@ -91,11 +96,19 @@ func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.
 		"negative":       func(o *pay.Offer) { o.Amount = -1 },
 		"other asset":    func(o *pay.Offer) { o.Asset = common.HexToAddress("0x01") },
 		"refused":        func(o *pay.Offer) { o.Refused = "no" },
+		"short window":   func(o *pay.Offer) { o.ValidFor = pay.MinWindow },
 	} {
 		bad := o
 		spoil(&bad)
-		if _, err := p.Instruct(bad, w.Address, conformsTime, nonce); in.Kind != pay.None && err == nil {
+		if _, err := p.Instruct(bad, w.Address, Time, nonce); in.Kind != pay.None && err == nil {
 			t.Errorf("%s: Instruct takes an offer with %s", p.Name(), name)
+		}
+	}
+	if o.Expires != 0 {
+		for name, now := range map[string]time.Time{"at its end": time.Unix(o.Expires, 0), "almost at its end": time.Unix(o.Expires, 0).Add(-pay.MinWindow)} {
+			if _, err := p.Instruct(o, w.Address, now, nonce); err == nil {
+				t.Errorf("%s: Instruct takes an offer %s", p.Name(), name)
+			}
 		}
 	}
 	switch in.Kind {
@@ -107,9 +120,9 @@ func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.
 		if d.Separator() != w.Network.Domain().Separator() {
 			t.Errorf("%s: domain %+v is not the registry's", p.Name(), d)
 		}
-		left := time.Unix(a.ValidBefore, 0).Sub(conformsTime)
-		if a.ValidAfter >= conformsTime.Unix() || left <= pay.MinWindow || left > pay.MaxWindow {
-			t.Errorf("%s: window %d..%d at %d", p.Name(), a.ValidAfter, a.ValidBefore, conformsTime.Unix())
+		left := time.Unix(a.ValidBefore, 0).Sub(Time)
+		if a.ValidAfter >= Time.Unix() || left <= pay.MinWindow || left > pay.MaxWindow {
+			t.Errorf("%s: window %d..%d at %d", p.Name(), a.ValidAfter, a.ValidBefore, Time.Unix())
 		}
 		return pay.Proof{Authorization: a}
 	case pay.Transfer:
@@ -126,7 +139,7 @@ func checkAttach(t *testing.T, p pay.Protocol, o pay.Offer, proof pay.Proof, sam
 	t.Helper()
 	req := copyRequest(sample)
 	req.Header.Set("Accept", "application/json")
-	planted := []string{"X-Payment", "Payment-Signature", "X-Payment-Tx"}
+	planted := []string{"X-Payment", "Payment-Signature", "X-Payment-Tx", "Payment-Authorization", "Sign-In-With-X"}
 	for _, h := range planted {
 		req.Header.Set(h, "planted by the agent")
 	}
@@ -141,14 +154,21 @@ func checkAttach(t *testing.T, p pay.Protocol, o pay.Offer, proof pay.Proof, sam
 	if req.Method != sample.Method || req.URL != sample.URL || string(req.Body) != string(sample.Body) || req.Header.Get("Accept") == "" {
 		t.Errorf("%s: Attach changes more than payment headers", p.Name())
 	}
-	if proof.Signature == nil {
-		return
+	spoils := map[string]func(*pay.Proof){"nothing in it": func(p *pay.Proof) { *p = pay.Proof{} }}
+	if proof.Authorization != (evm.Authorization{}) {
+		spoils["other amount"] = func(p *pay.Proof) { p.Authorization.Value++ }
+		spoils["other receiver"] = func(p *pay.Proof) { p.Authorization.To[0]++ }
+		spoils["short signature"] = func(p *pay.Proof) { p.Signature = p.Signature[:64] }
 	}
-	for name, spoil := range map[string]func(*pay.Proof){
-		"other amount":    func(p *pay.Proof) { p.Authorization.Value++ },
-		"other receiver":  func(p *pay.Proof) { p.Authorization.To[0]++ },
-		"short signature": func(p *pay.Proof) { p.Signature = p.Signature[:64] },
-	} {
+	if o.Kind == pay.None {
+		spoils = nil
+	}
+	refused := o
+	refused.Refused = "no"
+	if p.Attach(copyRequest(sample), refused, proof) == nil {
+		t.Errorf("%s: Attach takes a refused offer", p.Name())
+	}
+	for name, spoil := range spoils {
 		bad := proof
 		spoil(&bad)
 		if p.Attach(copyRequest(sample), o, bad) == nil {

@@ -129,7 +129,7 @@ func (a Ask) Proof(h http.Header) (pay.Proof, error) {
 	if text == "" {
 		return pay.Proof{}, ErrNoProof
 	}
-	b, err := readBase64(text)
+	b, err := pay.DecodeBase64(text)
 	if err != nil {
 		return pay.Proof{}, fmt.Errorf("%w: %s: %w", errInvalid, header, err)
 	}

@@ -3,6 +3,7 @@ package x402
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -52,8 +53,8 @@ func (v V1) Offers(req *pay.Request, resp *pay.Response) ([]pay.Offer, error) {
 		return nil, nil
 	}
 	var c challengeV1
-	if err := json.Unmarshal(resp.Body, &c); err != nil {
-		return nil, errors.New("402 body is not a challenge")
+	if err := pay.ReadJSON(resp.Body, &c); err != nil {
+		return nil, fmt.Errorf("402 body: %w", err)
 	}
 	if len(c.Accepts) > pay.MaxOffers {
 		return nil, errTooMany
@@ -68,7 +69,7 @@ func (v V1) Offers(req *pay.Request, resp *pay.Response) ([]pay.Offer, error) {
 func (v V1) read(req *pay.Request, raw json.RawMessage) pay.Offer {
 	var r requirementV1
 	if err := json.Unmarshal(raw, &r); err != nil {
-		return pay.Offer{Protocol: v.Name(), Scheme: pay.Text(r.Scheme), Raw: raw, Refused: "unreadable offer: " + reason(err)}
+		return unreadable(v.Name(), r.Scheme, raw, err)
 	}
 	o := r.terms.read(v.Name(), r.MaxAmountRequired, r.Resource, raw)
 	checkHost(&o, req.URL)

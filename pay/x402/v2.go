@@ -51,7 +51,7 @@ func (v V2) Offers(req *pay.Request, resp *pay.Response) ([]pay.Offer, error) {
 	}
 	var text []byte
 	if h := resp.Header.Get(headerRequired); h != "" {
-		b, err := readBase64(h)
+		b, err := pay.DecodeBase64(h)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", headerRequired, err)
 		}
@@ -71,8 +71,8 @@ func (v V2) Offers(req *pay.Request, resp *pay.Response) ([]pay.Offer, error) {
 
 func (v V2) readChallenge(req *pay.Request, text []byte) ([]pay.Offer, error) {
 	var c challengeV2
-	if err := json.Unmarshal(text, &c); err != nil {
-		return nil, errors.New("challenge cannot be read")
+	if err := pay.ReadJSON(text, &c); err != nil {
+		return nil, fmt.Errorf("challenge: %w", err)
 	}
 	if len(c.Accepts) > pay.MaxOffers {
 		return nil, errTooMany
@@ -87,7 +87,7 @@ func (v V2) readChallenge(req *pay.Request, text []byte) ([]pay.Offer, error) {
 		o := v.read(raw, resource.URL)
 		checkHost(&o, req.URL)
 		if needsIdentifier(c.Extensions) {
-			refuse(&o, "seller requires the extension payment-identifier, which is not supported")
+			o.Refuse(pay.Refusal(pay.Unsupported, "seller requires the extension payment-identifier, which is not supported"))
 		}
 		o.Extra = extra
 		offers = append(offers, o)
@@ -98,7 +98,7 @@ func (v V2) readChallenge(req *pay.Request, text []byte) ([]pay.Offer, error) {
 func (v V2) read(raw json.RawMessage, resource string) pay.Offer {
 	var r requirementV2
 	if err := json.Unmarshal(raw, &r); err != nil {
-		return pay.Offer{Protocol: v.Name(), Scheme: pay.Text(r.Scheme), Raw: raw, Refused: "unreadable offer: " + reason(err)}
+		return unreadable(v.Name(), r.Scheme, raw, err)
 	}
 	return r.terms.read(v.Name(), r.Amount, resource, raw)
 }
@@ -150,7 +150,7 @@ func (V2) Receipt(o pay.Offer, resp *pay.Response) (pay.Receipt, error) {
 	r, err := readReceipt(o, resp.Header.Get(headerResponse))
 	if r.Reason == "" && resp.Status == http.StatusPaymentRequired {
 		var c challengeV2
-		if b, berr := readBase64(resp.Header.Get(headerRequired)); berr == nil && json.Unmarshal(b, &c) == nil {
+		if b, berr := pay.DecodeBase64(resp.Header.Get(headerRequired)); berr == nil && json.Unmarshal(b, &c) == nil {
 			r.Reason = pay.Text(c.Error)
 		}
 	}
