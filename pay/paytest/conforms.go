@@ -36,7 +36,7 @@ func Conforms(t *testing.T, p pay.Protocol, s Sample) {
 		t.Fatal(err)
 	}
 	w := pay.Wallet{
-		Network: s.Network, Address: crypto.PubkeyToAddress(key.PublicKey), Also: []pay.InstructionKind{pay.Transfer},
+		Network: s.Network, Address: crypto.PubkeyToAddress(key.PublicKey), Also: []pay.InstructionKind{pay.SignPermit2, pay.SignPermit, pay.Transfer},
 	}
 
 	others := []*pay.Response{{Status: http.StatusOK, Header: http.Header{}, Body: []byte("hello")}}
@@ -61,20 +61,16 @@ func Conforms(t *testing.T, p pay.Protocol, s Sample) {
 		if o.Protocol != p.Name() {
 			t.Errorf("offer names protocol %q, want %q", o.Protocol, p.Name())
 		}
-		proof := checkInstruct(t, p, o, w)
-		if proof.Authorization.From == w.Address {
-			sig, err := evm.Sign(key, proof.Authorization.Digest(s.Network.Domain()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			proof.Signature = sig
+		proof, err := Sign(key, checkInstruct(t, p, o, w))
+		if err != nil {
+			t.Fatal(err)
 		}
 		checkAttach(t, p, o, proof, s.Request)
 		checkReceipt(t, p, o)
 	}
 }
 
-func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.Proof {
+func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.Instruction {
 	t.Helper()
 	nonce := crypto.Keccak256Hash([]byte("conforms"))
 	in, err := p.Instruct(o, w.Address, Time, nonce)
@@ -120,19 +116,51 @@ func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.
 		if d.Separator() != w.Network.Domain().Separator() {
 			t.Errorf("%s: domain %+v is not the registry's", p.Name(), d)
 		}
-		left := time.Unix(a.ValidBefore, 0).Sub(Time)
-		if a.ValidAfter >= Time.Unix() || left <= pay.MinWindow || left > pay.MaxWindow {
-			t.Errorf("%s: window %d..%d at %d", p.Name(), a.ValidAfter, a.ValidBefore, Time.Unix())
+		checkDeadline(t, p, a.ValidBefore)
+		if a.ValidAfter >= Time.Unix() {
+			t.Errorf("%s: valid after %d at %d", p.Name(), a.ValidAfter, Time.Unix())
 		}
-		return pay.Proof{Authorization: a}
+	case pay.SignPermit2:
+		x := in.Permit2
+		if x.Owner != w.Address || x.To != o.PayTo || x.Amount != o.Amount || x.Token != w.Network.USDC || x.UpTo() != o.UpTo {
+			t.Errorf("%s: instruction %+v differs from offer %+v", p.Name(), x, o)
+		}
+		checkDeadline(t, p, x.Deadline)
+		if in.Needs.Allowance != evm.Permit2 || in.Needs.PermitNonce != (in.Permit != nil) {
+			t.Errorf("%s: needs %+v", p.Name(), in.Needs)
+		}
+		checkPermit(t, p, in.Permit, evm.Permit{Owner: w.Address, Spender: evm.Permit2, Value: o.Amount})
+	case pay.SignPermit:
+		if in.Permit == nil || !in.Needs.PermitNonce {
+			t.Fatalf("%s: needs %+v for %+v", p.Name(), in.Needs, in.Permit)
+		}
+		checkPermit(t, p, in.Permit, evm.Permit{Owner: w.Address, Spender: in.Permit.Spender, Value: o.Amount})
 	case pay.Transfer:
 		if in.To != o.PayTo || in.Amount != o.Amount {
 			t.Errorf("%s: instruction %+v differs from offer %+v", p.Name(), in, o)
 		}
-		return pay.Proof{TxHash: crypto.Keccak256Hash([]byte("tx"))}
 	case pay.None:
 	}
-	return pay.Proof{}
+	return in
+}
+
+func checkDeadline(t *testing.T, p pay.Protocol, deadline int64) {
+	t.Helper()
+	if left := time.Unix(deadline, 0).Sub(Time); left <= pay.MinWindow || left > pay.MaxWindow {
+		t.Errorf("%s: a signature lives for %s", p.Name(), left)
+	}
+}
+
+// checkPermit holds a permit to what it may say; its deadline is checked apart.
+func checkPermit(t *testing.T, p pay.Protocol, got *evm.Permit, want evm.Permit) {
+	t.Helper()
+	if got == nil {
+		return
+	}
+	checkDeadline(t, p, got.Deadline)
+	if want.Deadline = got.Deadline; *got != want {
+		t.Errorf("%s: permit %+v, want %+v", p.Name(), *got, want)
+	}
 }
 
 func checkAttach(t *testing.T, p pay.Protocol, o pay.Offer, proof pay.Proof, sample pay.Request) {
@@ -159,6 +187,17 @@ func checkAttach(t *testing.T, p pay.Protocol, o pay.Offer, proof pay.Proof, sam
 		spoils["other amount"] = func(p *pay.Proof) { p.Authorization.Value++ }
 		spoils["other receiver"] = func(p *pay.Proof) { p.Authorization.To[0]++ }
 		spoils["short signature"] = func(p *pay.Proof) { p.Signature = p.Signature[:64] }
+	}
+	if proof.Permit2 != (evm.Permit2Transfer{}) {
+		spoils["other amount"] = func(p *pay.Proof) { p.Permit2.Amount++ }
+		spoils["other receiver"] = func(p *pay.Proof) { p.Permit2.To[0]++ }
+		spoils["other token"] = func(p *pay.Proof) { p.Permit2.Token[0]++ }
+		spoils["other facilitator"] = func(p *pay.Proof) { p.Permit2.Facilitator[0]++ }
+		spoils["short signature"] = func(p *pay.Proof) { p.Signature = p.Signature[:64] }
+	}
+	if proof.Permit != nil {
+		spoils["larger permit"] = func(p *pay.Proof) { m := *p.Permit; m.Value++; p.Permit = &m }
+		spoils["other spender"] = func(p *pay.Proof) { m := *p.Permit; m.Spender[0]++; p.Permit = &m }
 	}
 	if o.Kind == pay.None {
 		spoils = nil

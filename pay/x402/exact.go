@@ -27,6 +27,7 @@ type terms struct {
 		Name                string `json:"name"`
 		Version             string `json:"version"`
 		AssetTransferMethod string `json:"assetTransferMethod"`
+		FacilitatorAddress  string `json:"facilitatorAddress"`
 	} `json:"extra"`
 }
 
@@ -34,17 +35,13 @@ type terms struct {
 func (t terms) read(protocol, amount, resource string, raw json.RawMessage) pay.Offer {
 	o := pay.Offer{
 		Protocol: protocol, Scheme: pay.Text(t.Scheme), Resource: pay.Text(resource),
-		ValidFor: pay.Seconds(t.MaxTimeoutSeconds), Raw: raw, Kind: pay.SignAuthorization,
+		ValidFor: pay.Seconds(t.MaxTimeoutSeconds), Raw: raw, UpTo: t.Scheme == schemeUpto,
 	}
 	var err error
 	o.Amount, err = pay.ParseAmount(amount)
 	o.Refuse(err)
-	if t.Scheme != schemeExact {
-		o.Refuse(pay.Refusal(pay.Unsupported, "scheme %q is not supported", pay.Text(t.Scheme)))
-	}
-	if m := t.Extra.AssetTransferMethod; m != "" && m != "eip3009" {
-		o.Refuse(pay.Refusal(pay.Unsupported, "transfer method %q is not supported", pay.Text(m)))
-	}
+	o.Kind, err = t.kind(protocol)
+	o.Refuse(err)
 	network, ok := evm.ParseNetwork(t.Network)
 	if !ok {
 		o.Refuse(pay.Refusal(pay.BadNetwork, "network %q is not supported", pay.Text(t.Network)))
@@ -60,6 +57,30 @@ func (t terms) read(protocol, amount, resource string, raw json.RawMessage) pay.
 			pay.Text(e.Name), pay.Text(e.Version), network.DomainName, network.DomainVersion))
 	}
 	return o
+}
+
+// Transfer methods.
+const (
+	byEIP3009 = "eip3009"
+	byPermit2 = "permit2"
+)
+
+// kind is what the scheme and its transfer method want of the wallet. Version 1 knows scheme exact by EIP-3009 alone.
+func (t terms) kind(protocol string) (pay.InstructionKind, error) {
+	method := t.Extra.AssetTransferMethod
+	second := protocol == V2{}.Name()
+	switch {
+	case t.Scheme == schemeExact && (method == "" || method == byEIP3009):
+		return pay.SignAuthorization, nil
+	case second && t.Scheme == schemeExact && method == byPermit2:
+		return pay.SignPermit2, nil
+	case second && t.Scheme == schemeUpto && (method == "" || method == byPermit2):
+		_, err := t.facilitator()
+		return pay.SignPermit2, err
+	case t.Scheme == schemeExact:
+		return pay.None, pay.Refusal(pay.Unsupported, "transfer method %q is not supported", pay.Text(method))
+	}
+	return pay.None, pay.Refusal(pay.Unsupported, "scheme %q by transfer method %q is not supported", pay.Text(t.Scheme), pay.Text(method))
 }
 
 // unreadable is an offer of which not even the terms can be read.

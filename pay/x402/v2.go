@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -103,20 +102,34 @@ func (v V2) read(raw json.RawMessage, resource string) pay.Offer {
 	return r.terms.read(v.Name(), r.Amount, resource, raw)
 }
 
-// Instruct asks for an EIP-3009 signature with validAfter 0, as the official v2 client does.
+// Instruct asks for an EIP-3009 or a Permit2 signature with validAfter 0, as the official v2 client does.
 func (V2) Instruct(o pay.Offer, payer common.Address, now time.Time, nonce [32]byte) (pay.Instruction, error) {
+	if o.Kind == pay.SignPermit2 {
+		return instructPermit2(o, payer, now, nonce)
+	}
 	return instruct(o, payer, now, 0, nonce)
 }
 
-// Attach sets PAYMENT-SIGNATURE. accepted, resource and extensions are the seller's own bytes.
-func (V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
-	payload, err := writePayload(o, p)
+// Attach sets PAYMENT-SIGNATURE. accepted, resource and extensions are the seller's own bytes, the latter with what is ours
+// to add.
+func (v V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
+	var payload any
+	var additions []addition
+	var err error
+	if o.Kind == pay.SignPermit2 {
+		payload, additions, err = writePermit2(o, p)
+	} else {
+		payload, err = writePayload(o, p)
+	}
 	if err != nil {
 		return err
 	}
 	var echo echoV2
 	if uerr := json.Unmarshal(o.Extra, &echo); uerr != nil {
 		return errProof
+	}
+	if echo.Extensions, err = extend(echo.Extensions, additions...); err != nil {
+		return err
 	}
 	proof, err := json.Marshal(payload)
 	if err != nil {
@@ -175,7 +188,8 @@ func object(fields ...field) json.RawMessage {
 		if b.Len() > 1 {
 			b.WriteByte(',')
 		}
-		b.WriteString(strconv.Quote(f.key))
+		key, _ := json.Marshal(f.key) // a string always can be
+		b.Write(key)
 		b.WriteByte(':')
 		b.Write(f.value)
 	}

@@ -1,5 +1,6 @@
-// Package x402 speaks the payment protocol x402 over HTTP, versions 1 and 2, scheme "exact" by EIP-3009. V1 and
-// V2 are the payer's side; Ask is the seller's side, for the demo and for tests.
+// Package x402 speaks the payment protocol x402 over HTTP: scheme "exact" by EIP-3009 in versions 1 and 2, schemes "exact"
+// and "upto" by Permit2 in version 2. V1 and V2 are the payer's side; Ask is the seller's side of exact by EIP-3009, for
+// the demo and for tests.
 //
 // Wire formats: github.com/x402-foundation/x402, specs/x402-specification-v1.md and -v2.md,
 // specs/transports-v1/http.md and -v2/http.md, specs/schemes/exact/scheme_exact_evm.md; checked against the npm
@@ -27,7 +28,11 @@ const (
 	headerResponse  = "PAYMENT-RESPONSE"
 )
 
-const schemeExact = "exact"
+// Schemes.
+const (
+	schemeExact = "exact"
+	schemeUpto  = "upto"
+)
 
 var errTooMany = errors.New("more offers than a challenge may have")
 
