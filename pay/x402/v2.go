@@ -15,7 +15,11 @@ import (
 
 // V2 is x402 version 2: the header PAYMENT-REQUIRED asks, PAYMENT-SIGNATURE proves, PAYMENT-RESPONSE is the
 // receipt.
-type V2 struct{}
+type V2 struct {
+	// Identifiers says that every proof comes with an identifier of its payment. Without it sellers that require one are
+	// refused.
+	Identifiers bool
+}
 
 var _ pay.Protocol = V2{}
 
@@ -85,9 +89,7 @@ func (v V2) readChallenge(req *pay.Request, text []byte) ([]pay.Offer, error) {
 	for _, raw := range c.Accepts {
 		o := v.read(raw, resource.URL)
 		checkHost(&o, req.URL)
-		if needsIdentifier(c.Extensions) {
-			o.Refuse(pay.Refusal(pay.Unsupported, "seller requires the extension payment-identifier, which is not supported"))
-		}
+		o.Refuse(v.checkIdentifier(c.Extensions))
 		o.Extra = extra
 		offers = append(offers, o)
 	}
@@ -112,7 +114,7 @@ func (V2) Instruct(o pay.Offer, payer common.Address, now time.Time, nonce [32]b
 
 // Attach sets PAYMENT-SIGNATURE. accepted, resource and extensions are the seller's own bytes, the latter with what is ours
 // to add.
-func (v V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
+func (V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
 	var payload any
 	var additions []addition
 	var err error
@@ -128,7 +130,11 @@ func (v V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
 	if uerr := json.Unmarshal(o.Extra, &echo); uerr != nil {
 		return errProof
 	}
-	if echo.Extensions, err = extend(echo.Extensions, additions...); err != nil {
+	name, err := identify(echo.Extensions, p.Identifier)
+	if err != nil {
+		return err
+	}
+	if echo.Extensions, err = extend(echo.Extensions, append(additions, name...)...); err != nil {
 		return err
 	}
 	proof, err := json.Marshal(payload)
@@ -140,22 +146,6 @@ func (v V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
 		field{"payload", proof}, field{"extensions", echo.Extensions},
 	))
 	return nil
-}
-
-const paymentIdentifier = "payment-identifier"
-
-// needsIdentifier tells whether the seller insists on the extension payment-identifier
-// (specs/extensions/payment_identifier.md). Its id must be a secret between us and the seller, who may return the
-// bought answer to whoever repeats payload and id. All that a protocol here could derive one from ends up on the
-// chain, so it is not made: such offers are refused, and an optional one is echoed as it came.
-func needsIdentifier(extensions json.RawMessage) bool {
-	var all map[string]json.RawMessage
-	var declared struct {
-		Info struct {
-			Required bool `json:"required"`
-		} `json:"info"`
-	}
-	return json.Unmarshal(extensions, &all) == nil && json.Unmarshal(all[paymentIdentifier], &declared) == nil && declared.Info.Required
 }
 
 // Receipt reads PAYMENT-RESPONSE; when the answer is a 402 again, the error of its challenge is the reason.
