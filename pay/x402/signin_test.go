@@ -1,9 +1,11 @@
 package x402_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"bursar/e2e"
 	"bursar/evm"
 	"bursar/pay"
 	"bursar/pay/x402"
@@ -107,5 +110,35 @@ func TestSignInRefused(t *testing.T) {
 		if s, err := x402.ReadSignIn(login(t, nil, chains), called, wallet, now); s != nil || err != nil {
 			t.Errorf("%s: %+v, %v", chains, s, err)
 		}
+	}
+}
+
+// The message is the one that the official seller builds from what we send.
+func TestSignInOfficial(t *testing.T) {
+	var input bytes.Buffer
+	var want []string
+	for _, change := range []func(map[string]any){
+		nil,
+		func(i map[string]any) { i["statement"] = "Sign in to go on." },
+		func(i map[string]any) { delete(i, "resources") },
+		func(i map[string]any) {
+			i["statement"], i["requestId"] = "All of it.", "r-1"
+			i["expirationTime"], i["notBefore"] = now.Add(time.Hour).UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)
+			i["resources"] = []string{"https://api.example.com/a", "https://api.example.com/b?c=d"}
+		},
+	} {
+		s, err := x402.ReadSignIn(login(t, change, sepoliaLogin), called, wallet, now)
+		must(t, err)
+		req := request()
+		must(t, s.Attach(req, make([]byte, 65)))
+		input.WriteString(`{"kind":"login","message":` + string(decodeHeader(t, req.Header.Get("SIGN-IN-WITH-X"))) + "}\n")
+		want = append(want, evm.PersonalDigest(s.Message).Hex())
+	}
+	cmd := e2e.Node(t, "hashes.mjs")
+	cmd.Stdin = &input
+	out, err := cmd.Output()
+	must(t, err)
+	if got := strings.Fields(string(out)); !slices.Equal(got, want) {
+		t.Errorf("messages hash to %q, the official ones to %q", want, got)
 	}
 }
