@@ -26,8 +26,8 @@ type RefusedError struct {
 	Reason string
 }
 
-// Error is the reason.
-func (e *RefusedError) Error() string { return "pay: offer refused: " + e.Reason }
+// Error is the reason alone: who shows it says what was refused.
+func (e *RefusedError) Error() string { return e.Reason }
 
 // Refusal is a *RefusedError.
 func Refusal(cause Cause, format string, args ...any) error {

@@ -77,7 +77,7 @@ func (c Charge) read(req *pay.Request, params map[string]string) pay.Offer {
 			o.Refuse(pay.Refusal(pay.Malformed, "expires %q is not a time", pay.Text(e.Expires)))
 			return o
 		}
-		o.Expires, o.ValidFor = end.Unix(), pay.MaxWindow // Window takes the earlier of the two
+		o.Expires, o.ValidFor = max(1, end.Unix()), pay.MaxWindow // Window takes the earlier of the two; 0 would be no end
 	}
 	t := taken{Challenge: e}
 	text, err := e.request()
