@@ -69,3 +69,14 @@ func TestRecognised(t *testing.T) {
 		}
 	}
 }
+
+// FuzzReadInvoice holds that no invoice panics or asks a negative amount.
+func FuzzReadInvoice(f *testing.F) {
+	f.Add("lnbc2500u1pvjluezpp5qqqsy")
+	f.Add("lnbc99999999999999999999p1")
+	f.Fuzz(func(t *testing.T, s string) {
+		if a := l402.ReadInvoice(s); a.MilliSat < 0 || (a.Problem != "") == (a.Network != "") {
+			t.Fatalf("%q: %+v", s, a)
+		}
+	})
+}

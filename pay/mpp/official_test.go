@@ -101,7 +101,7 @@ func together(t *testing.T, net *chaintest.Net, buyer paytest.Buyer, url string)
 		}
 		wg.Go(func() {
 			got, err := b.Buy(t.Context(), &pay.Request{Method: http.MethodGet, URL: url + "/cheap", Header: http.Header{}})
-			if err != nil || got.Response.Status != http.StatusOK || len(got.Quote.Offers) != 2 || got.Quote.Protocol != b.Protocols[0] {
+			if err != nil || got.Response.Status != http.StatusOK || len(got.Quote.Offers) != 2 || got.Offer.Protocol != b.Protocols[0].Name() {
 				t.Errorf("%+v, %v", got.Response, err)
 			}
 		})

@@ -28,11 +28,13 @@ type terms struct {
 		Version             string `json:"version"`
 		AssetTransferMethod string `json:"assetTransferMethod"`
 		FacilitatorAddress  string `json:"facilitatorAddress"`
+		Facilitator         string `json:"facilitator"`
+		Spender             string `json:"spender"`
 	} `json:"extra"`
 }
 
 // read turns one requirement into an offer; what cannot be paid gets its reason.
-func (t terms) read(protocol, amount, resource string, raw json.RawMessage) pay.Offer {
+func (t terms) read(protocol, amount, resource string, raw json.RawMessage, spenders []common.Address) pay.Offer {
 	o := pay.Offer{
 		Protocol: protocol, Scheme: pay.Text(t.Scheme), Resource: pay.Text(resource),
 		ValidFor: pay.Seconds(t.MaxTimeoutSeconds), Raw: raw, UpTo: t.Scheme == schemeUpto,
@@ -40,7 +42,7 @@ func (t terms) read(protocol, amount, resource string, raw json.RawMessage) pay.
 	var err error
 	o.Amount, err = pay.ParseAmount(amount)
 	o.Refuse(err)
-	o.Kind, err = t.kind(protocol)
+	o.Kind, err = t.kind(protocol, spenders)
 	o.Refuse(err)
 	network, ok := evm.ParseNetwork(t.Network)
 	if !ok {
@@ -65,15 +67,18 @@ const (
 	byPermit2 = "permit2"
 )
 
-// kind is what the scheme and its transfer method want of the wallet. Version 1 knows scheme exact by EIP-3009 alone.
-func (t terms) kind(protocol string) (pay.InstructionKind, error) {
+// kind is what the scheme and its transfer method want of the wallet. Permit2 is of version 2 alone.
+func (t terms) kind(protocol string, spenders []common.Address) (pay.InstructionKind, error) {
 	method := t.Extra.AssetTransferMethod
-	second := protocol == V2{}.Name()
+	second := protocol == nameV2
 	switch {
 	case t.Scheme == schemeExact && (method == "" || method == byEIP3009):
 		return pay.SignAuthorization, nil
 	case second && t.Scheme == schemeExact && method == byPermit2:
 		return pay.SignPermit2, nil
+	case t.wants2612(second):
+		_, err := t.allowed(spenders)
+		return pay.SignPermit, err
 	case second && t.Scheme == schemeUpto && (method == "" || method == byPermit2):
 		_, err := t.facilitator()
 		return pay.SignPermit2, err

@@ -52,7 +52,7 @@ func TestPermit2Off(t *testing.T) {
 		{"upto", uptoExtra, "not set up to pay by permit2", wallet},
 		{"upto", "", "facilitatorAddress", permit2Wallet},
 		{"upto", `,"facilitatorAddress":"0x0000000000000000000000000000000000000000"`, "zero address", permit2Wallet},
-		{"upto", uptoExtra + `,"assetTransferMethod":"eip2612"`, "eip2612", permit2Wallet},
+		{"upto", uptoExtra + `,"assetTransferMethod":"eip2612"`, "not on the list", permit2Wallet},
 		{"deferred", exactExtra, "deferred", permit2Wallet},
 	} {
 		_, err := pay.Offers(both, c.wallet, request(), inHeader(permit2Challenge(c.scheme, c.extra, "{}")))

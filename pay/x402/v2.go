@@ -19,7 +19,11 @@ type V2 struct {
 	// Identifiers says that every proof comes with an identifier of its payment. Without it sellers that require one are
 	// refused.
 	Identifiers bool
+	// Spenders are the facilitators that may be given an allowance by scheme upto. Nobody, unless the operator says so.
+	Spenders []common.Address
 }
+
+const nameV2 = "x402-v2"
 
 var _ pay.Protocol = V2{}
 
@@ -44,7 +48,7 @@ type requirementV2 struct {
 }
 
 // Name is "x402-v2".
-func (V2) Name() string { return "x402-v2" }
+func (V2) Name() string { return nameV2 }
 
 // Offers reads the header of a 402, or its body when there is no header: sellers exist that answer so
 // (x402 #2320).
@@ -101,28 +105,25 @@ func (v V2) read(raw json.RawMessage, resource string) pay.Offer {
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return unreadable(v.Name(), r.Scheme, raw, err)
 	}
-	return r.terms.read(v.Name(), r.Amount, resource, raw)
+	return r.terms.read(v.Name(), r.Amount, resource, raw, v.Spenders)
 }
 
 // Instruct asks for an EIP-3009 or a Permit2 signature with validAfter 0, as the official v2 client does.
-func (V2) Instruct(o pay.Offer, payer common.Address, now time.Time, nonce [32]byte) (pay.Instruction, error) {
-	if o.Kind == pay.SignPermit2 {
+func (v V2) Instruct(o pay.Offer, payer common.Address, now time.Time, nonce [32]byte) (pay.Instruction, error) {
+	switch o.Kind {
+	case pay.SignPermit2:
 		return instructPermit2(o, payer, now, nonce)
+	case pay.SignPermit:
+		return instruct2612(o, payer, now, v.Spenders)
+	case pay.None, pay.SignAuthorization, pay.Transfer:
 	}
 	return instruct(o, payer, now, 0, nonce)
 }
 
 // Attach sets PAYMENT-SIGNATURE. accepted, resource and extensions are the seller's own bytes, the latter with what is ours
 // to add.
-func (V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
-	var payload any
-	var additions []addition
-	var err error
-	if o.Kind == pay.SignPermit2 {
-		payload, additions, err = writePermit2(o, p)
-	} else {
-		payload, err = writePayload(o, p)
-	}
+func (v V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
+	payload, additions, err := v.payload(o, p)
 	if err != nil {
 		return err
 	}
@@ -146,6 +147,19 @@ func (V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
 		field{"payload", proof}, field{"extensions", echo.Extensions},
 	))
 	return nil
+}
+
+// payload is the field of that name, and what goes into the extensions.
+func (v V2) payload(o pay.Offer, p pay.Proof) (payload any, additions []addition, err error) {
+	switch o.Kind {
+	case pay.SignPermit2:
+		return writePermit2(o, p)
+	case pay.SignPermit:
+		payload, err = write2612(o, p, v.Spenders)
+	case pay.None, pay.SignAuthorization, pay.Transfer:
+		payload, err = writePayload(o, p)
+	}
+	return payload, nil, err
 }
 
 // Receipt reads PAYMENT-RESPONSE; when the answer is a 402 again, the error of its challenge is the reason.
