@@ -31,10 +31,34 @@ const startPatience = 60 * time.Second
 // the test. FacilitatorKeyHex may have its 0x or not.
 func StartSellers(t testing.TB, rpcURL string, chainID uint64, facilitatorKeyHex string, payTo common.Address) Sellers {
 	t.Helper()
-	cmd := Node(t, "sellers.mjs",
+	var s Sellers
+	start(t, &s, "sellers.mjs",
 		"RPC_URL="+rpcURL, "CHAIN_ID="+strconv.FormatUint(chainID, 10), "PAY_TO="+payTo.Hex(),
 		"FACILITATOR_KEY=0x"+common.Bytes2Hex(common.FromHex(facilitatorKeyHex)), "V1_PORT=0", "V2_PORT=0")
-	stdin, err := cmd.StdinPipe() // open as long as the test runs: the sellers end with it
+	if s.V1 == "" || s.V2 == "" {
+		t.Fatalf("e2e: sellers.mjs gave no URLs: %+v", s)
+	}
+	return s
+}
+
+// StartMPP starts mppx 0.11.0, which settles on rpcURL by the key's account, and returns its base URL. It sells GET
+// /weather at 0.01, POST /echo at 0.02 and GET /cheap at 0.0001, and asks by MPP and by x402 v2 at once.
+func StartMPP(t testing.TB, rpcURL string, chainID uint64, keyHex string, payTo common.Address) string {
+	t.Helper()
+	var s struct{ URL string }
+	start(t, &s, "mppseller.mjs", "RPC_URL="+rpcURL, "CHAIN_ID="+strconv.FormatUint(chainID, 10), "PAY_TO="+payTo.Hex(),
+		"SELLER_KEY=0x"+common.Bytes2Hex(common.FromHex(keyHex)))
+	if s.URL == "" {
+		t.Fatal("e2e: mppseller.mjs gave no URL")
+	}
+	return s.URL
+}
+
+// start runs a script until the test ends and reads its first line, which is JSON, into ready.
+func start(t testing.TB, ready any, script string, env ...string) {
+	t.Helper()
+	cmd := Node(t, script, env...)
+	stdin, err := cmd.StdinPipe() // open as long as the test runs: the script ends with it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,16 +88,14 @@ func StartSellers(t testing.TB, rpcURL string, chainID uint64, facilitatorKeyHex
 	}()
 	patience := time.NewTimer(startPatience)
 	defer patience.Stop()
-	var s Sellers
 	select {
 	case text := <-line:
-		if err := json.Unmarshal([]byte(text), &s); err != nil || s.V1 == "" || s.V2 == "" {
-			t.Fatalf("e2e: sellers.mjs did not start (its errors are above); it said %q", text)
+		if err := json.Unmarshal([]byte(text), ready); err != nil {
+			t.Fatalf("e2e: %s did not start (its errors are above); it said %q", script, text)
 		}
 	case <-patience.C:
-		t.Fatalf("e2e: sellers.mjs is not ready after %s", startPatience)
+		t.Fatalf("e2e: %s is not ready after %s", script, startPatience)
 	}
-	return s
 }
 
 // Node is a command that runs a script of this folder with node and the given environment. It stops the test with

@@ -1,8 +1,8 @@
 package pay
 
 import (
-	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -29,47 +29,58 @@ const (
 	MinWindow = 10 * time.Second // at or below it the offer is refused
 )
 
-// RefusedError says why an offer is not taken.
-type RefusedError struct{ Reason string }
-
-// Error is the reason.
-func (e *RefusedError) Error() string { return "pay: offer refused: " + e.Reason }
-
-func refuse(format string, args ...any) error {
-	return &RefusedError{Reason: fmt.Sprintf(format, args...)}
-}
-
 // Check makes the checks that stand before every signature; it knows nothing of limits and budgets, which are
 // the policy's. It returns *RefusedError.
 func Check(o Offer, w Wallet) error {
 	if o.Refused != "" {
-		return refuse("%s", o.Refused)
+		return Refusal(o.Cause, "%s", o.Refused)
 	}
 	known, ok := evm.NetworkByID(o.Network.ChainID)
 	switch {
 	case !ok || known.USDC != o.Network.USDC || known.DomainName != o.Network.DomainName || known.DomainVersion != o.Network.DomainVersion:
-		return refuse("network is not in the registry")
+		return Refusal(BadNetwork, "network is not in the registry")
 	case o.Network.ChainID != w.Network.ChainID:
-		return refuse("offer is on %s, the wallet on %s", o.Network.Name, w.Network.Name)
+		return Refusal(BadNetwork, "offer is on %s, the wallet on %s", o.Network.Name, w.Network.Name)
 	case o.Asset != known.USDC:
-		return refuse("asset %s is not USDC of %s", o.Asset, known.Name)
+		return Refusal(BadAsset, "asset %s is not USDC of %s", o.Asset, known.Name)
 	case o.Amount <= 0 || o.Amount > money.Max:
-		return refuse("amount %s is out of range", o.Amount)
+		return Refusal(BadAmount, "amount %s is out of range", o.Amount)
 	case o.PayTo == common.Address{}:
-		return refuse("payTo is the zero address")
+		return Refusal(BadPayee, "payTo is the zero address")
 	case o.PayTo == known.USDC:
-		return refuse("payTo is the token itself")
+		return Refusal(BadPayee, "payTo is the token itself")
 	case o.PayTo == w.Address:
-		return refuse("payTo is the payer")
+		return Refusal(BadPayee, "payTo is the payer")
 	case o.ValidFor <= MinWindow:
-		return refuse("a proof would be valid for %s, which is too short to settle", o.ValidFor)
+		return Refusal(BadWindow, "a proof would be valid for %s, which is too short to settle", o.ValidFor)
+	case !w.can(o.Kind):
+		return Refusal(Unsupported, "the wallet is not set up to pay %s", o.Kind)
 	}
 	return nil
 }
 
-// ValidBefore is when a proof made now ends, in unix seconds: what the seller asks, capped.
-func ValidBefore(now time.Time, validFor time.Duration) int64 {
-	return now.Add(min(validFor, MaxWindow)).Unix()
+// CheckAgain is Check for a protocol that builds an instruction: which network and kind the wallet has is known to who
+// chose the offer.
+func CheckAgain(o Offer, payer common.Address) error {
+	return Check(o, Wallet{Network: o.Network, Address: payer, Also: []InstructionKind{o.Kind}})
+}
+
+// can reports whether the wallet takes an offer of the kind. Authorizations are what every wallet can sign.
+func (w Wallet) can(kind InstructionKind) bool {
+	return kind == None || kind == SignAuthorization || slices.Contains(w.Also, kind)
+}
+
+// Window is how a proof made now may live: until the earlier of what the offer allows and MaxWindow, in unix seconds. It
+// refuses an offer whose time is over or almost.
+func Window(o Offer, now time.Time) (validBefore int64, err error) {
+	end := now.Add(min(o.ValidFor, MaxWindow)).Unix()
+	if o.Expires == 0 {
+		return end, nil
+	}
+	if left := o.Expires - now.Unix(); left <= int64(MinWindow/time.Second) {
+		return 0, Refusal(BadWindow, "the offer ends in %d s, which is too short to settle", left)
+	}
+	return min(end, o.Expires), nil
 }
 
 // Seconds turns a seller's number of seconds into a duration, without overflow.
@@ -81,19 +92,19 @@ func Seconds(n int64) time.Duration {
 // ParseAmount reads a seller's amount in atomic units: digits only, no sign, point, exponent or space.
 func ParseAmount(s string) (money.USDC, error) {
 	if len(s) > maxDigits {
-		return 0, refuse("amount has more than %d digits", maxDigits)
+		return 0, Refusal(BadAmount, "amount has more than %d digits", maxDigits)
 	}
 	a, err := money.ParseAtomic(s)
 	if err != nil {
-		return 0, refuse("amount %q: %v", Text(s), err)
+		return 0, Refusal(BadAmount, "amount %q: %v", Text(s), err)
 	}
 	return a, nil
 }
 
-// ParseAddress reads a 20-byte address with its 0x.
-func ParseAddress(s string) (common.Address, error) {
+// ParseAddress reads a 20-byte address with its 0x; field is what the protocol calls it.
+func ParseAddress(field, s string) (common.Address, error) {
 	if len(s) != 42 || !strings.HasPrefix(s, "0x") || !common.IsHexAddress(s) {
-		return common.Address{}, refuse("%q is not an address", Text(s))
+		return common.Address{}, Refusal(Malformed, "%s: %q is not an address", field, Text(s))
 	}
 	return common.HexToAddress(s), nil
 }
@@ -118,7 +129,7 @@ func Text(s string) string {
 func StripPaymentHeaders(h http.Header) {
 	for key, values := range h {
 		switch strings.ToLower(key) { // not http.CanonicalHeaderKey: a caller may have filled the map by hand
-		case "x-payment", "payment-signature", "x-payment-tx":
+		case "x-payment", "payment-signature", "x-payment-tx", "payment-authorization", "sign-in-with-x":
 			delete(h, key)
 		case "authorization":
 			kept := make([]string, 0, len(values))

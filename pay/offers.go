@@ -1,17 +1,19 @@
 package pay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 )
 
-// Quote is what a service asks and this wallet can pay.
+// Quote is what a service asks and this wallet can pay, in every protocol that it speaks.
 type Quote struct {
-	Protocol Protocol
-	Offers   []Offer // cheapest first, never empty
-	Refused  []Offer // the others of this protocol, each with its reason
+	Protocol Protocol // of the first offer; ByName finds that of another
+	Offers   []Offer  // cheapest first, never empty
+	Refused  []Offer  // the others, each with its reason
+	Broken   []error  // challenges that could not be read
 }
 
 // ErrNotAsked says that the response asks for no payment in any protocol we speak: it goes to the agent as it is.
@@ -35,36 +37,47 @@ func (e *UnpayableError) Error() string {
 	return "pay: nothing payable is offered: " + strings.Join(reasons, "; ")
 }
 
-// Offers asks the protocols in order of preference and answers with the first that has an offer which wallet can
-// pay. The challenges of two protocols are never mixed. It returns ErrNotAsked when no protocol finds a
+// Offers asks every protocol and answers with all offers that the wallet can pay: the cheapest first, at the same price the
+// kind of payment that binds less, then an exact price before a maximum, then the order of the protocols. Each offer
+// belongs to one challenge of one protocol and is paid by that alone. Offers returns ErrNotAsked when no protocol finds a
 // challenge, and *UnpayableError when there is one but nothing in it can be paid.
 func Offers(protocols []Protocol, w Wallet, req *Request, resp *Response) (Quote, error) {
-	var none UnpayableError
+	var q Quote
 	for _, p := range protocols {
 		offers, err := p.Offers(req, resp)
 		if err != nil {
-			none.Broken = append(none.Broken, fmt.Errorf("%s: %w", p.Name(), err))
+			q.Broken = append(q.Broken, fmt.Errorf("%s: %w", p.Name(), err))
 			continue
 		}
-		q := Quote{Protocol: p}
 		for _, o := range offers {
-			if err := Check(o, w); err != nil {
-				o.Refused = refusal(err)
+			o.Refuse(Check(o, w))
+			if o.Refused != "" {
 				q.Refused = append(q.Refused, o)
-				continue
+			} else {
+				q.Offers = append(q.Offers, o)
 			}
-			q.Offers = append(q.Offers, o)
 		}
-		if len(q.Offers) > 0 {
-			slices.SortStableFunc(q.Offers, func(a, b Offer) int { return a.Amount.Cmp(b.Amount) })
-			return q, nil
-		}
-		none.Refused = append(none.Refused, q.Refused...)
 	}
-	if len(none.Refused) == 0 && len(none.Broken) == 0 {
+	switch {
+	case len(q.Offers) == 0 && len(q.Refused) == 0 && len(q.Broken) == 0:
 		return Quote{}, ErrNotAsked
+	case len(q.Offers) == 0:
+		return Quote{}, &UnpayableError{Refused: q.Refused, Broken: q.Broken}
 	}
-	return Quote{}, &none
+	slices.SortStableFunc(q.Offers, better)
+	q.Protocol, _ = ByName(protocols, q.Offers[0].Protocol)
+	return q, nil
+}
+
+// better orders offers as Offers says.
+func better(a, b Offer) int {
+	upTo := func(o Offer) int {
+		if o.UpTo {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(a.Amount.Cmp(b.Amount), cmp.Compare(a.Kind, b.Kind), cmp.Compare(upTo(a), upTo(b)))
 }
 
 // ByName finds the protocol that read an offer.
@@ -75,12 +88,4 @@ func ByName(protocols []Protocol, name string) (Protocol, bool) {
 		}
 	}
 	return nil, false
-}
-
-func refusal(err error) string {
-	var r *RefusedError
-	if errors.As(err, &r) {
-		return r.Reason
-	}
-	return err.Error()
 }

@@ -40,8 +40,16 @@ type Offer struct {
 	Resource string        // what the seller says is sold: its text, untrusted
 	ValidFor time.Duration // how long the seller wants the proof to be usable
 
-	// Refused is the reason why this offer cannot be taken. Empty: it can.
+	// Kind is what the wallet will have to do to take it.
+	Kind InstructionKind
+	// UpTo says that Amount is a maximum: what is charged is decided after the answer, and may be nothing.
+	UpTo bool
+	// Expires is when the challenge itself ends, in unix seconds, however long a proof might live; 0: it does not say.
+	Expires int64
+
+	// Refused is the reason why this offer cannot be taken, for people; Cause is its kind. Empty: it can.
 	Refused string
+	Cause   Cause
 	// Notes are oddities that do not stop a payment, for the log.
 	Notes []string
 
@@ -54,34 +62,70 @@ type Offer struct {
 // InstructionKind says what a wallet must do to take an offer.
 type InstructionKind int
 
-// Kinds of instruction.
+// Kinds of instruction, in the order in which they are preferred at the same price.
 const (
 	// None: nothing is signed or sent (metered services).
 	None InstructionKind = iota
 	// SignAuthorization: sign Authorization under Domain; the seller settles it.
 	SignAuthorization
-	// Transfer: send Amount to To on the chain first; the proof is the transaction's hash.
+	// SignPermit2: sign Permit2, and Permit as well when the chain says so (Complete); the seller settles it.
+	SignPermit2
+	// SignPermit: sign Permit under Domain. The receiver is not signed: the spender may take the money to anybody, in parts,
+	// until the allowance is used or taken back. The whole of it counts as spent until then.
+	SignPermit
+	// Transfer: send Amount to To on the chain first; the proof is the transaction's hash. It cannot be taken back, and
+	// comes before the service has shown anything.
 	Transfer
 )
+
+// String completes "the wallet is not set up to pay …".
+func (k InstructionKind) String() string {
+	switch k {
+	case None:
+		return "nothing"
+	case SignAuthorization:
+		return "by a signed authorization"
+	case SignPermit2:
+		return "by permit2"
+	case SignPermit:
+		return "by an allowance to the seller's facilitator"
+	case Transfer:
+		return "by a transfer on the chain before the answer"
+	}
+	return "in this way"
+}
 
 // Instruction is what the wallet must do to take an offer.
 type Instruction struct {
 	Kind InstructionKind
+	// Needs is what the wallet must learn from the chain before it signs; Complete puts it in.
+	Needs Need
 
 	// For SignAuthorization.
 	Authorization evm.Authorization
-	Domain        evm.Domain
+	Domain        evm.Domain // of the token, for Permit as well
+
+	// For SignPermit2.
+	Permit2 evm.Permit2Transfer
+
+	// For SignPermit; and for SignPermit2, when the seller hands in a permit that lets Permit2 have the money. Nil: none.
+	Permit *evm.Permit
 
 	// For Transfer.
 	To     common.Address
 	Amount money.USDC
 }
 
-// Proof is what the wallet did: a signed authorization, or the hash of its transfer.
+// Proof is what the wallet did: what it signed, or the hash of its transfer.
 type Proof struct {
-	Authorization evm.Authorization
-	Signature     []byte
-	TxHash        common.Hash
+	Authorization   evm.Authorization
+	Permit2         evm.Permit2Transfer
+	Permit          *evm.Permit
+	Signature       []byte // of the authorization, of Permit2, or of Permit alone: what the instruction's kind names
+	PermitSignature []byte // of the Permit beside Permit2
+	TxHash          common.Hash
+	// Identifier names the payment to sellers that know a call by it (PaymentIdentifier). Empty: none.
+	Identifier string
 }
 
 // Receipt is a seller's claim of what was charged. It proves nothing: payments are booked from the chain.
@@ -97,6 +141,8 @@ type Receipt struct {
 type Wallet struct {
 	Network evm.Network
 	Address common.Address
+	// Also lists what the wallet may do besides signing authorizations; nothing, unless somebody has decided it.
+	Also []InstructionKind
 }
 
 // Protocol translates one way a service asks for money. Every method is pure: no I/O, no keys, no clock. That

@@ -22,8 +22,8 @@ type Sample struct {
 	Response *pay.Response // nil for a protocol that knows its price before the first send
 }
 
-// conformsTime is any moment: protocols have no clock of their own.
-var conformsTime = time.Unix(1_760_000_000, 0)
+// Time is the moment at which Conforms pays, for samples that end: protocols have no clock of their own.
+var Time = time.Unix(1_760_000_000, 0)
 
 // Conforms checks that p keeps the promises of pay.Protocol on a sample that it can pay.
 func Conforms(t *testing.T, p pay.Protocol, s Sample) {
@@ -35,7 +35,9 @@ func Conforms(t *testing.T, p pay.Protocol, s Sample) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := pay.Wallet{Network: s.Network, Address: crypto.PubkeyToAddress(key.PublicKey)}
+	w := pay.Wallet{
+		Network: s.Network, Address: crypto.PubkeyToAddress(key.PublicKey), Also: []pay.InstructionKind{pay.SignPermit2, pay.SignPermit, pay.Transfer},
+	}
 
 	others := []*pay.Response{{Status: http.StatusOK, Header: http.Header{}, Body: []byte("hello")}}
 	if s.Response != nil {
@@ -59,27 +61,26 @@ func Conforms(t *testing.T, p pay.Protocol, s Sample) {
 		if o.Protocol != p.Name() {
 			t.Errorf("offer names protocol %q, want %q", o.Protocol, p.Name())
 		}
-		proof := checkInstruct(t, p, o, w)
-		if proof.Authorization.From == w.Address {
-			sig, err := evm.Sign(key, proof.Authorization.Digest(s.Network.Domain()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			proof.Signature = sig
+		proof, err := Sign(key, checkInstruct(t, p, o, w))
+		if err != nil {
+			t.Fatal(err)
 		}
 		checkAttach(t, p, o, proof, s.Request)
 		checkReceipt(t, p, o)
 	}
 }
 
-func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.Proof {
+func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.Instruction {
 	t.Helper()
 	nonce := crypto.Keccak256Hash([]byte("conforms"))
-	in, err := p.Instruct(o, w.Address, conformsTime, nonce)
+	in, err := p.Instruct(o, w.Address, Time, nonce)
 	if err != nil {
 		t.Fatalf("%s: Instruct: %v", p.Name(), err)
 	}
-	again, err := p.Instruct(o, w.Address, conformsTime, nonce)
+	if in.Kind != o.Kind {
+		t.Errorf("%s: instruction of kind %d for an offer of kind %d", p.Name(), in.Kind, o.Kind)
+	}
+	again, err := p.Instruct(o, w.Address, Time, nonce)
 	if err != nil || !reflect.DeepEqual(in, again) {
 		t.Errorf("%s: Instruct is not a pure function", p.Name())
 	}
@@ -91,11 +92,19 @@ func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.
 		"negative":       func(o *pay.Offer) { o.Amount = -1 },
 		"other asset":    func(o *pay.Offer) { o.Asset = common.HexToAddress("0x01") },
 		"refused":        func(o *pay.Offer) { o.Refused = "no" },
+		"short window":   func(o *pay.Offer) { o.ValidFor = pay.MinWindow },
 	} {
 		bad := o
 		spoil(&bad)
-		if _, err := p.Instruct(bad, w.Address, conformsTime, nonce); in.Kind != pay.None && err == nil {
+		if _, err := p.Instruct(bad, w.Address, Time, nonce); in.Kind != pay.None && err == nil {
 			t.Errorf("%s: Instruct takes an offer with %s", p.Name(), name)
+		}
+	}
+	if o.Expires != 0 {
+		for name, now := range map[string]time.Time{"at its end": time.Unix(o.Expires, 0), "almost at its end": time.Unix(o.Expires, 0).Add(-pay.MinWindow)} {
+			if _, err := p.Instruct(o, w.Address, now, nonce); err == nil {
+				t.Errorf("%s: Instruct takes an offer %s", p.Name(), name)
+			}
 		}
 	}
 	switch in.Kind {
@@ -107,26 +116,58 @@ func checkInstruct(t *testing.T, p pay.Protocol, o pay.Offer, w pay.Wallet) pay.
 		if d.Separator() != w.Network.Domain().Separator() {
 			t.Errorf("%s: domain %+v is not the registry's", p.Name(), d)
 		}
-		left := time.Unix(a.ValidBefore, 0).Sub(conformsTime)
-		if a.ValidAfter >= conformsTime.Unix() || left <= pay.MinWindow || left > pay.MaxWindow {
-			t.Errorf("%s: window %d..%d at %d", p.Name(), a.ValidAfter, a.ValidBefore, conformsTime.Unix())
+		checkDeadline(t, p, a.ValidBefore)
+		if a.ValidAfter >= Time.Unix() {
+			t.Errorf("%s: valid after %d at %d", p.Name(), a.ValidAfter, Time.Unix())
 		}
-		return pay.Proof{Authorization: a}
+	case pay.SignPermit2:
+		x := in.Permit2
+		if x.Owner != w.Address || x.To != o.PayTo || x.Amount != o.Amount || x.Token != w.Network.USDC || x.UpTo() != o.UpTo {
+			t.Errorf("%s: instruction %+v differs from offer %+v", p.Name(), x, o)
+		}
+		checkDeadline(t, p, x.Deadline)
+		if in.Needs.Allowance != evm.Permit2 || in.Needs.PermitNonce != (in.Permit != nil) {
+			t.Errorf("%s: needs %+v", p.Name(), in.Needs)
+		}
+		checkPermit(t, p, in.Permit, evm.Permit{Owner: w.Address, Spender: evm.Permit2, Value: o.Amount})
+	case pay.SignPermit:
+		if in.Permit == nil || !in.Needs.PermitNonce {
+			t.Fatalf("%s: needs %+v for %+v", p.Name(), in.Needs, in.Permit)
+		}
+		checkPermit(t, p, in.Permit, evm.Permit{Owner: w.Address, Spender: in.Permit.Spender, Value: o.Amount})
 	case pay.Transfer:
 		if in.To != o.PayTo || in.Amount != o.Amount {
 			t.Errorf("%s: instruction %+v differs from offer %+v", p.Name(), in, o)
 		}
-		return pay.Proof{TxHash: crypto.Keccak256Hash([]byte("tx"))}
 	case pay.None:
 	}
-	return pay.Proof{}
+	return in
+}
+
+func checkDeadline(t *testing.T, p pay.Protocol, deadline int64) {
+	t.Helper()
+	if left := time.Unix(deadline, 0).Sub(Time); left <= pay.MinWindow || left > pay.MaxWindow {
+		t.Errorf("%s: a signature lives for %s", p.Name(), left)
+	}
+}
+
+// checkPermit holds a permit to what it may say; its deadline is checked apart.
+func checkPermit(t *testing.T, p pay.Protocol, got *evm.Permit, want evm.Permit) {
+	t.Helper()
+	if got == nil {
+		return
+	}
+	checkDeadline(t, p, got.Deadline)
+	if want.Deadline = got.Deadline; *got != want {
+		t.Errorf("%s: permit %+v, want %+v", p.Name(), *got, want)
+	}
 }
 
 func checkAttach(t *testing.T, p pay.Protocol, o pay.Offer, proof pay.Proof, sample pay.Request) {
 	t.Helper()
 	req := copyRequest(sample)
 	req.Header.Set("Accept", "application/json")
-	planted := []string{"X-Payment", "Payment-Signature", "X-Payment-Tx"}
+	planted := []string{"X-Payment", "Payment-Signature", "X-Payment-Tx", "Payment-Authorization", "Sign-In-With-X"}
 	for _, h := range planted {
 		req.Header.Set(h, "planted by the agent")
 	}
@@ -141,14 +182,32 @@ func checkAttach(t *testing.T, p pay.Protocol, o pay.Offer, proof pay.Proof, sam
 	if req.Method != sample.Method || req.URL != sample.URL || string(req.Body) != string(sample.Body) || req.Header.Get("Accept") == "" {
 		t.Errorf("%s: Attach changes more than payment headers", p.Name())
 	}
-	if proof.Signature == nil {
-		return
+	spoils := map[string]func(*pay.Proof){"nothing in it": func(p *pay.Proof) { *p = pay.Proof{} }}
+	if proof.Authorization != (evm.Authorization{}) {
+		spoils["other amount"] = func(p *pay.Proof) { p.Authorization.Value++ }
+		spoils["other receiver"] = func(p *pay.Proof) { p.Authorization.To[0]++ }
+		spoils["short signature"] = func(p *pay.Proof) { p.Signature = p.Signature[:64] }
 	}
-	for name, spoil := range map[string]func(*pay.Proof){
-		"other amount":    func(p *pay.Proof) { p.Authorization.Value++ },
-		"other receiver":  func(p *pay.Proof) { p.Authorization.To[0]++ },
-		"short signature": func(p *pay.Proof) { p.Signature = p.Signature[:64] },
-	} {
+	if proof.Permit2 != (evm.Permit2Transfer{}) {
+		spoils["other amount"] = func(p *pay.Proof) { p.Permit2.Amount++ }
+		spoils["other receiver"] = func(p *pay.Proof) { p.Permit2.To[0]++ }
+		spoils["other token"] = func(p *pay.Proof) { p.Permit2.Token[0]++ }
+		spoils["other facilitator"] = func(p *pay.Proof) { p.Permit2.Facilitator[0]++ }
+		spoils["short signature"] = func(p *pay.Proof) { p.Signature = p.Signature[:64] }
+	}
+	if proof.Permit != nil {
+		spoils["larger permit"] = func(p *pay.Proof) { m := *p.Permit; m.Value++; p.Permit = &m }
+		spoils["other spender"] = func(p *pay.Proof) { m := *p.Permit; m.Spender[0]++; p.Permit = &m }
+	}
+	if o.Kind == pay.None {
+		spoils = nil
+	}
+	refused := o
+	refused.Refused = "no"
+	if p.Attach(copyRequest(sample), refused, proof) == nil {
+		t.Errorf("%s: Attach takes a refused offer", p.Name())
+	}
+	for name, spoil := range spoils {
 		bad := proof
 		spoil(&bad)
 		if p.Attach(copyRequest(sample), o, bad) == nil {

@@ -129,13 +129,16 @@ func (a Ask) Proof(h http.Header) (pay.Proof, error) {
 	if text == "" {
 		return pay.Proof{}, ErrNoProof
 	}
-	b, err := readBase64(text)
+	b, err := pay.DecodeBase64(text)
 	if err != nil {
 		return pay.Proof{}, fmt.Errorf("%w: %s: %w", errInvalid, header, err)
 	}
 	var w struct {
-		proofV1
-		Accepted json.RawMessage `json:"accepted"`
+		X402Version int             `json:"x402Version"`
+		Scheme      string          `json:"scheme"`
+		Network     string          `json:"network"`
+		Payload     exactPayload    `json:"payload"`
+		Accepted    json.RawMessage `json:"accepted"`
 	}
 	if json.Unmarshal(b, &w) != nil || w.X402Version != a.Version {
 		return pay.Proof{}, fmt.Errorf("%w: %s is not a payment of version %d", errInvalid, header, a.Version)

@@ -27,37 +27,33 @@ type terms struct {
 		Name                string `json:"name"`
 		Version             string `json:"version"`
 		AssetTransferMethod string `json:"assetTransferMethod"`
+		FacilitatorAddress  string `json:"facilitatorAddress"`
+		Facilitator         string `json:"facilitator"`
+		Spender             string `json:"spender"`
 	} `json:"extra"`
 }
 
 // read turns one requirement into an offer; what cannot be paid gets its reason.
-func (t terms) read(protocol, amount, resource string, raw json.RawMessage) pay.Offer {
+func (t terms) read(protocol, amount, resource string, raw json.RawMessage, spenders []common.Address) pay.Offer {
 	o := pay.Offer{
 		Protocol: protocol, Scheme: pay.Text(t.Scheme), Resource: pay.Text(resource),
-		ValidFor: pay.Seconds(t.MaxTimeoutSeconds), Raw: raw,
+		ValidFor: pay.Seconds(t.MaxTimeoutSeconds), Raw: raw, UpTo: t.Scheme == schemeUpto,
 	}
 	var err error
-	if o.Amount, err = pay.ParseAmount(amount); err != nil {
-		refuse(&o, reason(err))
-	}
-	if t.Scheme != schemeExact {
-		refuse(&o, fmt.Sprintf("scheme %q is not supported", pay.Text(t.Scheme)))
-	}
-	if m := t.Extra.AssetTransferMethod; m != "" && m != "eip3009" {
-		refuse(&o, fmt.Sprintf("transfer method %q is not supported", pay.Text(m)))
-	}
+	o.Amount, err = pay.ParseAmount(amount)
+	o.Refuse(err)
+	o.Kind, err = t.kind(protocol, spenders)
+	o.Refuse(err)
 	network, ok := evm.ParseNetwork(t.Network)
 	if !ok {
-		refuse(&o, fmt.Sprintf("network %q is not supported", pay.Text(t.Network)))
+		o.Refuse(pay.Refusal(pay.BadNetwork, "network %q is not supported", pay.Text(t.Network)))
 		return o
 	}
 	o.Network = network
-	if o.Asset, err = pay.ParseAddress(t.Asset); err != nil {
-		refuse(&o, "asset: "+reason(err))
-	}
-	if o.PayTo, err = pay.ParseAddress(t.PayTo); err != nil {
-		refuse(&o, "payTo: "+reason(err))
-	}
+	o.Asset, err = pay.ParseAddress("asset", t.Asset)
+	o.Refuse(err)
+	o.PayTo, err = pay.ParseAddress("payTo", t.PayTo)
+	o.Refuse(err)
 	if e := t.Extra; (e.Name != "" && e.Name != network.DomainName) || (e.Version != "" && e.Version != network.DomainVersion) {
 		o.Notes = append(o.Notes, fmt.Sprintf("seller names the token %q version %q; signed as %q version %q",
 			pay.Text(e.Name), pay.Text(e.Version), network.DomainName, network.DomainVersion))
@@ -65,9 +61,47 @@ func (t terms) read(protocol, amount, resource string, raw json.RawMessage) pay.
 	return o
 }
 
+// Transfer methods.
+const (
+	byEIP3009 = "eip3009"
+	byPermit2 = "permit2"
+)
+
+// kind is what the scheme and its transfer method want of the wallet. Permit2 is of version 2 alone.
+func (t terms) kind(protocol string, spenders []common.Address) (pay.InstructionKind, error) {
+	method := t.Extra.AssetTransferMethod
+	second := protocol == nameV2
+	switch {
+	case t.Scheme == schemeExact && (method == "" || method == byEIP3009):
+		return pay.SignAuthorization, nil
+	case second && t.Scheme == schemeExact && method == byPermit2:
+		return pay.SignPermit2, nil
+	case t.wants2612(second):
+		_, err := t.allowed(spenders)
+		return pay.SignPermit, err
+	case second && t.Scheme == schemeUpto && (method == "" || method == byPermit2):
+		_, err := t.facilitator()
+		return pay.SignPermit2, err
+	case t.Scheme == schemeExact:
+		return pay.None, pay.Refusal(pay.Unsupported, "transfer method %q is not supported", pay.Text(method))
+	}
+	return pay.None, pay.Refusal(pay.Unsupported, "scheme %q by transfer method %q is not supported", pay.Text(t.Scheme), pay.Text(method))
+}
+
+// unreadable is an offer of which not even the terms can be read.
+func unreadable(protocol, scheme string, raw json.RawMessage, err error) pay.Offer {
+	o := pay.Offer{Protocol: protocol, Scheme: pay.Text(scheme), Raw: raw}
+	o.Refuse(pay.Refusal(pay.Malformed, "unreadable offer: %s", pay.Text(err.Error())))
+	return o
+}
+
 // instruct builds the authorization. validAfter is the protocol's habit; see V1 and V2.
 func instruct(o pay.Offer, payer common.Address, now time.Time, validAfter int64, nonce [32]byte) (pay.Instruction, error) {
-	if err := pay.Check(o, pay.Wallet{Network: o.Network, Address: payer}); err != nil {
+	if err := pay.CheckAgain(o, payer); err != nil {
+		return pay.Instruction{}, err
+	}
+	validBefore, err := pay.Window(o, now)
+	if err != nil {
 		return pay.Instruction{}, err
 	}
 	return pay.Instruction{
@@ -75,7 +109,7 @@ func instruct(o pay.Offer, payer common.Address, now time.Time, validAfter int64
 		Domain: o.Network.Domain(),
 		Authorization: evm.Authorization{
 			From: payer, To: o.PayTo, Value: o.Amount, Nonce: nonce,
-			ValidAfter: validAfter, ValidBefore: pay.ValidBefore(now, o.ValidFor),
+			ValidAfter: validAfter, ValidBefore: validBefore,
 		},
 	}, nil
 }
@@ -115,11 +149,11 @@ func writePayload(o pay.Offer, p pay.Proof) (exactPayload, error) {
 func (x exactPayload) proof() (pay.Proof, error) {
 	var p pay.Proof
 	w, err := x.Authorization, error(nil)
-	if p.Authorization.From, err = pay.ParseAddress(w.From); err != nil {
-		return p, fmt.Errorf("from: %w", err)
+	if p.Authorization.From, err = pay.ParseAddress("from", w.From); err != nil {
+		return p, err
 	}
-	if p.Authorization.To, err = pay.ParseAddress(w.To); err != nil {
-		return p, fmt.Errorf("to: %w", err)
+	if p.Authorization.To, err = pay.ParseAddress("to", w.To); err != nil {
+		return p, err
 	}
 	if p.Authorization.Value, err = pay.ParseAmount(w.Value); err != nil {
 		return p, fmt.Errorf("value: %w", err)

@@ -20,6 +20,8 @@ func must(t *testing.T, err error) {
 
 func asUnpayable(err error, target **pay.UnpayableError) bool { return errors.As(err, target) }
 
+func encode64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
 func decodeHeader(t *testing.T, s string) []byte {
 	t.Helper()
 	b, err := base64.StdEncoding.DecodeString(s)

@@ -1,12 +1,8 @@
 package x402_test
 
 import (
-	"bytes"
-	"context"
 	"crypto/ecdsa"
-	"crypto/rand"
 	"encoding/json"
-	"io"
 	"math/big"
 	"net/http"
 	"sync"
@@ -23,7 +19,6 @@ import (
 	"bursar/money"
 	"bursar/pay"
 	"bursar/pay/paytest"
-	"bursar/pay/x402"
 )
 
 var oneEther = big.NewInt(1e18)
@@ -56,6 +51,10 @@ func newMarket(t *testing.T) market {
 	return m
 }
 
+func (m market) buyer() paytest.Buyer {
+	return paytest.Buyer{Protocols: both, Wallet: m.wallet, Key: m.key, Clock: time.Now}
+}
+
 // TestOfficial meets the official packages: our payer pays their sellers, their buyer pays our seller.
 func TestOfficial(t *testing.T) {
 	m := newMarket(t)
@@ -82,8 +81,9 @@ func (m market) paySellers(t *testing.T) {
 		t.Run(c.protocol+"/"+c.method+c.price.String(), func(t *testing.T) {
 			had, sellerHad := m.net.Balance(m.wallet.Address), m.net.Balance(m.payTo)
 			req := &pay.Request{Method: c.method, URL: c.url, Header: http.Header{}, Body: []byte(c.body)}
-			q, proof, resp, err := m.buy(t.Context(), req)
+			got, err := m.buyer().Buy(t.Context(), req)
 			must(t, err)
+			q, proof, resp := got.Quote, got.Proof, got.Response
 			if q.Protocol.Name() != c.protocol || q.Offers[0].Amount != c.price || len(q.Offers[0].Notes) != 0 {
 				t.Errorf("%s asked %s, notes %q", q.Protocol.Name(), q.Offers[0].Amount, q.Offers[0].Notes)
 			}
@@ -106,7 +106,7 @@ func (m market) paySellers(t *testing.T) {
 			}
 
 			// The same proof again: refused, not charged, and the refusal has a reason.
-			again, err := send(t.Context(), req)
+			again, err := paytest.Send(t.Context(), req)
 			must(t, err)
 			if r, err := q.Protocol.Receipt(q.Offers[0], again); again.Status != http.StatusPaymentRequired || err != nil || r.Success || r.Reason == "" {
 				t.Errorf("again: %d, %+v, %v", again.Status, r, err)
@@ -129,9 +129,9 @@ func (m market) payTogether(t *testing.T) {
 			url = m.sellers.V2
 		}
 		wg.Go(func() {
-			_, _, resp, err := m.buy(t.Context(), &pay.Request{Method: http.MethodGet, URL: url + "/cheap", Header: http.Header{}})
-			if err != nil || resp.Status != http.StatusOK {
-				t.Errorf("%s: %+v, %v", url, resp, err)
+			got, err := m.buyer().Buy(t.Context(), &pay.Request{Method: http.MethodGet, URL: url + "/cheap", Header: http.Header{}})
+			if err != nil || got.Response.Status != http.StatusOK {
+				t.Errorf("%s: %+v, %v", url, got.Response, err)
 			}
 		})
 	}
@@ -152,44 +152,4 @@ func (m market) officialBuyer(t *testing.T) {
 			t.Errorf("v%d: %s, %v", version, out, err)
 		}
 	}
-}
-
-// buy is the whole life of a payment: request, offers, instruction, signature, request.
-func (m market) buy(ctx context.Context, req *pay.Request) (q pay.Quote, p pay.Proof, resp *pay.Response, err error) {
-	if resp, err = send(ctx, req); err != nil {
-		return q, p, nil, err
-	}
-	if q, err = pay.Offers([]pay.Protocol{x402.V2{}, x402.V1{}}, m.wallet, req, resp); err != nil {
-		return q, p, nil, err
-	}
-	var nonce [32]byte
-	_, _ = rand.Read(nonce[:])
-	in, err := q.Protocol.Instruct(q.Offers[0], m.wallet.Address, time.Now(), nonce)
-	if err != nil {
-		return q, p, nil, err
-	}
-	p.Authorization = in.Authorization
-	if p.Signature, err = evm.Sign(m.key, in.Authorization.Digest(in.Domain)); err != nil {
-		return q, p, nil, err
-	}
-	if err = q.Protocol.Attach(req, q.Offers[0], p); err != nil {
-		return q, p, nil, err
-	}
-	resp, err = send(ctx, req)
-	return q, p, resp, err
-}
-
-func send(ctx context.Context, r *pay.Request) (*pay.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, r.Method, r.URL, bytes.NewReader(r.Body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header = r.Header
-	resp, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return &pay.Response{Status: resp.StatusCode, Header: resp.Header, Body: body}, err
 }

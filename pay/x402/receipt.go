@@ -26,7 +26,7 @@ func readReceipt(o pay.Offer, header string) (pay.Receipt, error) {
 	if header == "" {
 		return pay.Receipt{}, nil
 	}
-	b, err := readBase64(header)
+	b, err := pay.DecodeBase64(header)
 	if err != nil {
 		return pay.Receipt{}, err
 	}

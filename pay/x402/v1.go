@@ -3,6 +3,7 @@ package x402
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -12,7 +13,10 @@ import (
 )
 
 // V1 is x402 version 1: the body of the 402 asks, X-PAYMENT proves, X-PAYMENT-RESPONSE is the receipt.
-type V1 struct{}
+type V1 struct {
+	// Spenders are the facilitators that may be given an allowance by scheme upto. Nobody, unless the operator says so.
+	Spenders []common.Address
+}
 
 var _ pay.Protocol = V1{}
 
@@ -31,10 +35,10 @@ type requirementV1 struct {
 
 // proofV1 is X-PAYMENT before base64 (specs/x402-specification-v1.md, 5.2).
 type proofV1 struct {
-	X402Version int          `json:"x402Version"`
-	Scheme      string       `json:"scheme"`
-	Network     string       `json:"network"`
-	Payload     exactPayload `json:"payload"`
+	X402Version int    `json:"x402Version"`
+	Scheme      string `json:"scheme"`
+	Network     string `json:"network"`
+	Payload     any    `json:"payload"`
 }
 
 // Name is "x402-v1".
@@ -52,8 +56,8 @@ func (v V1) Offers(req *pay.Request, resp *pay.Response) ([]pay.Offer, error) {
 		return nil, nil
 	}
 	var c challengeV1
-	if err := json.Unmarshal(resp.Body, &c); err != nil {
-		return nil, errors.New("402 body is not a challenge")
+	if err := pay.ReadJSON(resp.Body, &c); err != nil {
+		return nil, fmt.Errorf("402 body: %w", err)
 	}
 	if len(c.Accepts) > pay.MaxOffers {
 		return nil, errTooMany
@@ -68,9 +72,9 @@ func (v V1) Offers(req *pay.Request, resp *pay.Response) ([]pay.Offer, error) {
 func (v V1) read(req *pay.Request, raw json.RawMessage) pay.Offer {
 	var r requirementV1
 	if err := json.Unmarshal(raw, &r); err != nil {
-		return pay.Offer{Protocol: v.Name(), Scheme: pay.Text(r.Scheme), Raw: raw, Refused: "unreadable offer: " + reason(err)}
+		return unreadable(v.Name(), r.Scheme, raw, err)
 	}
-	o := r.terms.read(v.Name(), r.MaxAmountRequired, r.Resource, raw)
+	o := r.terms.read(v.Name(), r.MaxAmountRequired, r.Resource, raw, v.Spenders)
 	checkHost(&o, req.URL)
 	return o
 }
@@ -79,13 +83,22 @@ func (v V1) read(req *pay.Request, raw json.RawMessage) pay.Offer {
 const validAfterSlack = 600 * time.Second
 
 // Instruct asks for an EIP-3009 signature over exactly maxAmountRequired, though v1 sellers accept more.
-func (V1) Instruct(o pay.Offer, payer common.Address, now time.Time, nonce [32]byte) (pay.Instruction, error) {
+func (v V1) Instruct(o pay.Offer, payer common.Address, now time.Time, nonce [32]byte) (pay.Instruction, error) {
+	if o.Kind == pay.SignPermit {
+		return instruct2612(o, payer, now, v.Spenders)
+	}
 	return instruct(o, payer, now, now.Add(-validAfterSlack).Unix(), nonce)
 }
 
 // Attach sets X-PAYMENT.
-func (V1) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
-	payload, err := writePayload(o, p)
+func (v V1) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
+	var payload any
+	var err error
+	if o.Kind == pay.SignPermit {
+		payload, err = write2612(o, p, v.Spenders)
+	} else {
+		payload, err = writePayload(o, p)
+	}
 	if err != nil {
 		return err
 	}

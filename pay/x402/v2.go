@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -16,7 +15,15 @@ import (
 
 // V2 is x402 version 2: the header PAYMENT-REQUIRED asks, PAYMENT-SIGNATURE proves, PAYMENT-RESPONSE is the
 // receipt.
-type V2 struct{}
+type V2 struct {
+	// Identifiers says that every proof comes with an identifier of its payment. Without it sellers that require one are
+	// refused.
+	Identifiers bool
+	// Spenders are the facilitators that may be given an allowance by scheme upto. Nobody, unless the operator says so.
+	Spenders []common.Address
+}
+
+const nameV2 = "x402-v2"
 
 var _ pay.Protocol = V2{}
 
@@ -41,7 +48,7 @@ type requirementV2 struct {
 }
 
 // Name is "x402-v2".
-func (V2) Name() string { return "x402-v2" }
+func (V2) Name() string { return nameV2 }
 
 // Offers reads the header of a 402, or its body when there is no header: sellers exist that answer so
 // (x402 #2320).
@@ -51,7 +58,7 @@ func (v V2) Offers(req *pay.Request, resp *pay.Response) ([]pay.Offer, error) {
 	}
 	var text []byte
 	if h := resp.Header.Get(headerRequired); h != "" {
-		b, err := readBase64(h)
+		b, err := pay.DecodeBase64(h)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", headerRequired, err)
 		}
@@ -71,8 +78,8 @@ func (v V2) Offers(req *pay.Request, resp *pay.Response) ([]pay.Offer, error) {
 
 func (v V2) readChallenge(req *pay.Request, text []byte) ([]pay.Offer, error) {
 	var c challengeV2
-	if err := json.Unmarshal(text, &c); err != nil {
-		return nil, errors.New("challenge cannot be read")
+	if err := pay.ReadJSON(text, &c); err != nil {
+		return nil, fmt.Errorf("challenge: %w", err)
 	}
 	if len(c.Accepts) > pay.MaxOffers {
 		return nil, errTooMany
@@ -86,9 +93,7 @@ func (v V2) readChallenge(req *pay.Request, text []byte) ([]pay.Offer, error) {
 	for _, raw := range c.Accepts {
 		o := v.read(raw, resource.URL)
 		checkHost(&o, req.URL)
-		if needsIdentifier(c.Extensions) {
-			refuse(&o, "seller requires the extension payment-identifier, which is not supported")
-		}
+		o.Refuse(v.checkIdentifier(c.Extensions))
 		o.Extra = extra
 		offers = append(offers, o)
 	}
@@ -98,25 +103,40 @@ func (v V2) readChallenge(req *pay.Request, text []byte) ([]pay.Offer, error) {
 func (v V2) read(raw json.RawMessage, resource string) pay.Offer {
 	var r requirementV2
 	if err := json.Unmarshal(raw, &r); err != nil {
-		return pay.Offer{Protocol: v.Name(), Scheme: pay.Text(r.Scheme), Raw: raw, Refused: "unreadable offer: " + reason(err)}
+		return unreadable(v.Name(), r.Scheme, raw, err)
 	}
-	return r.terms.read(v.Name(), r.Amount, resource, raw)
+	return r.terms.read(v.Name(), r.Amount, resource, raw, v.Spenders)
 }
 
-// Instruct asks for an EIP-3009 signature with validAfter 0, as the official v2 client does.
-func (V2) Instruct(o pay.Offer, payer common.Address, now time.Time, nonce [32]byte) (pay.Instruction, error) {
+// Instruct asks for an EIP-3009 or a Permit2 signature with validAfter 0, as the official v2 client does.
+func (v V2) Instruct(o pay.Offer, payer common.Address, now time.Time, nonce [32]byte) (pay.Instruction, error) {
+	switch o.Kind {
+	case pay.SignPermit2:
+		return instructPermit2(o, payer, now, nonce)
+	case pay.SignPermit:
+		return instruct2612(o, payer, now, v.Spenders)
+	case pay.None, pay.SignAuthorization, pay.Transfer:
+	}
 	return instruct(o, payer, now, 0, nonce)
 }
 
-// Attach sets PAYMENT-SIGNATURE. accepted, resource and extensions are the seller's own bytes.
-func (V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
-	payload, err := writePayload(o, p)
+// Attach sets PAYMENT-SIGNATURE. accepted, resource and extensions are the seller's own bytes, the latter with what is ours
+// to add.
+func (v V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
+	payload, additions, err := v.payload(o, p)
 	if err != nil {
 		return err
 	}
 	var echo echoV2
 	if uerr := json.Unmarshal(o.Extra, &echo); uerr != nil {
 		return errProof
+	}
+	name, err := identify(echo.Extensions, p.Identifier)
+	if err != nil {
+		return err
+	}
+	if echo.Extensions, err = extend(echo.Extensions, append(additions, name...)...); err != nil {
+		return err
 	}
 	proof, err := json.Marshal(payload)
 	if err != nil {
@@ -129,20 +149,17 @@ func (V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
 	return nil
 }
 
-const paymentIdentifier = "payment-identifier"
-
-// needsIdentifier tells whether the seller insists on the extension payment-identifier
-// (specs/extensions/payment_identifier.md). Its id must be a secret between us and the seller, who may return the
-// bought answer to whoever repeats payload and id. All that a protocol here could derive one from ends up on the
-// chain, so it is not made: such offers are refused, and an optional one is echoed as it came.
-func needsIdentifier(extensions json.RawMessage) bool {
-	var all map[string]json.RawMessage
-	var declared struct {
-		Info struct {
-			Required bool `json:"required"`
-		} `json:"info"`
+// payload is the field of that name, and what goes into the extensions.
+func (v V2) payload(o pay.Offer, p pay.Proof) (payload any, additions []addition, err error) {
+	switch o.Kind {
+	case pay.SignPermit2:
+		return writePermit2(o, p)
+	case pay.SignPermit:
+		payload, err = write2612(o, p, v.Spenders)
+	case pay.None, pay.SignAuthorization, pay.Transfer:
+		payload, err = writePayload(o, p)
 	}
-	return json.Unmarshal(extensions, &all) == nil && json.Unmarshal(all[paymentIdentifier], &declared) == nil && declared.Info.Required
+	return payload, nil, err
 }
 
 // Receipt reads PAYMENT-RESPONSE; when the answer is a 402 again, the error of its challenge is the reason.
@@ -150,7 +167,7 @@ func (V2) Receipt(o pay.Offer, resp *pay.Response) (pay.Receipt, error) {
 	r, err := readReceipt(o, resp.Header.Get(headerResponse))
 	if r.Reason == "" && resp.Status == http.StatusPaymentRequired {
 		var c challengeV2
-		if b, berr := readBase64(resp.Header.Get(headerRequired)); berr == nil && json.Unmarshal(b, &c) == nil {
+		if b, berr := pay.DecodeBase64(resp.Header.Get(headerRequired)); berr == nil && json.Unmarshal(b, &c) == nil {
 			r.Reason = pay.Text(c.Error)
 		}
 	}
@@ -175,7 +192,8 @@ func object(fields ...field) json.RawMessage {
 		if b.Len() > 1 {
 			b.WriteByte(',')
 		}
-		b.WriteString(strconv.Quote(f.key))
+		key, _ := json.Marshal(f.key) // a string always can be
+		b.Write(key)
 		b.WriteByte(':')
 		b.Write(f.value)
 	}

@@ -88,7 +88,7 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// An id that an observer of the chain could compute would let him fetch what was bought, so none is made.
+// A payment is named to sellers that ask for it, when the caller has a name; nothing of the seller's is changed.
 func TestPaymentIdentifier(t *testing.T) {
 	v := readVectors(t)
 	with := func(extension string) *pay.Response {
@@ -99,15 +99,50 @@ func TestPaymentIdentifier(t *testing.T) {
 		must(t, err)
 		return inHeader(b)
 	}
-	_, err := pay.Offers(both, wallet, request(), with(`{"info":{"required":true},"schema":{}}`))
-	if err == nil || !strings.Contains(err.Error(), "payment-identifier") {
-		t.Errorf("required: %v", err)
-	}
-	for _, optional := range []string{`{"info":{"required":false},"schema":{}}`, `{"info":{},"schema":{}}`, `"odd"`, `null`} {
-		q := offers(t, with(optional))
-		if got := attached(t, q.Protocol, q.Offers[0]); !strings.Contains(got, `"extensions":{"payment-identifier":`+optional+`}}`) {
-			t.Errorf("%s is echoed as %s", optional, got)
+	required, optional := `{"info":{"required":true},"schema":{}}`, `{"info":{"required":false},"schema":{}}`
+	name := pay.PaymentIdentifier([16]byte{1})
+	sent := func(p x402.V2, extension, identifier string) (string, error) {
+		q, err := pay.Offers([]pay.Protocol{p}, wallet, request(), with(extension))
+		if err != nil {
+			return "", err
 		}
+		in, err := p.Instruct(q.Offers[0], payer, now, [32]byte{31: 7})
+		must(t, err)
+		req := request()
+		err = p.Attach(req, q.Offers[0], pay.Proof{Authorization: in.Authorization, Signature: make([]byte, 65), Identifier: identifier})
+		text := string(decodeHeader(t, req.Header.Get("PAYMENT-SIGNATURE")))
+		return text[max(0, strings.Index(text, `"extensions":`)):], err
+	}
+	for _, c := range []struct {
+		p                           x402.V2
+		extension, identifier, want string // want empty: refused
+	}{
+		{x402.V2{}, required, name, ""},
+		{x402.V2{Identifiers: true}, required, "", ""},
+		{x402.V2{Identifiers: true}, required, "short", ""},
+		{x402.V2{Identifiers: true}, required, "spaces are not allowed", ""},
+		{x402.V2{Identifiers: true}, required, strings.Repeat("x", 129), ""},
+		{x402.V2{Identifiers: true}, `{"info":{"required":true,"id":"of_the_sellers_choice"}}`, name, ""},
+		{x402.V2{Identifiers: true}, required, name, `{"info":{"required":true,"id":"` + name + `"},"schema":{}}`},
+		{x402.V2{Identifiers: true}, optional, name, `{"info":{"required":false,"id":"` + name + `"},"schema":{}}`},
+		{x402.V2{}, optional, "", optional},
+		{x402.V2{}, `{"info":{"id":"of_the_sellers_choice"}}`, name, `{"info":{"id":"of_the_sellers_choice"}}`},
+		{x402.V2{}, `{"info":{}}`, "", `{"info":{}}`},
+		{x402.V2{}, `"odd"`, name, `"odd"`},
+		{x402.V2{}, `null`, name, `null`},
+	} {
+		got, err := sent(c.p, c.extension, c.identifier)
+		if (c.want == "") != (err != nil) || (err == nil && got != `"extensions":{"payment-identifier":`+c.want+`}}`) {
+			t.Errorf("%+v: %s, %v", c, got, err)
+		}
+	}
+}
+
+// The same for each try of one payment, another for another, and in the form that sellers demand.
+func TestIdentifierOfPayment(t *testing.T) {
+	a, b := pay.PaymentIdentifier([16]byte{1}), pay.PaymentIdentifier([16]byte{2})
+	if a != pay.PaymentIdentifier([16]byte{1}) || a == b || len(a) != 64 || strings.Trim(a, "0123456789abcdef") != "" {
+		t.Errorf("%q, %q", a, b)
 	}
 }
 

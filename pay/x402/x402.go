@@ -1,5 +1,6 @@
-// Package x402 speaks the payment protocol x402 over HTTP, versions 1 and 2, scheme "exact" by EIP-3009. V1 and
-// V2 are the payer's side; Ask is the seller's side, for the demo and for tests.
+// Package x402 speaks the payment protocol x402 over HTTP: scheme "exact" by EIP-3009 in versions 1 and 2, schemes "exact"
+// and "upto" by Permit2 in version 2. V1 and V2 are the payer's side; Ask is the seller's side of exact by EIP-3009, for
+// the demo and for tests.
 //
 // Wire formats: github.com/x402-foundation/x402, specs/x402-specification-v1.md and -v2.md,
 // specs/transports-v1/http.md and -v2/http.md, specs/schemes/exact/scheme_exact_evm.md; checked against the npm
@@ -11,7 +12,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 
@@ -28,23 +28,13 @@ const (
 	headerResponse  = "PAYMENT-RESPONSE"
 )
 
-const schemeExact = "exact"
+// Schemes.
+const (
+	schemeExact = "exact"
+	schemeUpto  = "upto"
+)
 
 var errTooMany = errors.New("more offers than a challenge may have")
-
-// readBase64 is lenient, because sellers are: standard or url alphabet, padded or not.
-func readBase64(s string) ([]byte, error) {
-	if len(s) > pay.MaxHeader {
-		return nil, errors.New("header is too long")
-	}
-	s = strings.TrimRight(strings.TrimSpace(s), "=")
-	s = strings.NewReplacer("-", "+", "_", "/").Replace(s)
-	b, err := base64.RawStdEncoding.DecodeString(s)
-	if err != nil {
-		return nil, errors.New("header is not base64")
-	}
-	return b, nil
-}
 
 func writeBase64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
@@ -76,29 +66,14 @@ func checkHost(o *pay.Offer, called string) {
 	}
 	u, err := url.Parse(called)
 	if err != nil {
-		refuse(o, "request has no readable URL")
+		o.Refuse(pay.Refusal(pay.BadOrigin, "request has no readable URL"))
 		return
 	}
 	if !strings.EqualFold(r.Hostname(), u.Hostname()) {
-		refuse(o, "resource is on another host: "+pay.Text(r.Host))
+		o.Refuse(pay.Refusal(pay.BadOrigin, "resource is on another host: %s", pay.Text(r.Host)))
 		return
 	}
 	if r.Scheme != u.Scheme || r.Port() != u.Port() || r.Path != u.Path {
 		o.Notes = append(o.Notes, "resource differs from the URL called: "+pay.Text(o.Resource))
 	}
-}
-
-// refuse keeps the first reason.
-func refuse(o *pay.Offer, reason string) {
-	if o.Refused == "" {
-		o.Refused = reason
-	}
-}
-
-func reason(err error) string {
-	var r *pay.RefusedError
-	if errors.As(err, &r) {
-		return r.Reason
-	}
-	return pay.Text(fmt.Sprint(err))
 }
