@@ -23,9 +23,13 @@ import (
 	"bursar/config"
 	"bursar/core"
 	"bursar/demo/newcomer"
+	"bursar/evm"
 	"bursar/jobs"
 	"bursar/metrics"
 	"bursar/pay"
+	"bursar/pay/agentpay"
+	"bursar/pay/l402"
+	"bursar/pay/mpp"
 	"bursar/pay/x402"
 	"bursar/resolvers"
 	"bursar/rest"
@@ -162,12 +166,18 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 	}
 	app, err := core.New(ctx, core.Deps{
 		DB: db, Chain: n.client, Clock: time.Now, Log: log, Upstream: core.NewUpstream(allow),
-		Protocols: []pay.Protocol{x402.V2{}, x402.V1{}}, // in order of preference
+		Protocols: protocols(n.client.Network()),
 		MasterKey: secrets.MasterKey, JWTSecret: secrets.JWTSecret,
 		PlatformKey: secrets.PlatformKey, RelayerKey: secrets.RelayerKey,
 		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), Step: step,
 	})
 	return app, db, err
+}
+
+// protocols are the ways of asking for money that are understood, in order of preference. What asks for more than a signed
+// authorization is recognised and refused with its reason.
+func protocols(n evm.Network) []pay.Protocol {
+	return []pay.Protocol{x402.V2{}, x402.V1{}, mpp.Charge{}, mpp.Plain{}, agentpay.Protocol{Default: n}, l402.Protocol{}}
 }
 
 // allowed are the private addresses that agents may call: those that the operator names, and the demo service.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"entgo.io/ent/dialect/sql/sqlgraph"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/google/uuid"
@@ -133,6 +134,9 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 	})
 	if errors.Is(err, ledger.ErrMissed) {
 		return nil, errRuns // the key's row is another run's now
+	}
+	if sqlgraph.IsUniqueConstraintError(err) { // of auth_nonce, which MPP takes from the challenge
+		return nil, E(ServiceFailed, "The service asks by a challenge that was answered before")
 	}
 	if err != nil {
 		return nil, err
