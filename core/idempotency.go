@@ -49,14 +49,6 @@ type ask struct {
 	input []string
 }
 
-// optionalKey is the key of a method that takes at most one.
-func optionalKey(keys []*string) *string {
-	if len(keys) == 0 {
-		return nil
-	}
-	return keys[0]
-}
-
 // hash tells requests apart: the kind, the organisation and each input, with their lengths so that they cannot run
 // into each other.
 func (a ask) hash(p Principal) []byte {

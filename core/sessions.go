@@ -152,12 +152,12 @@ func sessionCounter(id uuid.UUID) string { return "session:" + id.String() }
 
 // Close ends a session and sends what is left back to the agent's wallet. Closing again is the same answer. A
 // call still in flight keeps its money: the answer waits for it a little and then reads "closing", and the
-// refund leaves when the last hold has ended. key is the caller's own name for this request; none or nil: none.
-func (s *Sessions) Close(ctx context.Context, p Principal, id uuid.UUID, key ...*string) (*SessionView, error) {
+// refund leaves when the last hold has ended. key is the caller's own name for this request; nil: none.
+func (s *Sessions) Close(ctx context.Context, p Principal, id uuid.UUID, key *string) (*SessionView, error) {
 	if err := p.needWrite(); err != nil {
 		return nil, err
 	}
-	a := ask{optionalKey(key), "session.close", []string{id.String()}}
+	a := ask{key, "session.close", []string{id.String()}}
 	return once(ctx, s.store, p, a, nil, func(*run) (*SessionView, error) { return s.finish(ctx, p, id) }) // again refunds nothing more
 }
 
