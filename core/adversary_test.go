@@ -153,12 +153,12 @@ func TestDrainToAWalletOfThisServer(t *testing.T) {
 	if _, err := w.Core.Auth.SetWallet(w.Ctx, p, two.Address); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Core.Funding.Drain(w.Ctx, p, one.ID, ""); err != nil {
+	if _, err := w.Core.Funding.Drain(w.Ctx, p, one.ID, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	w.Settle()
 	w.Balanced()
-	if _, err := w.Core.Funding.Drain(w.Ctx, p, two.ID, ""); code(err) != core.InvalidRequest {
+	if _, err := w.Core.Funding.Drain(w.Ctx, p, two.ID, "", nil); code(err) != core.InvalidRequest {
 		t.Errorf("a wallet drains to itself: %v", err)
 	}
 }
@@ -177,7 +177,7 @@ func TestUnusedChargesComeBackAfterClose(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := w.Core.Sessions.Close(w.Ctx, p, v.ID); err != nil {
+		if _, err := w.Core.Sessions.Close(w.Ctx, p, v.ID, nil); err != nil {
 			t.Fatal(err)
 		}
 		w.Pass(2 * time.Minute)

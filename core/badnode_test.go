@@ -95,7 +95,7 @@ func liveOver(t *testing.T, w *coretest.World, nodes [][]chaintest.Rule) {
 			t.Fatalf("call %d: %+v %v", i, r, err)
 		}
 	}
-	if _, err := over.Sessions.Close(w.Ctx, p, v.ID); err != nil {
+	if _, err := over.Sessions.Close(w.Ctx, p, v.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	until(session.StatusClosed)

@@ -21,7 +21,7 @@ func TestFundingIsSeenOnceAndGrantsGasOnce(t *testing.T) {
 	w.Settle()
 	hash := w.Net.Fund(common.HexToAddress(a.Address), 2*money.One)
 	for range 2 {
-		r, err := w.Core.Funding.Fund(w.Ctx, p, a.ID, hash.Hex(), 2*money.One)
+		r, err := w.Core.Funding.Fund(w.Ctx, p, a.ID, hash.Hex(), 2*money.One, nil)
 		if err != nil || !r.Funded || r.GasSponsored {
 			t.Fatalf("%+v %v", r, err)
 		}

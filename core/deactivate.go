@@ -13,12 +13,12 @@ import (
 
 // Deactivate ends an agent: no call is paid any more, its sessions are closed, and what it has goes to its
 // owner's address, refunds included. Doing it again changes nothing more. An owner without an address cannot
-// deactivate an agent that has money. key is the caller's own name for this request; none or nil: none.
-func (a *Agents) Deactivate(ctx context.Context, p Principal, id uuid.UUID, key ...*string) (*DrainResult, error) {
+// deactivate an agent that has money. key is the caller's own name for this request; nil: none.
+func (a *Agents) Deactivate(ctx context.Context, p Principal, id uuid.UUID, key *string) (*DrainResult, error) {
 	if err := p.needWrite(); err != nil {
 		return nil, err
 	}
-	request := ask{optionalKey(key), "agent.deactivate", []string{id.String()}}
+	request := ask{key, "agent.deactivate", []string{id.String()}}
 	return once(ctx, a.store, p, request, a.funding.begunDrain, func(r *run) (*DrainResult, error) { return a.deactivate(ctx, p, id, r) })
 }
 
@@ -46,7 +46,7 @@ func (a *Agents) deactivate(ctx context.Context, p Principal, id uuid.UUID, r *r
 	}
 	a.step(StepInactive)
 	for _, s := range open {
-		if _, err := a.sessions.Close(ctx, p, s); err != nil && AsError(err).Code != Conflict {
+		if _, err := a.sessions.Close(ctx, p, s, nil); err != nil && AsError(err).Code != Conflict {
 			return nil, err
 		}
 	}

@@ -28,7 +28,7 @@ func TestGasFees(t *testing.T) {
 		if _, err := w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{SessionID: v.ID.String(), URL: s.Link(2, paytest.Serve, 0)}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.Core.Sessions.Close(w.Ctx, p, v.ID); err != nil {
+		if _, err := w.Core.Sessions.Close(w.Ctx, p, v.ID, nil); err != nil {
 			t.Fatal(err)
 		}
 		w.Settle()

@@ -87,7 +87,7 @@ func TestSessionLife(t *testing.T) {
 			}
 		}
 		for range 2 { // a second close is the same answer
-			c, err := w.Core.Sessions.Close(w.Ctx, p, v.ID)
+			c, err := w.Core.Sessions.Close(w.Ctx, p, v.ID, nil)
 			if err != nil || c.Status != session.StatusClosed || c.Refunded != 4_500_000 || c.Used != 500_000 || c.Remaining != 0 || c.CallCount != 50 || c.RefundTxHash == nil {
 				t.Fatalf("%+v %v", c, err)
 			}
@@ -116,7 +116,7 @@ func TestZeroUseSessionCloses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := w.Core.Sessions.Close(w.Ctx, p, v.ID)
+	c, err := w.Core.Sessions.Close(w.Ctx, p, v.ID, nil)
 	if err != nil || c.Status != session.StatusClosed || c.Refunded != money.One {
 		t.Fatalf("%+v %v", c, err)
 	}
@@ -336,10 +336,10 @@ func TestOthersSeeNothing(t *testing.T) {
 		"agent":      func() error { _, err := w.Core.Agents.Get(ctx, other, a.ID); return err },
 		"policy":     func() error { _, err := w.Core.Policies.Get(ctx, other, a.ID); return err },
 		"key":        func() error { _, _, err := w.Core.Agents.ExportKey(ctx, other, a.ID); return err },
-		"drain":      func() error { _, err := w.Core.Funding.Drain(ctx, other, a.ID, ""); return err },
-		"deactivate": func() error { _, err := w.Core.Agents.Deactivate(ctx, other, a.ID); return err },
+		"drain":      func() error { _, err := w.Core.Funding.Drain(ctx, other, a.ID, "", nil); return err },
+		"deactivate": func() error { _, err := w.Core.Agents.Deactivate(ctx, other, a.ID, nil); return err },
 		"session":    func() error { _, err := w.Core.Sessions.Get(ctx, other, v.ID); return err },
-		"close":      func() error { _, err := w.Core.Sessions.Close(ctx, other, v.ID); return err },
+		"close":      func() error { _, err := w.Core.Sessions.Close(ctx, other, v.ID, nil); return err },
 		"open": func() error {
 			_, err := w.Core.Sessions.Open(ctx, other, core.OpenSessionInput{AgentID: a.ID, Deposit: cent})
 			return err
@@ -372,20 +372,20 @@ func TestDrainAndDeactivate(t *testing.T) {
 	w := coretest.New(t)
 	p, _ := w.User("dev@example.com")
 	a := w.Agent(p, "bot", 3*money.One)
-	if _, err := w.Core.Funding.Drain(w.Ctx, p, a.ID, ""); code(err) != core.InvalidRequest {
+	if _, err := w.Core.Funding.Drain(w.Ctx, p, a.ID, "", nil); code(err) != core.InvalidRequest {
 		t.Errorf("without an address: %v", err)
 	}
 	home := "0x00000000000000000000000000000000000b0b01"
 	if _, err := w.Core.Auth.SetWallet(w.Ctx, p, home); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Core.Funding.Drain(w.Ctx, p, a.ID, "0x00000000000000000000000000000000000b0b02"); code(err) != core.Forbidden {
+	if _, err := w.Core.Funding.Drain(w.Ctx, p, a.ID, "0x00000000000000000000000000000000000b0b02", nil); code(err) != core.Forbidden {
 		t.Errorf("to another address: %v", err)
 	}
 	if _, err := w.Core.Sessions.Open(w.Ctx, p, core.OpenSessionInput{AgentID: a.ID, Deposit: money.One}); err != nil {
 		t.Fatal(err)
 	}
-	r, err := w.Core.Agents.Deactivate(w.Ctx, p, a.ID)
+	r, err := w.Core.Agents.Deactivate(w.Ctx, p, a.ID, nil)
 	if err != nil || !r.Drained || r.Amount != 3*money.One {
 		t.Fatalf("%+v %v", r, err)
 	}
@@ -393,7 +393,7 @@ func TestDrainAndDeactivate(t *testing.T) {
 	if got := w.Net.Balance(address(home)); got != 3*money.One {
 		t.Errorf("home has %s", got)
 	}
-	if r, err := w.Core.Agents.Deactivate(w.Ctx, p, a.ID); err != nil || r.Drained {
+	if r, err := w.Core.Agents.Deactivate(w.Ctx, p, a.ID, nil); err != nil || r.Drained {
 		t.Errorf("again: %+v %v", r, err)
 	}
 	_, err = w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{Agent: "bot", URL: "http://127.0.0.1:1/"})

@@ -37,12 +37,12 @@ type FundResult struct {
 
 // Fund verifies that a transaction has brought amount to the agent's wallet and books it, once. The watcher
 // finds unannounced funding as well; whichever comes second does nothing. key is the caller's own name for this
-// request; none or nil: none.
-func (f *Funding) Fund(ctx context.Context, p Principal, agentID uuid.UUID, txHash string, amount money.USDC, key ...*string) (*FundResult, error) {
+// request; nil: none.
+func (f *Funding) Fund(ctx context.Context, p Principal, agentID uuid.UUID, txHash string, amount money.USDC, key *string) (*FundResult, error) {
 	if err := p.needWrite(); err != nil {
 		return nil, err
 	}
-	a := ask{optionalKey(key), "agent.fund", []string{agentID.String(), strings.ToLower(txHash), amount.String()}}
+	a := ask{key, "agent.fund", []string{agentID.String(), strings.ToLower(txHash), amount.String()}}
 	return once(ctx, f.store, p, a, nil, func(*run) (*FundResult, error) { return f.announce(ctx, p, agentID, txHash, amount) }) // again books nothing more
 }
 
@@ -175,12 +175,12 @@ type DrainResult struct {
 
 // Drain sends everything that is free in an agent's wallet to its owner's address. The amount is the available
 // balance at the moment of the hold, never "max". to may name the owner's stored address only; empty means it.
-// key is the caller's own name for this request; none or nil: none.
-func (f *Funding) Drain(ctx context.Context, p Principal, agentID uuid.UUID, to string, key ...*string) (*DrainResult, error) {
+// key is the caller's own name for this request; nil: none.
+func (f *Funding) Drain(ctx context.Context, p Principal, agentID uuid.UUID, to string, key *string) (*DrainResult, error) {
 	if err := p.needWrite(); err != nil {
 		return nil, err
 	}
-	a := ask{optionalKey(key), "agent.drain", []string{agentID.String(), strings.ToLower(to)}}
+	a := ask{key, "agent.drain", []string{agentID.String(), strings.ToLower(to)}}
 	return once(ctx, f.store, p, a, f.begunDrain, func(r *run) (*DrainResult, error) { return f.drainAgent(ctx, p, agentID, to, r) })
 }
 

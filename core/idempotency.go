@@ -5,9 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -47,14 +44,6 @@ type ask struct {
 	key   *string // nil: none
 	what  string  // the kind of request
 	input []string
-}
-
-// optionalKey is the key of a method that takes at most one.
-func optionalKey(keys []*string) *string {
-	if len(keys) == 0 {
-		return nil
-	}
-	return keys[0]
 }
 
 // hash tells requests apart: the kind, the organisation and each input, with their lengths so that they cannot run
@@ -232,81 +221,6 @@ func (r *run) keepLease(ctx context.Context) (stop func()) {
 		cancel()
 		<-ended
 	}
-}
-
-// end keeps the answer. The caller has a good answer whether or not that succeeds: without it a repeat is answered
-// from the record.
-func (r *run) end(ctx context.Context, v any, cause error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTimeout) // also for a caller who has left
-	defer cancel()
-	if err := r.keep(ctx, v, cause); err != nil {
-		r.log.WarnContext(ctx, "the answer under an idempotency key is not kept", "error", err)
-	}
-}
-
-// keep stores an answer that is to be kept. Without one, a request that has begun nothing is forgotten, so that its
-// caller may mend it and send it again under the same key.
-func (r *run) keep(ctx context.Context, v any, cause error) error {
-	answer, broken := r.seal(v, cause)
-	if answer == nil {
-		n, err := r.db.writeEnt.IdempotencyKey.Delete().Where(r.mine(), idempotencykey.SubjectIDIsNil()).Exec(ctx)
-		if err != nil || n > 0 {
-			return errors.Join(broken, err)
-		}
-	}
-	u := r.db.writeEnt.IdempotencyKey.Update().Where(r.mine()).SetStatus(idempotencykey.StatusDone)
-	if answer != nil {
-		u.SetAnswer(answer)
-	}
-	return errors.Join(broken, u.Exec(ctx))
-}
-
-// kept is an answer as it is stored.
-type kept struct {
-	Value any    `json:",omitempty"`
-	Error *Error `json:",omitempty"`
-}
-
-// seal is an answer for the row that keeps it, or nil for one that is not kept: a refusal before any money moved, or
-// one that is too large.
-func (r *run) seal(v any, cause error) ([]byte, error) {
-	k := kept{Value: v}
-	if cause != nil {
-		if k.Value, k.Error = nil, AsError(cause); k.Error.Payment == "" {
-			return nil, nil
-		}
-	}
-	plain, err := json.Marshal(k)
-	if err != nil {
-		return nil, fmt.Errorf("core: keep answer: %w", err)
-	}
-	if len(plain) > maxAnswer || (!r.begun && len(plain) > maxFreeAnswer) {
-		return nil, nil
-	}
-	return r.keys.sealAnswer(r.id, plain)
-}
-
-// repeat answers a request that has had its run.
-func repeat[T any](ctx context.Context, s *store, row *ent.IdempotencyKey, lost func(context.Context, uuid.UUID) (T, error)) (T, error) {
-	var v T
-	switch {
-	case row.Answer != nil && len(*row.Answer) > 0: // NULL is read as an empty one
-		plain, err := s.keys.openAnswer(row.ID, *row.Answer)
-		if err != nil {
-			return v, err
-		}
-		k := kept{Value: &v}
-		if err := json.Unmarshal(plain, &k); err != nil {
-			return v, fmt.Errorf("core: read kept answer: %w", err)
-		}
-		if k.Error != nil {
-			return v, k.Error
-		}
-		return v, nil
-	case row.SubjectID == nil || lost == nil:
-		return v, E(Conflict, "The answer to this request was not kept")
-	}
-	return lost(ctx, *row.SubjectID)
 }
 
 // Forget removes the keys whose time has passed.

@@ -332,7 +332,7 @@ func (m *market) final() {
 	var wg sync.WaitGroup
 	for _, s := range m.stalls {
 		wg.Go(func() {
-			if v, err := m.w.Core.Sessions.Close(m.w.Ctx, m.p, s.session.ID); err != nil || v.Status != session.StatusClosed || v.Refunded+v.Used != deposit {
+			if v, err := m.w.Core.Sessions.Close(m.w.Ctx, m.p, s.session.ID, nil); err != nil || v.Status != session.StatusClosed || v.Refunded+v.Used != deposit {
 				m.t.Errorf("%s: %+v %v", sellers[s.n].name, v, err)
 			}
 		})

@@ -244,7 +244,7 @@ func (m *modelRun) deed() deed {
 		}}
 	case n < 60 && s != nil:
 		return deed{"close " + s.ID.String(), func(ctx context.Context, c *core.Core) error {
-			_, err := c.Sessions.Close(ctx, m.p, s.ID)
+			_, err := c.Sessions.Close(ctx, m.p, s.ID, nil)
 			return err
 		}}
 	case n < 61:
@@ -252,12 +252,12 @@ func (m *modelRun) deed() deed {
 	case n < 62 && m.lastMint != nil:
 		f := *m.lastMint
 		return deed{"announce a funding", func(ctx context.Context, c *core.Core) error {
-			_, err := c.Funding.Fund(ctx, m.p, f.agent, f.hash.Hex(), f.amount)
+			_, err := c.Funding.Fund(ctx, m.p, f.agent, f.hash.Hex(), f.amount, nil)
 			return err
 		}}
 	case n < 63:
 		return deed{"drain " + a.Name, func(ctx context.Context, c *core.Core) error {
-			_, err := c.Funding.Drain(ctx, m.p, a.ID, "")
+			_, err := c.Funding.Drain(ctx, m.p, a.ID, "", nil)
 			return err
 		}}
 	case n < 67:
@@ -283,7 +283,7 @@ func (m *modelRun) replaceAgent(a *ent.Agent) deed {
 		if _, err := c.Agents.Create(ctx, m.p, core.CreateAgentInput{Name: name}); err != nil {
 			return err
 		}
-		_, err := c.Agents.Deactivate(ctx, m.p, a.ID)
+		_, err := c.Agents.Deactivate(ctx, m.p, a.ID, nil)
 		return err
 	}}
 }

@@ -82,7 +82,7 @@ func TestStoredBeforeSent(t *testing.T) {
 		if err != nil || v.Status != session.StatusOpen {
 			t.Errorf("%+v %v", v, err)
 		}
-		if v, err = c.Sessions.Close(w.Ctx, p, v.ID); err != nil || v.Status != session.StatusClosed {
+		if v, err = c.Sessions.Close(w.Ctx, p, v.ID, nil); err != nil || v.Status != session.StatusClosed {
 			t.Errorf("%+v %v", v, err)
 		}
 		w.Settle()

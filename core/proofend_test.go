@@ -80,7 +80,7 @@ func TestRefundIsMadeOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.Head()
-		dies(t, w, core.StepStored, func(c *core.Core) { _, _ = c.Sessions.Close(w.Ctx, b.p, b.session.ID) })
+		dies(t, w, core.StepStored, func(c *core.Core) { _, _ = c.Sessions.Close(w.Ctx, b.p, b.session.ID, nil) })
 		w.Clock.Ahead(11 * time.Minute) // past the authorization's end by the machine's clock alone
 		must(w, w.Core.Funding.ExpireOperations(w.Ctx))
 		must(w, w.Core.Sessions.ExpireDue(w.Ctx))
@@ -114,7 +114,7 @@ func TestCloseWaitsForWhatIsUnknown(t *testing.T) {
 			t.Fatal(err)
 		}
 		impatient, leave := context.WithCancel(w.Ctx)
-		_, _ = another(w, core.StepClosing, leave).Sessions.Close(impatient, p, v.ID)
+		_, _ = another(w, core.StepClosing, leave).Sessions.Close(impatient, p, v.ID, nil)
 		w.Jobs()
 		if got, err := w.Core.Sessions.Get(w.Ctx, p, v.ID); err != nil || got.Status != session.StatusClosing {
 			t.Errorf("while its call is unknown: %+v %v", got, err)

@@ -292,7 +292,7 @@ func TestTopUpOfADeactivatedAgent(t *testing.T) {
 	src.approve(w.Relayer, 100*money.One)
 	src.consent(p, core.TopUpTerms{AgentID: a.ID, Threshold: money.One, Amount: 10 * money.One})
 	must(w, w.Core.TopUps.RunDue(w.Ctx)) // queued, not signed
-	if _, err := w.Core.Agents.Deactivate(w.Ctx, p, a.ID); err != nil {
+	if _, err := w.Core.Agents.Deactivate(w.Ctx, p, a.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	w.Pass(time.Minute)

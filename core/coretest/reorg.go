@@ -121,7 +121,7 @@ func (w *World) Close(p core.Principal, id uuid.UUID) *core.SessionView {
 	w.T.Helper()
 	var v *core.SessionView
 	var err error
-	w.confirm(func() { v, err = w.Core.Sessions.Close(w.Ctx, p, id) }, func() *string {
+	w.confirm(func() { v, err = w.Core.Sessions.Close(w.Ctx, p, id, nil) }, func() *string {
 		v, err := w.Core.Sessions.Get(w.Ctx, p, id)
 		w.no(err)
 		return v.RefundTxHash

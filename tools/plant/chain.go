@@ -7,7 +7,7 @@ func operationBugs() []bug {
 		{
 			name:  "close-forgets-calls-in-flight",
 			costs: "a session whose last money is held closes at once: what the call does not use has no way home",
-			edits: []edit{{"core/sessions.go", `if state.DebitsPending > 0 {`, `if false {`}},
+			edits: []edit{{"core/closing.go", `if state.DebitsPending > 0 {`, `if false {`}},
 			proof: proof{folder: "core", test: "TestCloseWaitsForWhatIsUnknown"},
 		},
 		{
@@ -25,7 +25,7 @@ func operationBugs() []bug {
 		{
 			name:  "lost-receipt",
 			costs: "a pull whose receipt the node has lost is taken for never mined and carried again: the owner's wallet pays twice",
-			edits: []edit{{include, "if guarded(op.Kind) {\n\t\treturn false, o.note(ctx, op, errors.New(why))\n\t}\n", ""}},
+			edits: []edit{{include, "if op.Kind == operation.KindGas || op.Kind == operation.KindTopUp {\n\t\treturn o.endReplaced(ctx, op, carrier)\n\t}\n", ""}},
 			proof: proof{folder: "core", test: "TestPullWhoseReceiptIsLost"},
 		},
 		{
@@ -92,7 +92,7 @@ func chainBugs() []bug {
 		{
 			name:  "session-outlives-its-deposit",
 			costs: "a session whose deposit was un-mined goes on paying: the operator pays for it",
-			edits: []edit{{reorg, `if op.SessionID == nil {`, `if op.SessionID == nil || op.Kind == operation.KindDeposit {`}},
+			edits: []edit{{"core/undo.go", `if op.SessionID == nil {`, `if op.SessionID == nil || op.Kind == operation.KindDeposit {`}},
 			proof: proof{folder: "core", test: "TestDepositThatNeverComesAgain"},
 		},
 	}

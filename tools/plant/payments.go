@@ -41,13 +41,13 @@ func paymentBugs() []bug {
 		{
 			name:  "released-a-block-early",
 			costs: "the hold ends while one more block still takes the proof: the seller's last chance is paid by nobody's hold",
-			edits: []edit{{settle, `transaction.ValidBeforeUnixLTE(cursor.TimeUnix)`, `transaction.ValidBeforeUnixLTE(cursor.TimeUnix+2)`}},
+			edits: []edit{{"core/resolve.go", `transaction.ValidBeforeUnixLTE(cursor.TimeUnix)`, `transaction.ValidBeforeUnixLTE(cursor.TimeUnix+2)`}},
 			proof: proof{folder: "core", test: "TestOnlyTheChainEndsAPayment"},
 		},
 		{
 			name:  "released-by-the-wall-clock",
 			costs: "a chain that stands still, or a watcher behind it, makes live proofs look dead: their money is spent twice",
-			edits: []edit{{settle, `transaction.ValidBeforeUnixLTE(cursor.TimeUnix)`, `transaction.ValidBeforeUnixLTE(f.clock().Unix())`}},
+			edits: []edit{{"core/resolve.go", `transaction.ValidBeforeUnixLTE(cursor.TimeUnix)`, `transaction.ValidBeforeUnixLTE(f.clock().Unix())`}},
 			proof: proof{folder: "core", test: "TestOnlyTheChainEndsAPayment"},
 		},
 		{

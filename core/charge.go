@@ -1,0 +1,130 @@
+package core
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"bursar/core/ledger"
+	"bursar/ent"
+	"bursar/ent/transaction"
+)
+
+// What the chain shows of a payment, in the watcher's transaction.
+
+// settlePayment books a payment that the chain shows, in the watcher's transaction.
+func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) error {
+	to, err := f.sideOf(ctx, tx, m.To)
+	if err != nil {
+		return err
+	}
+	moves := append(f.settlement(t, *t.HoldID, m), f.arrival(to, m)...)
+	r, err := tx.moves(ctx, moves...)
+	if err != nil || r[len(moves)-1].Repeated {
+		return err // another process has booked this log since t was read
+	}
+	if err := f.arrived(ctx, tx, to, m); err != nil {
+		return err
+	}
+	if r[0].Repeated { // its answer has charged it, and has told of its end; t may have been read before that
+		return tx.Transaction.UpdateOneID(t.ID).SetTxHash(m.TxHash.Hex()).Exec(ctx)
+	}
+	return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
+		u.SetStatus(transaction.StatusSuccess).SetAmount(m.Amount).SetTxHash(m.TxHash.Hex())
+	})
+}
+
+// settlement moves what a payment's hold reserves out to the seller: a wallet's at once, a session's into clearing, if its
+// answer has not done so, and on from there.
+func (f *Funding) settlement(t *ent.Transaction, hold uuid.UUID, m movement) []ledger.Move {
+	post := ledger.Move{Verb: ledger.Post, HoldID: hold, Amount: m.Amount, LogKey: m.key, Block: m.Block}
+	if t.SessionID == nil {
+		return []ledger.Move{post}
+	}
+	post.LogKey, post.Block = "", 0
+	return []ledger.Move{post, {
+		Verb: ledger.Transfer, Key: m.key, LogKey: m.key, Block: m.Block, Debit: f.platform.Clearing, Credit: f.platform.External,
+		Amount: m.Amount, Code: "settlement", TransactionID: t.ID,
+	}}
+}
+
+const codeLate = "late"
+
+// settleLate books a payment that was given up as dead and is on the chain after all, which only a reorganisation below
+// the confirmed depth can bring: the wallet pays, or the session as far as it still can. It is held for again, so that it
+// counts for its limits again. A session's payment keeps the new hold: it is charged like any other from here on, and
+// comes back from clearing should its proof expire unused. Nothing that left is missed.
+func (f *Funding) settleLate(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) error {
+	to, err := f.sideOf(ctx, tx, m.To)
+	if err != nil {
+		return err
+	}
+	hold, err := f.holdLate(ctx, tx, t, m)
+	if err != nil {
+		return err
+	}
+	moves := slices.Concat([]ledger.Move{hold}, f.settlement(t, hold.ID, m), f.arrival(to, m))
+	r, err := tx.moves(ctx, moves...)
+	if err != nil || r[0].Repeated {
+		return err
+	}
+	if err := f.arrived(ctx, tx, to, m); err != nil {
+		return err
+	}
+	return settleTx(ctx, tx, t, func(u *ent.TransactionUpdateOne) {
+		u.SetStatus(transaction.StatusSuccess).SetAmount(m.Amount).SetTxHash(m.TxHash.Hex()).SetReason("The proof was used after all")
+		if t.SessionID != nil {
+			u.SetHoldID(hold.ID)
+		}
+	})
+}
+
+// holdLate is the hold of a payment that was given up, as it was the first time but for who pays. Its id follows from the
+// log: of two processes that book it, the second finds all that the first has done.
+func (f *Funding) holdLate(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) (ledger.Move, error) {
+	first, err := tx.Transfer.Get(ctx, *t.HoldID)
+	if err != nil {
+		return ledger.Move{}, err
+	}
+	from, err := f.latePayer(ctx, tx, t)
+	return ledger.Move{
+		Verb: ledger.Hold, ID: uuid.NewSHA1(t.ID, []byte(m.key)), Key: m.key + ":late", Debit: from, Credit: first.CreditID,
+		Amount: m.Amount, Code: codeLate, TransactionID: t.ID, Counters: strings.Fields(first.Counters), Owed: true,
+	}, err
+}
+
+func (f *Funding) latePayer(ctx context.Context, tx *Tx, t *ent.Transaction) (uuid.UUID, error) {
+	if t.SessionID == nil {
+		return ledger.Find(ctx, tx.Client, ledger.Wallet, f.chainID(), t.AgentID)
+	}
+	owner, err := ledger.Find(ctx, tx.Client, ledger.Session, f.chainID(), *t.SessionID)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	a, err := tx.Account.Get(ctx, owner)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if ledger.StateOf(a).Available() >= t.Quoted {
+		return owner, nil
+	}
+	f.log.ErrorContext(ctx, "a session's payment was used after its money had gone back", "transaction_id", t.ID)
+	return f.platform.Suspense, nil
+}
+
+// settleTx gives a payment its end, and tells of it.
+func settleTx(ctx context.Context, tx *Tx, t *ent.Transaction, end func(*ent.TransactionUpdateOne)) error {
+	u := tx.Transaction.UpdateOneID(t.ID).SetSettledAt(tx.Now)
+	end(u)
+	if err := u.Exec(ctx); err != nil {
+		return err
+	}
+	outcome := PaymentFailed
+	if status, _ := u.Mutation().Status(); status == transaction.StatusSuccess {
+		outcome = PaymentCharged
+	}
+	tx.done = append(tx.done, outcome)
+	return tx.paymentSettled(ctx, t)
+}
