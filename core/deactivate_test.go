@@ -23,7 +23,7 @@ func TestDeactivationSurvivesCrashes(t *testing.T) {
 		for n, step := range []string{core.StepInactive, core.StepClosing, core.StepEnded, core.StepQueued} {
 			a := w.Agent(p, fmt.Sprint("bot ", n), 2*money.One)
 			v := w.Session(p, a, money.One)
-			dies(t, w, step, func(c *core.Core) { _, _ = c.Agents.Deactivate(w.Ctx, p, a.ID) })
+			dies(t, w, step, func(c *core.Core) { _, _ = c.Agents.Deactivate(w.Ctx, p, a.ID, nil) })
 			if got := agentOf(w, p, a.ID); got.Active {
 				t.Errorf("%s: it is active", step)
 			}

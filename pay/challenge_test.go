@@ -28,8 +28,11 @@ func TestChallenges(t *testing.T) {
 		{
 			[]string{`Negotiate, Bearer, NTLM TlRMTVNTUAAB==`, `Payment a = "1,2" ,, b="x\\y" , Last`},
 			[]pay.Challenge{
-				{Scheme: "Negotiate", Params: params{}}, {Scheme: "Bearer", Params: params{}}, {Scheme: "NTLM", Token68: "TlRMTVNTUAAB==", Params: params{}},
-				{Scheme: "Payment", Params: params{"a": "1,2", "b": `x\y`}}, {Scheme: "Last", Params: params{}},
+				{Scheme: "Negotiate", Params: params{}},
+				{Scheme: "Bearer", Params: params{}},
+				{Scheme: "NTLM", Token68: "TlRMTVNTUAAB==", Params: params{}},
+				{Scheme: "Payment", Params: params{"a": "1,2", "b": `x\y`}},
+				{Scheme: "Last", Params: params{}},
 			},
 		},
 		{[]string{`A b=""`}, []pay.Challenge{{Scheme: "A", Params: params{"b": ""}}}},
