@@ -55,7 +55,7 @@ func holdPost(b *testing.B, w *world, sessions, callers int) {
 	})
 }
 
-func pair(b *testing.B, w *world, id uuid.UUID) {
+func pair(b testing.TB, w *world, id uuid.UUID) {
 	counters := []string{"agent:" + id.String() + ":day", "agent:" + id.String() + ":total", "session:" + id.String()}
 	hold := ledger.Move{Verb: ledger.Hold, Key: uuid.NewString(), Debit: id, Credit: w.platform.Clearing, Amount: 1, Code: "bench", Counters: counters}
 	r, err := w.batch.Do(b.Context(), ledger.Unit{Moves: []ledger.Move{hold}})
