@@ -152,9 +152,11 @@ func TestSecondPassGoesBackWithTheChain(t *testing.T) {
 		must(w, w.Core.Funding.Recheck(w.Ctx)) // nothing more
 		node := w.Net.Proxy(noLogs)
 		over := through(t, w, node)
-		w.Replace(back)
+		to, err := w.Net.BlockByNumber(w.Ctx, back)
+		must(w, err)
+		must(w, w.Net.Node.Replace(to.Hash))
 		w.Fund(a, money.One) // at a height that was read twice, and that no node shows
-		w.Mine(100)
+		w.Mine(110)
 		must(w, over.Funding.ReadChain(w.Ctx))
 		if got := agentOf(w, p, a.ID); got.Wallet.Posted != money.One {
 			t.Fatalf("the wallet has %s", got.Wallet.Posted)
