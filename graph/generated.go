@@ -195,6 +195,7 @@ type ComplexityRoot struct {
 		Register         func(childComplexity int, input core.PasswordInput) int
 		RevokeAPIKey     func(childComplexity int, input RevokeAPIKeyInput) int
 		SetWalletAddress func(childComplexity int, input SetWalletAddressInput) int
+		SignPayment      func(childComplexity int, input SignPaymentInput) int
 		UpdateAgent      func(childComplexity int, input UpdateAgentInput) int
 		UpdateOrgLimits  func(childComplexity int, input UpdateOrgLimitsInput) int
 		UpdatePolicy     func(childComplexity int, input UpdatePolicyInput) int
@@ -299,6 +300,13 @@ type ComplexityRoot struct {
 		Remaining     func(childComplexity int) int
 		Status        func(childComplexity int) int
 		Used          func(childComplexity int) int
+	}
+
+	SignedPayment struct {
+		Header   func(childComplexity int) int
+		Payment  func(childComplexity int) int
+		Value    func(childComplexity int) int
+		Warnings func(childComplexity int) int
 	}
 
 	Subscription struct {
@@ -435,6 +443,7 @@ type MutationResolver interface {
 	DrainAgent(ctx context.Context, input DrainAgentInput) (*core.DrainResult, error)
 	CreateDepartment(ctx context.Context, input CreateDepartmentInput) (*core.DepartmentView, error)
 	Fetch(ctx context.Context, input FetchInput) (*FetchResult, error)
+	SignPayment(ctx context.Context, input SignPaymentInput) (*core.Signed, error)
 	CreateAPIKey(ctx context.Context, input CreateAPIKeyInput) (*core.IssuedKey, error)
 	CreateToken(ctx context.Context, input CreateTokenInput) (*core.IssuedKey, error)
 	RevokeAPIKey(ctx context.Context, input RevokeAPIKeyInput) (bool, error)
@@ -1199,6 +1208,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.SetWalletAddress(childComplexity, args["input"].(SetWalletAddressInput)), true
+	case "Mutation.signPayment":
+		if e.ComplexityRoot.Mutation.SignPayment == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_signPayment_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SignPayment(childComplexity, args["input"].(SignPaymentInput)), true
 	case "Mutation.updateAgent":
 		if e.ComplexityRoot.Mutation.UpdateAgent == nil {
 			break
@@ -1741,6 +1761,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Session.Used(childComplexity), true
+
+	case "SignedPayment.name":
+		if e.ComplexityRoot.SignedPayment.Header == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignedPayment.Header(childComplexity), true
+	case "SignedPayment.transaction":
+		if e.ComplexityRoot.SignedPayment.Payment == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignedPayment.Payment(childComplexity), true
+	case "SignedPayment.value":
+		if e.ComplexityRoot.SignedPayment.Value == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignedPayment.Value(childComplexity), true
+	case "SignedPayment.warnings":
+		if e.ComplexityRoot.SignedPayment.Warnings == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignedPayment.Warnings(childComplexity), true
 
 	case "Subscription.balanceChanged":
 		if e.ComplexityRoot.Subscription.BalanceChanged == nil {
@@ -2303,6 +2348,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputPolicyReplayInput,
 		ec.unmarshalInputRevokeApiKeyInput,
 		ec.unmarshalInputSetWalletAddressInput,
+		ec.unmarshalInputSignPaymentInput,
 		ec.unmarshalInputTopUpTerms,
 		ec.unmarshalInputTraceFilter,
 		ec.unmarshalInputTransactionFilter,
@@ -2844,6 +2890,20 @@ func (ec *executionContext) childFields_Session(ctx context.Context, field graph
 		return ec.fieldContext_Session_refundTxHash(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Session", field.Name)
+}
+
+func (ec *executionContext) childFields_SignedPayment(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_SignedPayment_name(ctx, field)
+	case "value":
+		return ec.fieldContext_SignedPayment_value(ctx, field)
+	case "warnings":
+		return ec.fieldContext_SignedPayment_warnings(ctx, field)
+	case "transaction":
+		return ec.fieldContext_SignedPayment_transaction(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SignedPayment", field.Name)
 }
 
 func (ec *executionContext) childFields_TopUpDraft(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3410,6 +3470,20 @@ func (ec *executionContext) field_Mutation_setWalletAddress_args(ctx context.Con
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (SetWalletAddressInput, error) {
 			return ec.unmarshalNSetWalletAddressInput2bursarᚋgraphᚐSetWalletAddressInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_signPayment_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (SignPaymentInput, error) {
+			return ec.unmarshalNSignPaymentInput2bursarᚋgraphᚐSignPaymentInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -6231,6 +6305,50 @@ func (ec *executionContext) fieldContext_Mutation_fetch(ctx context.Context, fie
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_signPayment(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_signPayment(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SignPayment(ctx, fc.Args["input"].(SignPaymentInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.Signed) graphql.Marshaler {
+			return ec.marshalNSignedPayment2ᚖbursarᚋcoreᚐSigned(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_signPayment(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SignedPayment(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_signPayment_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_createApiKey(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -8724,6 +8842,107 @@ func (ec *executionContext) _Session_refundTxHash(ctx context.Context, field gra
 }
 func (ec *executionContext) fieldContext_Session_refundTxHash(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Session", field, false, false, errors.New("field of type Hash does not have child fields"))
+}
+
+func (ec *executionContext) _SignedPayment_name(ctx context.Context, field graphql.CollectedField, obj *core.Signed) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SignedPayment_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Header, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SignedPayment_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SignedPayment", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _SignedPayment_value(ctx context.Context, field graphql.CollectedField, obj *core.Signed) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SignedPayment_value(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Value, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SignedPayment_value(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SignedPayment", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _SignedPayment_warnings(ctx context.Context, field graphql.CollectedField, obj *core.Signed) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SignedPayment_warnings(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Warnings, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SignedPayment_warnings(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SignedPayment", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _SignedPayment_transaction(ctx context.Context, field graphql.CollectedField, obj *core.Signed) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SignedPayment_transaction(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Payment, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Transaction) graphql.Marshaler {
+			return ec.marshalNTransaction2ᚖbursarᚋentᚐTransaction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SignedPayment_transaction(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SignedPayment",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Transaction(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _Subscription_balanceChanged(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
@@ -12792,6 +13011,85 @@ func (ec *executionContext) unmarshalInputSetWalletAddressInput(ctx context.Cont
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputSignPaymentInput(ctx context.Context, obj any) (SignPaymentInput, error) {
+	var it SignPaymentInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["defaultWallet"]; !present {
+		asMap["defaultWallet"] = false
+	}
+	if _, present := asMap["method"]; !present {
+		asMap["method"] = "GET"
+	}
+
+	fieldsInOrder := [...]string{"agent", "defaultWallet", "url", "method", "challenge", "maxCost", "idempotencyKey"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "agent":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("agent"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Agent = data
+		case "defaultWallet":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("defaultWallet"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DefaultWallet = data
+		case "url":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("url"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.URL = data
+		case "method":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("method"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Method = data
+		case "challenge":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("challenge"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Challenge = data
+		case "maxCost":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("maxCost"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MaxCost = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputTopUpTerms(ctx context.Context, obj any) (TopUpTerms, error) {
 	var it TopUpTerms
 	if obj == nil {
@@ -14209,6 +14507,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "signPayment":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_signPayment(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "createApiKey":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_createApiKey(ctx, field)
@@ -15299,6 +15604,59 @@ func (ec *executionContext) _Session(ctx context.Context, sel ast.SelectionSet, 
 			out.Values[i] = ec._Session_refundTxHash(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var signedPaymentImplementors = []string{"SignedPayment"}
+
+func (ec *executionContext) _SignedPayment(ctx context.Context, sel ast.SelectionSet, obj *core.Signed) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, signedPaymentImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SignedPayment")
+		case "name":
+			out.Values[i] = ec._SignedPayment_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "value":
+			out.Values[i] = ec._SignedPayment_value(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "warnings":
+			out.Values[i] = ec._SignedPayment_warnings(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "transaction":
+			out.Values[i] = ec._SignedPayment_transaction(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -17315,6 +17673,21 @@ var (
 func (ec *executionContext) unmarshalNSetWalletAddressInput2bursarᚋgraphᚐSetWalletAddressInput(ctx context.Context, v any) (SetWalletAddressInput, error) {
 	res, err := ec.unmarshalInputSetWalletAddressInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNSignPaymentInput2bursarᚋgraphᚐSignPaymentInput(ctx context.Context, v any) (SignPaymentInput, error) {
+	res, err := ec.unmarshalInputSignPaymentInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNSignedPayment2ᚖbursarᚋcoreᚐSigned(ctx context.Context, sel ast.SelectionSet, v *core.Signed) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._SignedPayment(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNString2string(ctx context.Context, v any) (string, error) {

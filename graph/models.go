@@ -216,6 +216,22 @@ type SetWalletAddressInput struct {
 	Address string `json:"address"`
 }
 
+type SignPaymentInput struct {
+	// An agent's id, name or slug; null: the only active agent.
+	Agent *string `json:"agent,omitempty"`
+	// The caller's own wallet pays, and agent does not count.
+	DefaultWallet bool `json:"defaultWallet"`
+	// What the caller is about to call.
+	URL    string `json:"url"`
+	Method string `json:"method"`
+	// The challenge that the service answered with, as JSON: x402 of either version, without x402Version the first.
+	Challenge string `json:"challenge"`
+	// A higher price is COST_EXCEEDS_MAX; null: the policy alone decides.
+	MaxCost *money.USDC `json:"maxCost,omitempty"`
+	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the same proof.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+}
+
 // News, over a WebSocket with the sub-protocol graphql-transport-ws; connection_init carries the credential.
 type Subscription struct {
 }

@@ -26,6 +26,17 @@ func (r mutation) Fetch(ctx context.Context, in graph.FetchInput) (*graph.FetchR
 	return fetchResult(res), nil
 }
 
+func (r mutation) SignPayment(ctx context.Context, in graph.SignPaymentInput) (*core.Signed, error) {
+	sign := core.SignInput{
+		DefaultWallet: in.DefaultWallet, Method: strings.ToUpper(in.Method), URL: in.URL, Challenge: []byte(in.Challenge), MaxCost: in.MaxCost,
+		IdempotencyKey: in.IdempotencyKey,
+	}
+	if in.Agent != nil {
+		sign.Agent = *in.Agent
+	}
+	return r.Payments.Sign(ctx, caller(ctx), sign)
+}
+
 func fetchInput(in graph.FetchInput) (core.FetchInput, error) {
 	out := core.FetchInput{
 		DefaultWallet: in.DefaultWallet, Method: strings.ToUpper(in.Method), URL: in.URL, Header: http.Header{}, MaxCost: in.MaxCost,

@@ -150,6 +150,41 @@ type IssuedToken struct {
 // Limit US dollars, at most six decimals; null means none
 type Limit = json.Number
 
+// SignRequest defines model for SignRequest.
+type SignRequest struct {
+	// PaymentRequirements The challenge that the service answered with, whole or its `accepts`; x402 of either version, without `x402Version` the first
+	PaymentRequirements json.RawMessage `json:"paymentRequirements"`
+
+	// RequestData What the caller is about to call
+	RequestData struct {
+		Method string `json:"method,omitempty"`
+		Url    string `json:"url"`
+	} `json:"requestData"`
+}
+
+// SignedPayment defines model for SignedPayment.
+type SignedPayment struct {
+	AmountPaid json.Number `json:"amountPaid"`
+
+	// HeaderName An addition
+	HeaderName string `json:"headerName"`
+	Network    string `json:"network"`
+
+	// PaymentHeader Goes unchanged into the header of that name
+	PaymentHeader string `json:"paymentHeader"`
+
+	// PaymentProof paymentHeader decoded
+	PaymentProof json.RawMessage `json:"paymentProof"`
+	Scheme       string          `json:"scheme"`
+	Success      bool            `json:"success"`
+
+	// TransactionId An addition. Its record in the history
+	TransactionId string `json:"transactionId"`
+
+	// Warning An addition. How the offer differs from what was signed
+	Warning string `json:"warning,omitempty"`
+}
+
 // Token defines model for Token.
 type Token struct {
 	CreatedAt string `json:"createdAt"`
@@ -253,6 +288,9 @@ type InvalidRequest = Error
 // NotFound defines model for NotFound.
 type NotFound = Error
 
+// NotPaid defines model for NotPaid.
+type NotPaid = Error
+
 // RateLimited defines model for RateLimited.
 type RateLimited = Error
 
@@ -273,6 +311,12 @@ type GetBalanceParams struct {
 // RevokeTokenJSONBody defines parameters for RevokeToken.
 type RevokeTokenJSONBody struct {
 	TokenId string `json:"tokenId"`
+}
+
+// SignPaymentParams defines parameters for SignPayment.
+type SignPaymentParams struct {
+	// IdempotencyKey The caller's own name for this request, kept for 24 hours. Sent again with the same input it gets the same proof.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
 
 // ListTransactionsParams defines parameters for ListTransactions.
@@ -303,6 +347,9 @@ type GenerateTokenJSONRequestBody = TokenRequest
 // RevokeTokenJSONRequestBody defines body for RevokeToken for application/json ContentType.
 type RevokeTokenJSONRequestBody RevokeTokenJSONBody
 
+// SignPaymentJSONRequestBody defines body for SignPayment for application/json ContentType.
+type SignPaymentJSONRequestBody = SignRequest
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// GetBalance The wallet's USDC
@@ -314,6 +361,9 @@ type ServerInterface interface {
 	// RevokeToken End an API token at once
 	// (POST /api/revoke-token)
 	RevokeToken(w http.ResponseWriter, r *http.Request)
+	// SignPayment Sign a payment that the caller sends itself
+	// (POST /api/sign-payment)
+	SignPayment(w http.ResponseWriter, r *http.Request, params SignPaymentParams)
 	// ListTokens The user's API tokens, newest first, revoked ones as well
 	// (GET /api/tokens)
 	ListTokens(w http.ResponseWriter, r *http.Request)
@@ -383,6 +433,47 @@ func (siw *ServerInterfaceWrapper) RevokeToken(w http.ResponseWriter, r *http.Re
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RevokeToken(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SignPayment operation middleware
+func (siw *ServerInterfaceWrapper) SignPayment(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SignPaymentParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SignPayment(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -640,6 +731,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/balance", wrapper.GetBalance)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/transactions", wrapper.ListTransactions)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/tokens", wrapper.ListTokens)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/sign-payment", wrapper.SignPayment)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/generate-n8n-token", wrapper.GenerateToken)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/revoke-token", wrapper.RevokeToken)
 
