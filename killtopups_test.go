@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	sourceFunds    = 100 * money.One // of a wallet that tops agents up, and what it allows: a second pull would succeed
+	sourceFunds    = 100 * money.One    // of a wallet that tops one agent up, and what it allows: a second pull would succeed
+	purseFunds     = 10_000 * money.One // of one that tops many up: more than the longest run pulls
 	pullAmount     = money.One
 	pullBelow      = money.One / 2 // what is free
 	allowingPurses = 2             // wallets that have given their allowance by themselves, each for many agents
@@ -34,8 +35,8 @@ func (k *killRun) openSources() {
 			k.t.Fatal("the program draws no consent up")
 		}
 		spender := common.HexToAddress(text(draft, "spender"))
-		approve := append(crypto.Keccak256([]byte("approve(address,uint256)"))[:4], evm.TransferData(spender, sourceFunds)[4:]...)
-		k.no(k.give(address(key).Hex(), sourceFunds))
+		approve := append(crypto.Keccak256([]byte("approve(address,uint256)"))[:4], evm.TransferData(spender, purseFunds)[4:]...)
+		k.no(k.give(address(key).Hex(), purseFunds))
 		k.no(k.send(k.bank, evm.Call{To: address(key), ValueWei: etherWei(1), Gas: 21_000}))
 		k.no(k.send(key, evm.Call{To: k.chain.Network().USDC, Data: approve, Gas: 100_000}))
 		k.allowing = append(k.allowing, key)
