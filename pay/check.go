@@ -27,6 +27,8 @@ const (
 const (
 	MaxWindow = 600 * time.Second
 	MinWindow = 10 * time.Second // at or below it the offer is refused
+	// MinTransferWindow is MinWindow for a transfer, which must be in a block before its hash can be shown.
+	MinTransferWindow = 30 * time.Second
 )
 
 // Check makes the checks that stand before every signature; it knows nothing of limits and budgets, which are
@@ -51,7 +53,7 @@ func Check(o Offer, w Wallet) error {
 		return Refusal(BadPayee, "payTo is the token itself")
 	case o.PayTo == w.Address:
 		return Refusal(BadPayee, "payTo is the payer")
-	case o.ValidFor <= MinWindow:
+	case o.ValidFor <= o.shortest():
 		return Refusal(BadWindow, "a proof would be valid for %s, which is too short to settle", o.ValidFor)
 	case !w.can(o.Kind):
 		return Refusal(Unsupported, "the wallet is not set up to pay %s", o.Kind)
@@ -70,6 +72,14 @@ func (w Wallet) can(kind InstructionKind) bool {
 	return kind == None || kind == SignAuthorization || slices.Contains(w.Also, kind)
 }
 
+// shortest is the window that is too short for the offer's kind.
+func (o Offer) shortest() time.Duration {
+	if o.Kind == Transfer {
+		return MinTransferWindow
+	}
+	return MinWindow
+}
+
 // Window is how a proof made now may live: until the earlier of what the offer allows and MaxWindow, in unix seconds. It
 // refuses an offer whose time is over or almost.
 func Window(o Offer, now time.Time) (validBefore int64, err error) {
@@ -77,7 +87,7 @@ func Window(o Offer, now time.Time) (validBefore int64, err error) {
 	if o.Expires == 0 {
 		return end, nil
 	}
-	if left := o.Expires - now.Unix(); left <= int64(MinWindow/time.Second) {
+	if left := o.Expires - now.Unix(); left <= int64(o.shortest()/time.Second) {
 		return 0, Refusal(BadWindow, "the offer ends in %d s, which is too short to settle", left)
 	}
 	return min(end, o.Expires), nil
@@ -134,8 +144,7 @@ func StripPaymentHeaders(h http.Header) {
 		case "authorization":
 			kept := make([]string, 0, len(values))
 			for _, v := range values {
-				scheme, _, _ := strings.Cut(strings.TrimSpace(v), " ")
-				if !strings.EqualFold(scheme, "Payment") {
+				if !holdsPayment(v) {
 					kept = append(kept, v)
 				}
 			}
@@ -146,4 +155,15 @@ func StripPaymentHeaders(h http.Header) {
 			}
 		}
 	}
+}
+
+// holdsPayment finds a credential of the scheme Payment, also behind another one: sellers look for it there (mppx).
+func holdsPayment(authorization string) bool {
+	for part := range strings.SplitSeq(authorization, ",") {
+		scheme, _, _ := strings.Cut(strings.TrimSpace(part), " ")
+		if strings.EqualFold(scheme, "Payment") {
+			return true
+		}
+	}
+	return false
 }

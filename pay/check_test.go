@@ -18,7 +18,8 @@ import (
 func TestStripPaymentHeaders(t *testing.T) {
 	h := http.Header{
 		"X-Payment": {"a"}, "PAYMENT-SIGNATURE": {"b"}, "payment-signature": {"c"}, "X-Payment-Tx": {"0x"},
-		"Authorization": {"Payment abc", "Bearer t", "payment x=1"}, "authorization": {"PAYMENT y"},
+		"Authorization": {"Payment abc", "Bearer t", "payment x=1", "Bearer u, Payment abc", "Payment"}, "authorization": {"PAYMENT y"},
+		"Payment-Authorization": {"Payment abc"}, "sign-in-with-x": {"abc"},
 		"Accept": {"*/*"}, "X-Payment-Response": {"kept"},
 	}
 	pay.StripPaymentHeaders(h)
@@ -43,6 +44,7 @@ func TestCheck(t *testing.T) {
 		"other network":  func(o *pay.Offer) { o.Network, _ = evm.NetworkByID(evm.BaseID); o.Asset = o.Network.USDC },
 		"dev, same USDC": func(o *pay.Offer) { o.Network, _ = evm.NetworkByID(evm.DevID) },
 		"window of 10 s": func(o *pay.Offer) { o.ValidFor = pay.MinWindow },
+		"not set up":     func(o *pay.Offer) { o.Kind, o.ValidFor = pay.Transfer, time.Minute },
 		"already out":    func(o *pay.Offer) { o.Refused = "x" },
 	} {
 		o := good

@@ -81,7 +81,7 @@ func (e echo) check(params map[string]string, req *pay.Request) error {
 	return checkDigest(e.Digest, req.Body)
 }
 
-// checkFree refuses to pay a request that carries a login: there is one Authorization, and the credential would take its
+// checkFree refuses to pay a request that carries a login; a proof of the agent's own has been removed by then. There is one Authorization, and the credential would take its
 // place, so that the service would be paid by somebody it does not know.
 func checkFree(h http.Header) error {
 	for name, values := range h {

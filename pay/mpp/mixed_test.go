@@ -13,7 +13,7 @@ import (
 // A seller may ask in many ways at once. The cheapest way that the wallet may take is first, over all protocols; at the
 // same price the order of the protocols decides, and a transfer comes last.
 func TestSeveralProtocols(t *testing.T) {
-	protocols := []pay.Protocol{mpp.Charge{}, x402.V2{}, x402.V1{}, mpp.Plain{}}
+	protocols := []pay.Protocol{mpp.Plain{}, mpp.Charge{}, x402.V2{}, x402.V1{}}
 	offer := func(price, name, extra string) string {
 		return fmt.Sprintf(`{"scheme":"exact",%q:%q,"asset":%q,"payTo":%q,"maxTimeoutSeconds":60,"extra":{%s}`, name, price, sepolia.USDC.Hex(), seller.Hex(), extra)
 	}

@@ -120,6 +120,10 @@ func TestAuthorization(t *testing.T) {
 	if c.Source != "did:pkh:eip155:84532:"+payer.Hex() || c.Payload["type"] != "authorization" || c.Payload["validAfter"] != "0" || c.Payload["value"] != "10000" {
 		t.Errorf("credential %s", b)
 	}
+	a.Nonce[0]++ // of another challenge
+	if q.Protocol.Attach(request(), o, pay.Proof{Authorization: a, Signature: make([]byte, 65)}) == nil {
+		t.Error("attached under another nonce")
+	}
 	if e := c.Challenge; len(e) != 7 || e["request"] != observedRequest || e["expires"] != "2025-10-09T08:58:20.576Z" || e["description"] != `The weather, in Porto; "sunny"` {
 		t.Errorf("echo %q", c.Challenge)
 	}

@@ -96,6 +96,9 @@ func TestChargeRefused(t *testing.T) {
 		"intent subscription":  {param("intent", "subscription"), pay.Unsupported, "subscription"},
 		"expired":              {param("expires", "2025-10-09T08:53:19Z"), pay.BadWindow, "ends in"},
 		"expires at once":      {param("expires", "2025-10-09T08:53:30Z"), pay.BadWindow, "ends in 10 s"},
+		"hash in half a minute": {challenge(map[string]string{"expires": "2025-10-09T08:53:50Z", "request": encode(terms(func(_, d map[string]any) {
+			d["credentialTypes"] = []string{"hash"}
+		}))}), pay.BadWindow, "ends in 30 s"},
 		"expires in 1970":      {param("expires", "1970-01-01T00:00:00Z"), pay.BadWindow, "ends in"},
 		"expires no time":      {param("expires", "tomorrow"), pay.Malformed, "expires"},
 		"expires as number":    {param("expires", "1760000300"), pay.Malformed, "expires"},
@@ -144,6 +147,7 @@ func TestPlainRefused(t *testing.T) {
 		"other currency":     {with("USDC", "USDT"), pay.BadAsset, "USDT"},
 		"other type":         {with("exact", "upto"), pay.Unsupported, "upto"},
 		"short life":         {with("maxAge=300", "maxAge=10"), pay.BadWindow, "too short"},
+		"life of 30 s":       {with("maxAge=300", "maxAge=30"), pay.BadWindow, "too short"},
 		"negative life":      {with("maxAge=300", "maxAge=-1"), pay.BadWindow, "too short"},
 		"endless life":       {with("maxAge=300", "maxAge=99999999999999999999"), pay.Malformed, "maxAge"},
 		"both dialects":      {plain + `, id="1", method="evm"`, pay.Malformed, "no realm"},
