@@ -21,11 +21,11 @@ import (
 
 // pay takes the cheapest offer: reserve, sign, send once, and book what the answer tells.
 func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult, error) {
-	offer := q.Offers[0]
-	instruction, t, err := f.decide(ctx, c, q.Protocol, offer)
+	d, err := f.decide(ctx, c, f.protocols, q)
 	if err != nil {
 		return nil, f.refused(ctx, c, err)
 	}
+	instruction, t, offer := d.instruction, d.payment, d.offer
 	f.step(StepHeld)
 	proof := pay.Proof{Authorization: instruction.Authorization}
 	var signer *ent.Agent
@@ -36,7 +36,7 @@ func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult,
 		return nil, f.giveUp(ctx, t, err)
 	}
 	paid := &pay.Request{Method: c.request.Method, URL: c.request.URL, Header: c.request.Header.Clone(), Body: c.request.Body}
-	if err := q.Protocol.Attach(paid, offer, proof); err != nil {
+	if err := d.protocol.Attach(paid, offer, proof); err != nil {
 		return nil, f.giveUp(ctx, t, err)
 	}
 	f.step(StepSigned)
@@ -48,29 +48,52 @@ func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult,
 	bookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterPayment)
 	defer cancel()
 	defer f.step(StepBooked)
-	return f.book(bookCtx, c, t, q.Protocol, offer, resp, sendErr)
+	return f.book(bookCtx, c, t, d.protocol, offer, resp, sendErr)
 }
 
-// decide says whether the offer is taken, and how: what it costs is reserved when it returns without an error.
-func (f *Payments) decide(ctx context.Context, c *call, protocol pay.Protocol, o pay.Offer) (pay.Instruction, *ent.Transaction, error) {
-	if err := f.affordable(c, o); err != nil {
-		return pay.Instruction{}, nil, err
-	}
+// decision is what a call pays, and how.
+type decision struct {
+	protocol    pay.Protocol
+	offer       pay.Offer
+	instruction pay.Instruction
+	payment     *ent.Transaction
+}
+
+// decide says whether an offer is taken, and how: what it costs is reserved when it returns without an error.
+func (f *Payments) decide(ctx context.Context, c *call, protocols []pay.Protocol, q pay.Quote) (*decision, error) {
 	id := uuid.Must(uuid.NewV7())
-	instruction, err := protocol.Instruct(o, c.payer, f.clock(), f.nonce("payment", id))
+	d, err := f.choose(c, protocols, q, id)
 	if err != nil {
-		return instruction, nil, E(ServiceFailed, "The service's offer cannot be taken: %v", err)
+		return nil, err
 	}
-	if instruction.Kind != pay.SignAuthorization {
-		return instruction, nil, E(ServiceFailed, "The service asks for a kind of payment that is not supported")
+	if err := f.affordable(c, d.offer); err != nil {
+		return nil, err
 	}
-	t, err := f.reserve(ctx, c, id, o, instruction.Authorization)
+	d.payment, err = f.reserve(ctx, c, id, d.offer, d.instruction.Authorization)
 	for tries := 1; errors.Is(err, ledger.ErrChanged) && tries < maxTxTries; tries++ { // the policy changed meanwhile
 		if err = f.reload(ctx, c); err == nil {
-			t, err = f.reserve(ctx, c, id, o, instruction.Authorization)
+			d.payment, err = f.reserve(ctx, c, id, d.offer, d.instruction.Authorization)
 		}
 	}
-	return instruction, t, err
+	return d, err
+}
+
+// choose takes the cheapest offer for which something can be signed: one may have ended since it was read.
+func (f *Payments) choose(c *call, protocols []pay.Protocol, q pay.Quote, id uuid.UUID) (*decision, error) {
+	var why error
+	for i, o := range q.Offers {
+		protocol, known := pay.ByName(protocols, o.Protocol)
+		if !known {
+			continue
+		}
+		instruction, err := protocol.Instruct(o, c.payer, f.clock(), f.nonce("payment", id))
+		if err == nil && instruction.Kind == pay.SignAuthorization {
+			c.why.Chosen = &i
+			return &decision{protocol: protocol, offer: o, instruction: instruction}, nil
+		}
+		why = errors.Join(why, err)
+	}
+	return nil, E(ServiceFailed, "The service's offer cannot be taken: %v", why)
 }
 
 // affordable asks the rules about a price that need neither counters nor locks.

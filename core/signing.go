@@ -90,12 +90,12 @@ func (f *Payments) sign(ctx context.Context, p Principal, in SignInput, r *run) 
 		return nil, err
 	}
 	c.sawOffers(quote.Offers, quote.Refused)
-	instruction, t, err := f.decide(ctx, c, quote.Protocol, quote.Offers[0])
+	d, err := f.decide(ctx, c, f.handedOut(), quote)
 	if err != nil {
 		return nil, f.refused(ctx, c, err)
 	}
 	f.step(StepHeld)
-	return &signed{Payment: t.ID, Offer: quote.Offers[0], Auth: instruction.Authorization}, nil
+	return &signed{Payment: d.payment.ID, Offer: d.offer, Auth: d.instruction.Authorization}, nil
 }
 
 // handedOut are the protocols whose proof is one header of its own, which another program can send.
