@@ -162,6 +162,7 @@ func counted(t *ent.Transaction) money.USDC {
 		return t.Amount
 	case transaction.StatusFailed:
 		return 0
+	case transaction.StatusPending, transaction.StatusUnknown:
 	}
 	return t.Quoted
 }

@@ -162,6 +162,7 @@ func verdict(e *Error) bool {
 		return true
 	case Conflict:
 		return e.Closed
+	case Unauthorized, NotFound, RateLimited, Timeout, ServerError:
 	}
 	return false
 }
