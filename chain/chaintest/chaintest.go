@@ -96,7 +96,7 @@ func (n *Net) Balance(a common.Address) money.USDC {
 // Mined waits until a transaction has a receipt, for ten seconds at most.
 func (n *Net) Mined(hash common.Hash) evm.Receipt {
 	n.t.Helper()
-	const patience, pause = 10 * time.Second, 2 * time.Millisecond
+	const patience = 10 * time.Second
 	give := time.NewTimer(patience)
 	defer give.Stop()
 	poll := time.NewTicker(pause)
