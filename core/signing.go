@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -55,7 +56,7 @@ func (f *Payments) Sign(ctx context.Context, p Principal, in SignInput) (*Signed
 	if in.MaxCost != nil {
 		limit = in.MaxCost.String()
 	}
-	a := ask{in.IdempotencyKey, "sign", []string{in.Agent, in.Method, in.URL, string(in.Challenge), limit}}
+	a := ask{in.IdempotencyKey, "sign", []string{in.Agent, strconv.FormatBool(in.DefaultWallet), in.Method, in.URL, string(in.Challenge), limit}}
 	k, err := once(ctx, f.store, p, a, f.lostSignature, func(r *run) (*signed, error) { return f.sign(ctx, p, in, r) })
 	if err != nil {
 		return nil, err

@@ -49,6 +49,11 @@ func TestSign(t *testing.T) {
 		if again, err := w.Core.Payments.Sign(w.Ctx, p, in); err != nil || again.Value != used.Value || again.Payment.ID != used.Payment.ID {
 			t.Errorf("the same request: %+v %v", again, err)
 		}
+		other := in
+		other.DefaultWallet = true
+		if _, err := w.Core.Payments.Sign(w.Ctx, p, other); code(err) != core.Conflict {
+			t.Errorf("another wallet under one key: %v", err)
+		}
 		in.IdempotencyKey = nil
 		unused, err := w.Core.Payments.Sign(w.Ctx, p, in)
 		if err != nil || unused.Value == used.Value {
