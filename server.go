@@ -169,7 +169,7 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 		Protocols: protocols(n.client.Network()),
 		MasterKey: secrets.MasterKey, JWTSecret: secrets.JWTSecret,
 		PlatformKey: secrets.PlatformKey, RelayerKey: secrets.RelayerKey,
-		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), Step: step,
+		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), PayAhead: cfg.PayAhead, Step: step,
 	})
 	return app, db, err
 }

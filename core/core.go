@@ -36,6 +36,7 @@ type Deps struct {
 	PlatformKey *ecdsa.PrivateKey // holds the deposits of all sessions and pays for session calls
 	RelayerKey  *ecdsa.PrivateKey // carries authorizations and grants gas; holds ether only
 	GasGrantWei *big.Int          // ether given to a wallet at its first funding; nil or zero: none
+	PayAhead    bool              // a service that has asked the same for a while is paid with the first request
 	MaxPayment  money.USDC        // no single call may cost more, whatever its policy says
 
 	// Step hears the name of each place between two commits at which a crash leaves work to be finished (see Steps).
@@ -104,6 +105,7 @@ type store struct {
 	platform  ledger.Platform
 	gasGrant  *big.Int
 	maxPay    money.USDC
+	payAhead  bool
 	step      func(name string)
 	readers   *readers
 	touched   sync.Map  // when this process noted the use of a key last, by its id

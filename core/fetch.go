@@ -21,6 +21,7 @@ import (
 type Payments struct {
 	*store
 	sessions *Sessions
+	routes   routes
 }
 
 // afterPayment is how long the books may take once a proof has left, whatever the caller does.
@@ -81,6 +82,7 @@ type call struct {
 	request *pay.Request
 	payer   common.Address
 	run     *run // nil without an idempotency key
+	ahead   bool // it is paid with the first request
 
 	why     TraceDetail       // what has been seen and compared so far
 	weighed []policy.Weighing // under the counters' locks
@@ -111,6 +113,9 @@ func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run
 	c.run = r
 	if err := c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil); err != nil {
 		return f.decline(ctx, c, nil, err)
+	}
+	if d := f.ahead(ctx, c); d != nil {
+		return f.complete(ctx, c, d)
 	}
 	sendCtx, cancel := context.WithTimeout(ctx, clampTimeout(in.Timeout))
 	defer cancel()

@@ -19,12 +19,17 @@ import (
 	"bursar/pay"
 )
 
-// pay takes the cheapest offer: reserve, sign, send once, and book what the answer tells.
+// pay takes the cheapest offer.
 func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult, error) {
 	d, err := f.decide(ctx, c, f.protocols, q)
 	if err != nil {
 		return nil, f.refused(ctx, c, err)
 	}
+	return f.complete(ctx, c, d)
+}
+
+// complete pays what is reserved: sign, send once, and book what the answer tells.
+func (f *Payments) complete(ctx context.Context, c *call, d *decision) (_ *FetchResult, err error) {
 	instruction, t, offer := d.instruction, d.payment, d.offer
 	f.step(StepHeld)
 	proof := pay.Proof{Authorization: instruction.Authorization}

@@ -17,6 +17,7 @@ import (
 // a wallet's is charged when the chain shows it. Anything but a good answer is unknown: the hold stays.
 func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.Protocol, o pay.Offer, resp *pay.Response, sendErr error) (*FetchResult, error) {
 	if sendErr != nil {
+		f.remember(c, o, false, pay.Receipt{})
 		e := AsError(sendErr)
 		if err := f.unknown(ctx, t, 0, e.Message); err != nil {
 			return nil, unbooked(t, err)
@@ -32,13 +33,18 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 		receipt = pay.Receipt{Reason: err.Error()}
 	}
 	t.Receipt = claimed(receipt)
-	if !answered(resp, receipt) {
+	kept := answered(resp, receipt)
+	f.remember(c, o, kept, receipt)
+	if !kept {
 		err = f.unknown(ctx, t, resp.Status, fmt.Sprintf("The service answered %d after payment. %s", resp.Status, receipt.Reason))
 	} else {
 		err = f.answered(ctx, c, t, resp.Status)
 	}
 	if err != nil {
 		return nil, unbooked(t, err)
+	}
+	if c.ahead && resp.Status == http.StatusPaymentRequired {
+		return nil, f.askedAnew(c, t, resp)
 	}
 	return f.result(c, resp, t), nil
 }

@@ -76,13 +76,17 @@ func traced(weighed []policy.Weighing) []TracedRule {
 // sawOffers notes what the service asks for, and that the first of the payable is the one to take.
 func (c *call) sawOffers(payable, refused []pay.Offer) {
 	for _, o := range slices.Concat(payable, refused) {
-		c.why.Offers = append(c.why.Offers, TracedOffer{
-			Protocol: o.Protocol, Scheme: o.Scheme, Network: o.Network.Name, Asset: o.Asset.Hex(), PayTo: o.PayTo.Hex(), Amount: o.Amount, Refused: pay.Text(o.Refused),
-		})
+		c.why.Offers = append(c.why.Offers, tracedOffer(o))
 	}
 	if len(payable) > 0 {
 		first := 0
 		c.why.Chosen, c.why.Notes = &first, payable[0].Notes
+	}
+}
+
+func tracedOffer(o pay.Offer) TracedOffer {
+	return TracedOffer{
+		Protocol: o.Protocol, Scheme: o.Scheme, Network: o.Network.Name, Asset: o.Asset.Hex(), PayTo: o.PayTo.Hex(), Amount: o.Amount, Refused: pay.Text(o.Refused),
 	}
 }
 

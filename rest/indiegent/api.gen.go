@@ -217,6 +217,17 @@ type Env struct {
 type Error struct {
 	Error string `json:"error"`
 
+	// Offer Addition. What a service asks now, that did not take a payment of what it asked before (409; the call may be made again)
+	Offer *struct {
+		// Amount USDC as decimal text
+		Amount   *string `json:"amount,omitempty"`
+		Asset    *string `json:"asset,omitempty"`
+		Network  *string `json:"network,omitempty"`
+		PayTo    *string `json:"pay_to,omitempty"`
+		Protocol *string `json:"protocol,omitempty"`
+		Scheme   *string `json:"scheme,omitempty"`
+	} `json:"offer,omitempty"`
+
 	// TraceId Addition. Names what was offered and compared, in GraphQL trace(id)
 	TraceId *openapi_types.UUID `json:"trace_id,omitempty"`
 
