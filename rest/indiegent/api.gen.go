@@ -382,6 +382,25 @@ type Receipt struct {
 	Unpayable string `json:"unpayable,omitempty"`
 }
 
+// ServiceReceipt defines model for ServiceReceipt.
+type ServiceReceipt struct {
+	// Cost Example: $0.0100
+	Cost string `json:"cost"`
+
+	// Payment session, onchain, or none
+	Payment   string              `json:"payment"`
+	SessionId *openapi_types.UUID `json:"session_id,omitempty"`
+
+	// SessionRemaining Example: $4.9900
+	SessionRemaining *string `json:"session_remaining,omitempty"`
+
+	// TransactionId Addition
+	TransactionId *openapi_types.UUID `json:"transaction_id,omitempty"`
+
+	// TxHash Without a session only; absent while it is not sent yet
+	TxHash *string `json:"tx_hash,omitempty"`
+}
+
 // Session defines model for Session.
 type Session struct {
 	AgentWalletId ID    `json:"agent_wallet_id"`

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"bursar/core"
+	"bursar/core/pricing"
 	"bursar/money"
 	"bursar/rest"
 	"bursar/rest/golden"
@@ -55,6 +56,11 @@ var scenes = map[string]func(l *lab, p *person, v vars){
 		}
 	},
 	"external-fetch": (*lab).session,
+	"services-call": func(l *lab, p *person, v vars) {
+		l.session(p, v)
+		l.catalogue("exa", pricing.Price{PerCall: cent}, exaAnswer)
+	},
+	"services-call-onchain": func(l *lab, _ *person, _ vars) { l.catalogue("exa", pricing.Price{PerCall: cent}, exaAnswer) },
 	"api-keys-delete": func(l *lab, p *person, v vars) {
 		v["api_key_id"] = l.must(p, "POST", "/api-keys", `{"name":"old"}`).text("id")
 	},

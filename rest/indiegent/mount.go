@@ -31,6 +31,9 @@ func Mount(mux *http.ServeMux, app *core.Core, o rest.Options) {
 	routes := guarded{http.NewServeMux(), a.door}
 	HandlerWithOptions(a, StdHTTPServerOptions{BaseRouter: routes, ErrorHandlerFunc: a.badParameter})
 	routes.HandleFunc("POST /external/fetch", a.fetch)
+	for _, method := range serviceMethods {
+		routes.HandleFunc(method+" /services/{service}/{endpoint...}", a.callService)
+	}
 	mux.Handle("/", a.door.Handler(routes.ServeMux))
 }
 
