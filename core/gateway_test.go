@@ -326,3 +326,21 @@ func TestGatewayVerify(t *testing.T) {
 		w.Balanced()
 	})
 }
+
+// TestGatewayVerifyWaits: a payment counts at the depth that every other counts at.
+func TestGatewayVerifyWaits(t *testing.T) {
+	w := coretest.New(t, coretest.Confirmations(3))
+	p, _ := w.User("seller@example.com")
+	made, err := w.Core.Gateway.Register(w.Ctx, p, core.RegisterInput{
+		Name: "Weather", Wallet: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8", WebhookURL: "https://example.com/", PricePerRequest: cent,
+	})
+	must(w, err)
+	in := core.VerifyInput{Key: made.Key, TxHash: w.Net.Fund(common.HexToAddress(*made.WalletAddress), cent).Hex(), Amount: cent}
+	if v, err := w.Core.Gateway.Verify(w.Ctx, in); err != nil || v.Reason != core.NotConfirmed {
+		t.Errorf("%+v %v", v, err)
+	}
+	w.Mine(3)
+	if v, err := w.Core.Gateway.Verify(w.Ctx, in); err != nil || v.Reason != "" || v.Amount != cent || v.Block == 0 {
+		t.Errorf("%+v %v", v, err)
+	}
+}
