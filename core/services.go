@@ -34,22 +34,22 @@ const (
 
 // ServiceCredential is what the service is called with. It is sealed as soon as it is here and never shown again.
 type ServiceCredential struct {
-	In     service.CredentialIn // a header or a query parameter
-	Name   string               // of it
-	Prefix string               // before the secret, in a header: "Bearer "
-	Secret string
+	In     service.CredentialIn `json:"in"`     // header or query
+	Name   string               `json:"name"`   // of it
+	Prefix string               `json:"prefix"` // before the secret, in a header: "Bearer "
+	Secret string               `json:"secret"`
 }
 
 // ServiceInput describes a service of the catalogue.
 type ServiceInput struct {
-	Slug        string // as in /services/:slug; empty: made of the name
-	Name        string
-	Description string
-	BaseURL     string // https, but for addresses that the operator has named
-	Price       pricing.Price
-	Credential  *ServiceCredential // nil: none
-	Wallet      string             // where an organisation's business is paid; the operator's has none
-	WebhookURL  string             // kept for the business
+	Slug        string             `json:"slug"` // as in /services/:slug; empty: made of the name
+	Name        string             `json:"name"`
+	Description string             `json:"description"`
+	BaseURL     string             `json:"base_url"` // https; http on networks for trying out
+	Price       pricing.Price      `json:"price"`
+	Credential  *ServiceCredential `json:"credential"` // nil: none
+	Wallet      string             `json:"-"`          // where an organisation's business is paid; the operator's has none
+	WebhookURL  string             `json:"-"`          // kept for the business
 
 	keyHash []byte
 }
@@ -256,7 +256,14 @@ func (s *Services) Install(ctx context.Context, list []ServiceInput) error {
 		if err != nil {
 			return err
 		}
-		if err := s.inTx(ctx, func(ctx context.Context, tx *Tx) error { return s.install(ctx, tx, in, base) }); err != nil {
+		put := func() error {
+			return s.inTx(ctx, func(ctx context.Context, tx *Tx) error { return s.install(ctx, tx, in, base) })
+		}
+		err = put()
+		if ent.IsConstraintError(err) { // another process that starts has just made it
+			err = put()
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -63,7 +63,7 @@ var scenes = map[string]func(l *lab, p *person, v vars){
 		l.session(p, v)
 		l.catalogue("exa", pricing.Price{PerCall: cent}, exaAnswer)
 	},
-	"gateway-verify":       (*lab).gatewayPaid,
+	"gateway-verify": (*lab).gatewayPaid,
 	"gateway-verify-again": func(l *lab, p *person, v vars) {
 		l.gatewayPaid(p, v)
 		l.must(p, "POST", "/gateway/verify", `{"gateway_key":"`+v["gateway_key"]+`","tx_hash":"`+v["tx_hash"]+`","expected_amount":"0.01"}`)
