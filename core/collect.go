@@ -53,7 +53,6 @@ func (f *Payments) collect(ctx context.Context, c *call, t *ent.Transaction, cos
 	if err != nil {
 		return err
 	}
-	f.step(StepCollected)
 	f.hashOf(ctx, op)
 	return f.refresh(ctx, t)
 }

@@ -69,7 +69,7 @@ func (g *Gateway) Register(ctx context.Context, p Principal, in RegisterInput) (
 	if err != nil {
 		return nil, err
 	}
-	return &Registered{made, key}, nil
+	return &Registered{made.Service, key}, nil
 }
 
 // VerifyInput is a payment that a business was shown. Recipient empty: its own address.
@@ -194,7 +194,7 @@ func (g *Gateway) count(ctx context.Context, business uuid.UUID, v *Verified) er
 // BusinessFigures are what a business has earned: Revenue of calls that were charged; of what sessions have paid, Sent is at its
 // wallet, Sending on its way, and Owed waits to be sent.
 type BusinessFigures struct {
-	*ent.Service
+	Service             *ServiceView
 	Calls               int
 	Revenue             money.USDC
 	Owed, Sending, Sent money.USDC
@@ -213,7 +213,7 @@ func (g *Gateway) Stats(ctx context.Context, p Principal) ([]*BusinessFigures, e
 			return err
 		}
 		for _, s := range own {
-			f := &BusinessFigures{Service: s}
+			f := &BusinessFigures{Service: p.view(s)}
 			if err := g.figures(ctx, c, f); err != nil {
 				return err
 			}
@@ -230,7 +230,7 @@ func (g *Gateway) figures(ctx context.Context, c *ent.Client, f *BusinessFigures
 		Count   int        `json:"count"`
 		Sum     money.USDC `json:"sum"`
 	}
-	err := c.Transaction.Query().Where(transaction.ServiceID(f.ID), transaction.StatusEQ(transaction.StatusSuccess)).
+	err := c.Transaction.Query().Where(transaction.ServiceID(f.Service.ID), transaction.StatusEQ(transaction.StatusSuccess)).
 		GroupBy(transaction.FieldServiceID).Aggregate(ent.Count(), ent.As(ent.Sum(transaction.FieldAmount), "sum")).Scan(ctx, &sums)
 	if err != nil {
 		return err
@@ -238,12 +238,12 @@ func (g *Gateway) figures(ctx context.Context, c *ent.Client, f *BusinessFigures
 	for _, s := range sums {
 		f.Calls, f.Revenue = s.Count, s.Sum
 	}
-	a, err := c.Account.Query().Where(account.KindEQ(account.KindSeller), account.ChainID(int64(g.chainID())), account.OwnerID(f.ID)).Only(ctx)
+	a, err := c.Account.Query().Where(account.KindEQ(account.KindSeller), account.ChainID(int64(g.chainID())), account.OwnerID(f.Service.ID)).Only(ctx)
 	if err != nil {
 		return err
 	}
 	state := ledger.StateOf(a)
 	f.Owed, f.Sending, f.Sent = state.Available(), state.DebitsPending, state.DebitsPosted
-	f.Verified, err = c.Verification.Query().Where(verificationOf(f.ID)).Count(ctx)
+	f.Verified, err = c.Verification.Query().Where(verificationOf(f.Service.ID)).Count(ctx)
 	return err
 }

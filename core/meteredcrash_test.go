@@ -56,7 +56,7 @@ func TestMeteredCrash(t *testing.T) {
 			cost      money.USDC
 		}{
 			{core.StepHeld, true, 0}, {core.StepPaid, true, 0}, {core.StepBooked, true, 3 * cent},
-			{core.StepHeld, false, 0}, {core.StepPaid, false, 0}, {core.StepCollected, false, 3 * cent}, {core.StepQueued, false, 3 * cent},
+			{core.StepHeld, false, 0}, {core.StepPaid, false, 0}, {core.StepQueued, false, 3 * cent},
 			{core.StepAuthorized, false, 3 * cent}, {core.StepStored, false, 3 * cent}, {core.StepSent, false, 3 * cent}, {core.StepBooked, false, 3 * cent},
 		} {
 			key := c.at + map[bool]string{true: " session", false: " wallet"}[c.inSession]

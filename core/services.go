@@ -54,8 +54,37 @@ type ServiceInput struct {
 	keyHash []byte
 }
 
+// ServiceView is a service as a caller may see it: what is between the service and its organisation is for that alone.
+type ServiceView struct {
+	*ent.Service
+	Own bool // the caller's organisation sells it
+}
+
+func (p Principal) view(s *ent.Service) *ServiceView {
+	return &ServiceView{s, s.OrgID != nil && p.owns(*s.OrgID)}
+}
+
+// Known is the name by which policies and history know it.
+func (v *ServiceView) Known() string { return (&entry{Service: v.Service}).known() }
+
+// Base is where calls go; nil for others.
+func (v *ServiceView) Base() *string {
+	if !v.Own {
+		return nil
+	}
+	return &v.BaseURL
+}
+
+// Shown is how the credential is sent, without its secret; nil for others, and when there is none.
+func (v *ServiceView) Shown() *ServiceCredential {
+	if !v.Own || v.CredentialIn == service.CredentialInNone {
+		return nil
+	}
+	return &ServiceCredential{In: v.CredentialIn, Name: v.CredentialName, Prefix: v.CredentialPrefix}
+}
+
 // List returns every service that can be called, and the caller's organisation's own that cannot, by slug.
-func (s *Services) List(ctx context.Context, p Principal, limit, offset int) ([]*ent.Service, error) {
+func (s *Services) List(ctx context.Context, p Principal, limit, offset int) ([]*ServiceView, error) {
 	if err := p.need(ScopeBalance); err != nil {
 		return nil, err
 	}
@@ -65,20 +94,31 @@ func (s *Services) List(ctx context.Context, p Principal, limit, offset int) ([]
 	if limit == 0 {
 		limit = defaultPage
 	}
-	return of(p, s.db.readEnt).services().Order(service.BySlug()).Limit(min(limit, maxPage)).Offset(offset).All(ctx)
+	found, err := of(p, s.db.readEnt).services().Order(service.BySlug()).Limit(min(limit, maxPage)).Offset(offset).All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*ServiceView, len(found))
+	for i, v := range found {
+		out[i] = p.view(v)
+	}
+	return out, nil
 }
 
 // Get returns one of them by its slug.
-func (s *Services) Get(ctx context.Context, p Principal, slug string) (*ent.Service, error) {
+func (s *Services) Get(ctx context.Context, p Principal, slug string) (*ServiceView, error) {
 	if err := p.need(ScopeBalance); err != nil {
 		return nil, err
 	}
 	found, err := of(p, s.db.readEnt).services().Where(service.Slug(slug)).Only(ctx)
-	return found, missing(err, "Service")
+	if err != nil {
+		return nil, missing(err, "Service")
+	}
+	return p.view(found), nil
 }
 
 // Add puts a business of the caller's organisation into the catalogue. Owners and admins may, by a login.
-func (s *Services) Add(ctx context.Context, p Principal, in ServiceInput) (*ent.Service, error) {
+func (s *Services) Add(ctx context.Context, p Principal, in ServiceInput) (*ServiceView, error) {
 	if err := p.needManager(); err != nil {
 		return nil, err
 	}
@@ -112,7 +152,7 @@ func (s *Services) Add(ctx context.Context, p Principal, in ServiceInput) (*ent.
 		return nil, err
 	}
 	s.catalogue.forget()
-	return made, nil
+	return p.view(made), nil
 }
 
 func (s *Services) create(ctx context.Context, tx *Tx, org *uuid.UUID, in ServiceInput, base target) (*ent.Service, error) {
@@ -151,7 +191,7 @@ type ServiceUpdate struct {
 }
 
 // Update changes a business of the caller's organisation. What is under way goes on as it began.
-func (s *Services) Update(ctx context.Context, p Principal, id uuid.UUID, in ServiceUpdate) (*ent.Service, error) {
+func (s *Services) Update(ctx context.Context, p Principal, id uuid.UUID, in ServiceUpdate) (*ServiceView, error) {
 	if err := p.needManager(); err != nil {
 		return nil, err
 	}
@@ -170,7 +210,7 @@ func (s *Services) Update(ctx context.Context, p Principal, id uuid.UUID, in Ser
 		return nil, err
 	}
 	s.catalogue.forget()
-	return out, nil
+	return p.view(out), nil
 }
 
 func (s *Services) change(ctx context.Context, tx *Tx, found *ent.Service, in ServiceUpdate) (*ent.Service, error) {
@@ -224,7 +264,7 @@ func orElse(v *string, old string) string {
 
 // Remove takes a business out of the catalogue for good: nobody can call it, its credential and its key are gone. Its name
 // stays taken, and what it is owed is still paid.
-func (s *Services) Remove(ctx context.Context, p Principal, id uuid.UUID) (*ent.Service, error) {
+func (s *Services) Remove(ctx context.Context, p Principal, id uuid.UUID) (*ServiceView, error) {
 	if err := p.needManager(); err != nil {
 		return nil, err
 	}
@@ -245,7 +285,7 @@ func (s *Services) Remove(ctx context.Context, p Principal, id uuid.UUID) (*ent.
 		return nil, err
 	}
 	s.catalogue.forget()
-	return out, nil
+	return p.view(out), nil
 }
 
 // Install brings the operator's own services to what is listed: one of a known slug is changed, another is made. It is for

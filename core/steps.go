@@ -3,12 +3,11 @@ package core
 // The places at which a crash leaves work to be finished. Each lies behind a commit or behind something that has left
 // the process; what is not finished there, a job or the next request finishes.
 const (
-	StepHeld       = "fetch: held"        // the money is reserved, nothing is signed
-	StepSigned     = "fetch: signed"      // the proof exists and has not left
-	StepPaid       = "fetch: paid"        // the proof has left and the answer is here, not booked
-	StepBooked     = "fetch: booked"      // booked, not answered
-	StepCollected  = "metered: collected" // the wallet's charge is queued, not carried
-	StepQueued     = "operation: queued"  // the intent and its hold are there
+	StepHeld       = "fetch: held"       // the money is reserved, nothing is signed
+	StepSigned     = "fetch: signed"     // the proof exists and has not left
+	StepPaid       = "fetch: paid"       // the proof has left and the answer is here, not booked
+	StepBooked     = "fetch: booked"     // booked, not answered
+	StepQueued     = "operation: queued" // the intent and its hold are there
 	StepAuthorized = "operation: authorized"
 	StepStored     = "operation: stored"   // the carrier's bytes are stored and not sent
 	StepSent       = "operation: sent"     // sent, and not noted
@@ -25,7 +24,7 @@ const (
 // Steps lists every step, in the order in which a payment, a session, a top-up and the end of an agent meet them.
 func Steps() []string {
 	return []string{
-		StepHeld, StepSigned, StepPaid, StepBooked, StepCollected, StepQueued, StepAuthorized, StepStored, StepSent, StepIncluded, StepLog, StepRange, StepClosing,
+		StepHeld, StepSigned, StepPaid, StepBooked, StepQueued, StepAuthorized, StepStored, StepSent, StepIncluded, StepLog, StepRange, StepClosing,
 		StepConsented, StepPull, StepInactive, StepEnded,
 	}
 }

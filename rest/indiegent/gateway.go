@@ -90,7 +90,7 @@ func (a *api) GatewayStats(w http.ResponseWriter, r *http.Request) {
 		}
 		return GatewayStats{Gateways: each(own, func(f *core.BusinessFigures) GatewayFigures {
 			return GatewayFigures{
-				Id: f.ID, Name: f.Name, Slug: f.Slug, Active: f.Active, Calls: f.Calls, Revenue: int64(f.Revenue), Owed: int64(f.Owed),
+				Id: f.Service.ID, Name: f.Service.Name, Slug: f.Service.Slug, Active: f.Service.Active, Calls: f.Calls, Revenue: int64(f.Revenue), Owed: int64(f.Owed),
 				Sending: int64(f.Sending), Sent: int64(f.Sent), Verified: f.Verified,
 			}
 		})}, nil
