@@ -101,6 +101,9 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 		}
 	})
 
+	if err := installServices(ctx, cfg, app); err != nil {
+		return err
+	}
 	mux := http.NewServeMux()
 	instruments := metrics.New(app, metrics.Options{Log: log, NodeFailures: network.client.Failures})
 	options := rest.Options{Log: log, Clock: time.Now, KeyPerMinute: cfg.RatePerKey, AddressPerMinute: cfg.RatePerIP, Observe: instruments.Observe}

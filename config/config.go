@@ -45,6 +45,8 @@ type Config struct {
 	PayAhead     bool     `default:"true" negatable:"" env:"BURSAR_PAY_AHEAD" help:"Pay a service that has asked the same for a while with the first request, which saves asking again. One that asks something else then ends the call, and what was promised to it stays reserved for minutes."`
 	AllowPrivate []string `env:"BURSAR_ALLOW_PRIVATE_TARGETS" placeholder:"ip:port" help:"Private addresses that agents may call all the same, ip:port separated by commas; port 0 means every port. Default: none but the demo service."`
 
+	Services string `name:"services" env:"BURSAR_SERVICES" placeholder:"file.json" help:"JSON list of the services that bill by use and are yours: docs/operations.md. They are put into the catalogue at each start, by their slug; one that is left out stays as it was. Default: none but the demo's."`
+
 	Demo     string `default:"auto" enum:"auto,on,off" env:"BURSAR_DEMO" help:"The demo service and the demo user: on, off, or auto (on with the development chain only)."`
 	DemoAddr string `default:"127.0.0.1:8402" env:"BURSAR_DEMO_LISTEN" help:"Address of the demo service, host:port."`
 	GraphiQL string `default:"auto" enum:"auto,on,off" env:"BURSAR_GRAPHIQL" help:"The GraphQL page at /graphiql: on, off, or auto (on with the development chain only)."`

@@ -53,6 +53,8 @@ type Core struct {
 	Departments  *Departments  // groups of agents with a budget
 	Orgs         *Orgs         // tenants with limits
 	Payments     *Payments     // Fetch: the main job
+	Services     *Services     // the catalogue of what bills by use
+	Gateway      *Gateway      // businesses that are paid through the catalogue
 	Sessions     *Sessions     // prepaid balances
 	Operations   *Operations   // on-chain sends
 	Funding      *Funding      // money in and out, and the watcher
@@ -82,7 +84,9 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
 	c.TopUps = &TopUps{store: s, operations: c.Operations, agents: c.Agents}
 	c.Policies = &Policies{s}
-	c.Payments = &Payments{store: s, sessions: c.Sessions}
+	c.Payments = &Payments{store: s, sessions: c.Sessions, operations: c.Operations}
+	c.Services = &Services{s}
+	c.Gateway = &Gateway{store: s, services: c.Services, operations: c.Operations}
 	c.Transactions = &Transactions{s}
 	c.Traces = &Traces{s}
 	c.Books = newBooks(s)
@@ -111,6 +115,7 @@ type store struct {
 	touched   sync.Map  // when this process noted the use of a key last, by its id
 	process   uuid.UUID // of this run of the program, for leases
 	outcomes  outcomes
+	catalogue catalogue
 }
 
 // Ready reports whether the database and the chain answer.

@@ -20,8 +20,9 @@ import (
 // Payments call paid services on an agent's behalf.
 type Payments struct {
 	*store
-	sessions *Sessions
-	routes   routes
+	sessions   *Sessions
+	operations *Operations
+	routes     routes
 }
 
 // afterPayment is how long the books may take once a proof has left, whatever the caller does.
@@ -33,6 +34,7 @@ type FetchInput struct {
 	DefaultWallet bool   // the Agnic surface: the principal's default wallet pays
 	SessionID     string // pay from this session; empty: the wallet pays
 	Method, URL   string
+	Service       string // of the catalogue, by its short name; URL is then the escaped path and query below its base
 	Header        http.Header
 	Body          []byte
 	MaxCost       *money.USDC   // nil: the policy and the server's ceiling alone
@@ -65,6 +67,7 @@ type FetchResult struct {
 	SessionID        *uuid.UUID
 	SessionRemaining *money.USDC
 	Payment          *ent.Transaction // nil when nothing was paid
+	TxHash           *string          // of the wallet's own transfer for a metered call, once it is sent
 	Unpayable        string           // the service asks for money in no way we can pay, and why
 	Verdict          *Verdict         // of a dry run; nil otherwise
 }
@@ -81,8 +84,9 @@ type call struct {
 	target  target
 	request *pay.Request
 	payer   common.Address
-	run     *run // nil without an idempotency key
-	ahead   bool // it is paid with the first request
+	run     *run   // nil without an idempotency key
+	entry   *entry // of the catalogue, by which the call is billed; nil: it is not
+	ahead   bool   // it is paid with the first request
 
 	why     TraceDetail       // what has been seen and compared so far
 	weighed []policy.Weighing // under the counters' locks
@@ -106,13 +110,23 @@ func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*Fetc
 }
 
 func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run) (*FetchResult, error) {
+	named, err := f.named(ctx, &in)
+	if err != nil {
+		return nil, err
+	}
 	c, err := f.prepare(ctx, p, in)
 	if err != nil {
 		return nil, err
 	}
 	c.run = r
-	if err := c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil); err != nil {
+	if err := f.listed(ctx, c, named); err != nil {
+		return nil, err
+	}
+	if err := c.checkService(); err != nil {
 		return f.decline(ctx, c, nil, err)
+	}
+	if c.entry != nil {
+		return f.metered(ctx, c)
 	}
 	if d := f.ahead(ctx, c); d != nil {
 		return f.complete(ctx, c, d)
