@@ -104,7 +104,8 @@ func (k *killRun) reckon() money.USDC {
 	k.t.Helper()
 	f := k.facts()
 	history := k.records(`SELECT id, agent_id, COALESCE(CAST(session_id AS TEXT), ''), kind, status, COALESCE(from_address, ''), COALESCE(to_address, ''),
-		COALESCE(tx_hash, ''), COALESCE(endpoint, ''), COALESCE(auth_nonce, ''), amount FROM transactions ORDER BY created_at, id`)
+		COALESCE(tx_hash, ''), COALESCE(endpoint, ''), COALESCE(auth_nonce, (SELECT o.auth_nonce FROM operations o WHERE o.transaction_id = t.id AND o.kind = 'transfer'), ''),
+		amount FROM transactions t ORDER BY created_at, id`)
 	operations := k.records(`SELECT id, agent_id, COALESCE(CAST(session_id AS TEXT), ''), kind, status, from_address, to_address,
 		COALESCE(tx_hash, ''), key, COALESCE(auth_nonce, ''), amount FROM operations ORDER BY id`)
 	ours := map[string]string{} // which record stands for an authorization

@@ -44,6 +44,7 @@ type killRun struct {
 	bank        *ecdsa.PrivateKey // funds wallets, and is the owner's address for drains
 	bankMu      sync.Mutex
 	facilitator *ecdsa.PrivateKey // settles for the shop
+	hashes      sync.Map          // of transfers that the shop has taken
 	settling    atomic.Pointer[settling]
 	seller      common.Address
 	shop        string // base URL
@@ -98,7 +99,7 @@ func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
 	k.no(err)
 	t.Cleanup(k.chain.Close)
 	k.newSettler()
-	shop.Config.Handler = perCall(demo.New(demo.Config{
+	shop.Config.Handler = k.perCall(demo.New(demo.Config{
 		Network: network, PayTo: k.seller, Settle: k.settleProof, Clock: time.Now, ProofLife: shopProofLife,
 	}))
 	shop.Start()

@@ -16,7 +16,8 @@ import (
 )
 
 // A carrier is a transaction of the relayer that carries operations. Authorizations share one through Multicall3:
-// whoever sends takes all that wait. What needs the relayer as the caller (ether, pulls) has one of its own.
+// whoever sends takes all that wait. What needs the relayer as the caller (ether, pulls) has one of its own, and so has a
+// transfer, whose hash is shown to its seller.
 
 // Bounds of carriers.
 const (
@@ -57,7 +58,7 @@ func (o *Operations) carry(ctx context.Context) error {
 		var shared []*ent.Operation
 		for _, op := range ops {
 			after = op.ID
-			if guarded(op.Kind) {
+			if guarded(op.Kind) || op.Kind == operation.KindTransfer {
 				if err := o.load(ctx, []*ent.Operation{op}); err != nil {
 					return err
 				}

@@ -52,6 +52,15 @@ var (
 			reason = CASE WHEN status = 'pending' THEN ?3 ELSE reason END,
 			status = CASE WHEN status = 'pending' THEN 'unknown' ELSE status END WHERE id = ?1`,
 	}
+	addTransferRow = &ledger.Statement{
+		Name:    "add operation",
+		Table:   "operations",
+		Columns: []string{"uuid", "timestamptz", "text", "bigint", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "text", "bigint"},
+		Postgres: `INSERT INTO operations (id, created_at, key, chain_id, org_id, agent_id, session_id, transaction_id, hold_id, from_address, to_address, amount,
+			kind, status) SELECT c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, 'transfer', 'queued' FROM v`,
+		SQLite: `INSERT INTO operations (id, created_at, key, chain_id, org_id, agent_id, session_id, transaction_id, hold_id, from_address, to_address, amount,
+			kind, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'transfer', 'queued')`,
+	}
 	addTraceRow = &ledger.Statement{
 		Name:    "add trace",
 		Table:   "traces",
