@@ -21,7 +21,7 @@ import (
 const hashDeadline = 5 * time.Second
 
 // collect puts a hold of exactly what the call costs in the place of the first one, with the operation that takes it.
-func (f *Payments) collect(ctx context.Context, c *call, t *ent.Transaction, cost money.USDC) error {
+func (f *Payments) collect(ctx context.Context, t *ent.Transaction, cost money.USDC) error {
 	op := uuid.Must(uuid.NewV7())
 	err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		first, err := tx.Transfer.Get(ctx, *t.HoldID)

@@ -146,7 +146,7 @@ func (f *Payments) bookMetered(ctx context.Context, c *call, t *ent.Transaction,
 	case c.prepaid != nil || cost == 0:
 		err = f.endMetered(ctx, c, t, transaction.StatusSuccess, cost, "")
 	default:
-		err = f.collect(ctx, c, t, cost)
+		err = f.collect(ctx, t, cost)
 	}
 	if err != nil {
 		e := *AsError(err)
