@@ -45,7 +45,8 @@ func (f *Payments) collect(ctx context.Context, t *ent.Transaction, cost money.U
 			SetHoldID(hold.ID).SetCreatedAt(tx.Now).Exec(ctx); err != nil {
 			return err
 		}
-		return tx.Transaction.UpdateOneID(t.ID).SetHoldID(hold.ID).SetQuoted(cost).SetUpstreamStatus(t.UpstreamStatus).Exec(ctx)
+		return tx.Transaction.UpdateOneID(t.ID).SetHoldID(hold.ID).SetQuoted(cost).SetUpstreamStatus(t.UpstreamStatus).
+			SetValidBeforeUnix(tx.Now.Add(authorizationLife).Unix()).Exec(ctx)
 	})
 	if errors.Is(err, ledger.ErrInsufficient) {
 		return errors.Join(err, f.release(ctx, t, "The wallet no longer has what the call costs: nothing was charged"))

@@ -71,7 +71,7 @@ var (
 )
 
 func addPayment(t *ent.Transaction) ledger.Row {
-	var nonce sql.NullString // none without a proof: a metered payment
+	var nonce sql.NullString // a metered payment has no proof
 	if t.AuthNonce != nil {
 		nonce = written(*t.AuthNonce)
 	}

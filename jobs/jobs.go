@@ -30,6 +30,8 @@ func Table(app *core.Core, poll time.Duration) []Job {
 		{Name: "second pass", Every: time.Minute, Run: app.Funding.Recheck},
 		{Name: "rebroadcast", Every: 5 * time.Second, Run: app.Operations.Rebroadcast},
 		{Name: "resolve holds", Every: 5 * time.Second, Run: app.Payments.ResolveHolds},
+		{Name: "release metered", Every: 5 * time.Second, Run: app.Payments.ReleaseMetered},
+		{Name: "pay businesses", Every: 15 * time.Second, Run: app.Gateway.PayOut},
 		{Name: "expire operations", Every: 5 * time.Second, Run: app.Funding.ExpireOperations},
 		{Name: "note fees", Every: 30 * time.Second, Run: app.Operations.NoteFees},
 		{Name: "sessions", Every: 2 * time.Second, Run: app.Sessions.ExpireDue},
