@@ -26,6 +26,7 @@ func (k *killRun) signUp() {
 		"query":     "mutation($a: Address!) { setWalletAddress(input: {address: $a}) { walletAddress } }",
 		"variables": map[string]any{"a": address(k.bank).Hex()},
 	}, "Authorization", bearer)
+	k.openBusiness(bearer)
 	k.p.Key = text(k.p.must("POST", "/api-keys", map[string]any{"name": "kills"}, "Authorization", bearer), "key")
 	made := k.p.must("POST", "/agents", map[string]any{"name": "Payer"})
 	k.agent = text(made, "id")

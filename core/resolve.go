@@ -34,6 +34,7 @@ func (f *Payments) ResolveHolds(ctx context.Context) error {
 		dead, err := f.db.readEnt.Transaction.Query().Where(
 			transaction.IDGT(after),
 			transaction.KindEQ(transaction.KindPayment), transaction.ValidBeforeUnixLTE(cursor.TimeUnix), transaction.TxHashIsNil(),
+			transaction.AuthNonceNotNil(),
 			transaction.Or(
 				transaction.StatusIn(transaction.StatusPending, transaction.StatusUnknown),
 				transaction.And(transaction.StatusEQ(transaction.StatusSuccess), transaction.SessionIDNotNil(), transaction.AmountGT(0)),

@@ -83,14 +83,15 @@ var (
 )
 
 func addPayment(t *ent.Transaction) ledger.Row {
-	var nonce sql.NullString // none without a proof: a metered payment
+	var nonce sql.NullString // a metered payment has no proof
 	if t.AuthNonce != nil {
 		nonce = written(*t.AuthNonce)
 	}
+	end := sql.NullInt64{Int64: t.ValidBeforeUnix, Valid: t.ValidBeforeUnix != 0}
 	return ledger.Row{Into: addPaymentRow, Values: []any{
 		t.ID.String(), t.CreatedAt, t.OrgID.String(), t.AgentID.String(), optional(t.SessionID), optional(t.CredentialID), int64(t.Quoted),
-		t.FromAddress, t.ToAddress, t.Service, t.Endpoint, t.Method, t.Protocol, t.Scheme, t.Network, nonce,
-		sql.NullInt64{Int64: t.ValidBeforeUnix, Valid: t.ValidBeforeUnix != 0}, optional(t.HoldID), optional(t.ServiceID),
+		t.FromAddress, t.ToAddress, t.Service, t.Endpoint, t.Method, t.Protocol, t.Scheme, t.Network, nonce, end,
+		optional(t.HoldID), optional(t.ServiceID),
 	}}
 }
 
