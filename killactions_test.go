@@ -30,7 +30,7 @@ func (k *killRun) signUp() {
 	k.p.Key = text(k.p.must("POST", "/api-keys", map[string]any{"name": "kills"}, "Authorization", bearer), "key")
 	made := k.p.must("POST", "/agents", map[string]any{"name": "Payer"})
 	k.agent = text(made, "id")
-	k.p.must("PUT", "/agents/"+k.agent+"/policy", map[string]any{"allowed_services": []string{"127.0.0.1"}}) // else nothing is sent ahead
+	k.p.must("PUT", "/agents/"+k.agent+"/policy", map[string]any{"allowed_services": []string{"127.0.0.1", "gateway/business"}}) // else nothing is sent ahead
 	k.no(k.give(text(made, "wallet_address"), 2000*money.One))
 	eventually(k.t, "the payer is funded", func() bool { return k.balance(k.agent) == 2000*money.One })
 	k.openSources()
