@@ -37,6 +37,7 @@ type Deps struct {
 	RelayerKey  *ecdsa.PrivateKey // carries authorizations and grants gas; holds ether only
 	GasGrantWei *big.Int          // ether given to a wallet at its first funding; nil or zero: none
 	MaxPayment  money.USDC        // no single call may cost more, whatever its policy says
+	Streams     StreamLimits      // of answers that are handed on as they come
 
 	// Step hears the name of each place between two commits at which a crash leaves work to be finished (see Steps).
 	// nil: nobody listens. Tests kill the program there.
@@ -104,6 +105,7 @@ type store struct {
 	platform  ledger.Platform
 	gasGrant  *big.Int
 	maxPay    money.USDC
+	streams   StreamLimits
 	step      func(name string)
 	readers   *readers
 	touched   sync.Map  // when this process noted the use of a key last, by its id

@@ -29,18 +29,22 @@ func (c *call) verdict(e *Error) *Verdict {
 }
 
 // dryRun judges the cheapest offer by the figures of now, without a lock: a real call may find others.
-func (f *Payments) dryRun(ctx context.Context, c *call, resp *pay.Response, q pay.Quote) (*FetchResult, error) {
+func (f *Payments) dryRun(ctx context.Context, c *call, x *exchange, q pay.Quote) (*FetchResult, error) {
 	err := f.affordable(c, q.Offers[0])
 	if err == nil {
 		err = f.wouldHold(ctx, c, q.Offers[0].Amount)
 	}
 	if err != nil && AsError(err).Code == ServerError {
+		x.end()
 		return nil, err
 	}
-	r := f.result(c, resp, nil)
-	if err != nil {
+	r, broke := f.deliver(ctx, c, x, nil)
+	switch {
+	case broke != nil:
+		return nil, broke
+	case err != nil:
 		r.Verdict = c.verdict(AsError(err))
-	} else {
+	default:
 		r.Verdict = c.verdict(nil)
 	}
 	return r, nil

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -35,10 +36,11 @@ type FetchInput struct {
 	Header        http.Header
 	Body          []byte
 	MaxCost       *money.USDC   // nil: the policy and the server's ceiling alone
-	Timeout       time.Duration // zero: 30 s; clamped to 1 s … 60 s
+	Timeout       time.Duration // zero: 30 s; clamped to 1 s … 60 s; a stream's head must be there by then
 
 	IdempotencyKey *string // the caller's own name for this call; nil: none
 	DryRun         bool    // ask for the price and judge it, and pay nothing
+	Stream         bool    // hand the answer's body on as it comes, byte for byte, not whole
 }
 
 // Ways of paying, as FetchResult.Method names them.
@@ -51,7 +53,7 @@ const (
 type FetchResult struct {
 	Status  int
 	Header  http.Header
-	Body    []byte
+	Body    []byte // nil with FetchInput.Stream
 	Agent   *ent.Agent
 	Service string
 
@@ -66,6 +68,11 @@ type FetchResult struct {
 	Payment          *ent.Transaction // nil when nothing was paid
 	Unpayable        string           // the service asks for money in no way we can pay, and why
 	Verdict          *Verdict         // of a dry run; nil otherwise
+
+	// Stream is the body of an answer that was asked for as a stream. Who has it closes it. An error of Read but io.EOF means
+	// that it is cut off, by the service or by a limit, and must look so to its reader. Length is its bytes; -1: not known.
+	Stream io.ReadCloser `json:"-"`
+	Length int64         `json:"-"`
 }
 
 // call is one fetch under way.
@@ -87,8 +94,8 @@ type call struct {
 }
 
 // Fetch makes the call, pays if the service asks for it and the policy allows it, and returns the answer. The
-// money is reserved before a proof is signed; once a proof has left, anything but a good answer leaves the
-// payment unknown until the chain has spoken. Never a second signature for one call.
+// money is reserved before a proof is signed; once a proof has left, anything but the head of a good answer leaves
+// the payment unknown until the chain has spoken. Never a second signature for one call.
 func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*FetchResult, error) {
 	if err := p.needPayer(in.DefaultWallet); err != nil {
 		return nil, err
@@ -98,9 +105,16 @@ func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*Fetc
 	}
 	k, err := once(ctx, f.store, p, ask{in.IdempotencyKey, "fetch", in.same()}, f.lostAnswer, func(r *run) (keptFetch, error) {
 		res, err := f.fetch(ctx, p, in, r)
+		if err == nil && res.Stream != nil {
+			f.keepStream(ctx, r, res)
+		}
 		return keepFetch(res), err
 	})
-	return k.result(), err
+	res := k.result()
+	if err == nil && in.Stream && res.Stream == nil {
+		res.again()
+	}
+	return res, err
 }
 
 func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run) (*FetchResult, error) {
@@ -110,54 +124,67 @@ func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run
 	}
 	c.run = r
 	if err := c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil); err != nil {
-		return f.decline(ctx, c, nil, err)
+		return f.decline(ctx, c, err)
 	}
-	sendCtx, cancel := context.WithTimeout(ctx, clampTimeout(in.Timeout))
-	defer cancel()
-	resp, err := f.send(sendCtx, c.request)
+	x, err := f.send(ctx, c.request, clampTimeout(in.Timeout))
 	if err != nil {
 		return nil, err
 	}
-	if resp.Status != http.StatusPaymentRequired {
-		return f.unasked(c, resp), nil
+	if x.status != http.StatusPaymentRequired {
+		return f.unasked(ctx, c, x)
 	}
-	quote, err := pay.Offers(f.protocols, pay.Wallet{Network: f.chain.Network(), Address: c.payer}, c.request, resp)
+	return f.asked(ctx, c, x)
+}
+
+// asked takes a challenge: it is paid, or handed on when nothing in it can be.
+func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResult, error) {
+	if err := x.peek(pay.MaxBody + 1); err != nil {
+		x.end()
+		return nil, err
+	}
+	quote, err := pay.Offers(f.protocols, pay.Wallet{Network: f.chain.Network(), Address: c.payer}, c.request, x.response())
 	var unpayable *pay.UnpayableError
 	switch {
 	case errors.Is(err, pay.ErrNotAsked):
-		return f.unasked(c, resp), nil
+		return f.unasked(ctx, c, x)
 	case errors.As(err, &unpayable):
-		return f.unpayable(ctx, c, resp, unpayable)
+		return f.unpayable(ctx, c, x, unpayable)
 	case err != nil:
+		x.end()
 		return nil, err
 	}
 	c.sawOffers(quote.Offers, quote.Refused)
-	if in.DryRun {
-		return f.dryRun(ctx, c, resp, quote)
+	if c.in.DryRun {
+		return f.dryRun(ctx, c, x, quote)
 	}
+	x.end()
 	return f.pay(ctx, c, quote)
 }
 
 // unasked is the answer of a service that wants no money in a way we know.
-func (f *Payments) unasked(c *call, resp *pay.Response) *FetchResult {
-	r := f.result(c, resp, nil)
-	if c.in.DryRun {
+func (f *Payments) unasked(ctx context.Context, c *call, x *exchange) (*FetchResult, error) {
+	r, err := f.deliver(ctx, c, x, nil)
+	if err == nil && c.in.DryRun {
 		r.Verdict = &Verdict{Allowed: true, TraceDetail: c.why}
 	}
-	return r
+	return r, err
 }
 
 // unpayable hands on a challenge in which nothing can be paid, and keeps why.
-func (f *Payments) unpayable(ctx context.Context, c *call, resp *pay.Response, why *pay.UnpayableError) (*FetchResult, error) {
+func (f *Payments) unpayable(ctx context.Context, c *call, x *exchange, why *pay.UnpayableError) (*FetchResult, error) {
 	c.sawOffers(nil, why.Refused)
-	r := f.result(c, resp, nil)
+	cause := E(ServiceFailed, "%s", why)
+	if !c.in.DryRun {
+		_ = f.refused(ctx, c, cause) // the answer is the service's; its trace is found by the agent's history
+	}
+	r, err := f.deliver(ctx, c, x, nil)
+	if err != nil {
+		return nil, err
+	}
 	r.Unpayable = why.Error()
-	cause := E(ServiceFailed, "%s", r.Unpayable)
 	if c.in.DryRun {
 		r.Verdict = c.verdict(cause)
-		return r, nil
 	}
-	_ = f.refused(ctx, c, cause) // the answer is the service's; its trace is found by the agent's history
 	return r, nil
 }
 
@@ -269,10 +296,8 @@ func family(protocol string) string {
 }
 
 // result describes the answer to a call for which nothing was paid, or what the payment cost.
-func (f *Payments) result(c *call, resp *pay.Response, t *ent.Transaction) *FetchResult {
-	r := &FetchResult{
-		Status: resp.Status, Header: resp.Header, Body: resp.Body, Agent: c.agent, Service: c.target.service, Method: NotPaid, Payment: t,
-	}
+func (f *Payments) result(c *call, x *exchange, t *ent.Transaction) *FetchResult {
+	r := &FetchResult{Status: x.status, Header: x.header, Agent: c.agent, Service: c.target.service, Method: NotPaid, Payment: t}
 	if t != nil {
 		r.Paid, r.Cost, r.Network, r.Scheme, r.Method = true, t.Quoted, t.Network, t.Scheme, family(t.Protocol)
 	}

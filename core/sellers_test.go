@@ -58,12 +58,12 @@ var sellers = []struct {
 	{name: "switches protocols", settles: first, answer: status(101), code: core.ServiceFailed, reason: "answered with status 101"},
 	{name: "hangs", settles: first, answer: hang, code: core.Timeout, reason: "did not answer in time"},
 	{name: "hangs, settles later", settles: later, answer: hang, code: core.Timeout, reason: "did not answer in time"},
-	{name: "hangs in the body, never settles", settles: never, answer: drip, code: core.Timeout, reason: "did not answer in time"},
+	{name: "hangs in the body, never settles", settles: never, answer: drip, code: core.Timeout, fair: true},
 	{name: "resets", settles: first, answer: reset, code: core.ServiceFailed, reason: "could not be reached"},
 	{name: "resets, settles in the last block", settles: last, answer: reset, code: core.ServiceFailed, reason: "could not be reached"},
 	{name: "resets, never settles", settles: never, answer: reset, code: core.ServiceFailed, reason: "could not be reached"},
-	{name: "closes in the body", settles: first, answer: cut, code: core.ServiceFailed, reason: "could not be reached"},
-	{name: "answers without end", settles: first, answer: flood, code: core.ServiceFailed, reason: "is larger than"},
+	{name: "closes in the body", settles: first, answer: cut, code: core.ServiceFailed, fair: true},
+	{name: "answers without end", settles: first, answer: flood, code: core.ServiceFailed, fair: true},
 }
 
 type answer func(http.ResponseWriter, *http.Request, x402.Ask, pay.Proof)
