@@ -109,6 +109,7 @@ type store struct {
 	step      func(name string)
 	readers   *readers
 	touched   sync.Map  // when this process noted the use of a key last, by its id
+	defaults  sync.Map  // the default wallets of users who have called, by organisation and user
 	process   uuid.UUID // of this run of the program, for leases
 	outcomes  outcomes
 }

@@ -247,8 +247,7 @@ func (f *Payments) payer(ctx context.Context, c *call) error {
 // who resolves the agent that the call names.
 func (f *Payments) who(ctx context.Context, c *call) (uuid.UUID, error) {
 	if c.in.DefaultWallet {
-		id, err := of(c.p, f.db.readEnt).defaultAgent().OnlyID(ctx)
-		return id, missing(err, "Wallet")
+		return f.defaultWallet(ctx, c.p)
 	}
 	if id, err := uuid.Parse(c.in.Agent); err == nil {
 		return id, nil
@@ -258,6 +257,23 @@ func (f *Payments) who(ctx context.Context, c *call) (uuid.UUID, error) {
 		return uuid.Nil, err
 	}
 	return found.ID, nil
+}
+
+// defaultWallet is the caller's. It is made with the user and never becomes another, so it is looked for once; whether it
+// may pay is read each time (load).
+func (f *Payments) defaultWallet(ctx context.Context, p Principal) (uuid.UUID, error) {
+	key := [2]uuid.UUID{p.OrgID, p.UserID}
+	if known, ok := f.defaults.Load(key); ok {
+		if id, ok := known.(uuid.UUID); ok {
+			return id, nil
+		}
+	}
+	id, err := of(p, f.db.readEnt).defaultAgent().OnlyID(ctx)
+	if err != nil {
+		return uuid.Nil, missing(err, "Wallet")
+	}
+	f.defaults.Store(key, id)
+	return id, nil
 }
 
 // load reads the agent with everything that limits it.
