@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	_ "github.com/lib/pq" // driver "postgres"
 
 	"bursar/core/coretest"
@@ -52,6 +53,7 @@ func BenchmarkDebits(b *testing.B) {
 	b.ReportMetric(middle(rows, func(r debitRound) float64 { return r.hot.perSecond / r.pgHot.perSecond }), "hot/pgbench")
 	b.ReportMetric(middle(rows, func(r debitRound) float64 { return r.wide.perSecond / r.pgWide.perSecond }), "wide/pgbench")
 	b.ReportMetric(middle(rows, func(r debitRound) float64 { return r.one.p50 / r.pgOne.p50 }), "p50/pgbench")
+	b.ReportMetric(middle(rows, func(r debitRound) float64 { return r.hot.requests }), "requests/call")
 	b.ReportMetric(middle(rows, func(r debitRound) float64 { return r.hot.perSecond }), "hot-calls/s")
 	b.ReportMetric(middle(rows, func(r debitRound) float64 { return r.wide.perSecond }), "wide-calls/s")
 }
@@ -60,6 +62,7 @@ type debitRound struct{ hot, pgHot, wide, pgWide, one, pgOne figures }
 
 type figures struct {
 	perSecond float64
+	requests  float64 // to the service, a call
 	p50       float64 // milliseconds
 	cost      spent   // a call
 }
@@ -138,7 +141,8 @@ type debitLab struct {
 	agent     string
 	hot, wide []string // sessions
 	service   string
-	plain     string // URL of pgbench's database
+	requests  atomic.Int64 // that the service has had
+	plain     string       // URL of pgbench's database
 }
 
 const benchSessions = 1000
@@ -147,10 +151,12 @@ func newDebitLab(b *testing.B) *debitLab {
 	l := &debitLab{b: b, plain: coretest.Postgres(b)}
 	till := newTill(b, money.One/1_000_000)
 	careless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l.requests.Add(1)
 		if r.Header.Get("PAYMENT-SIGNATURE") == "" {
 			_ = till.ask.Challenge(w, "")
 			return
 		}
+		_ = till.ask.Receipt(w.Header(), common.Address{1}, common.Hash{1}, "")
 		_, _ = io.WriteString(w, "served\n")
 	}))
 	b.Cleanup(careless.Close)
@@ -193,7 +199,7 @@ func (l *debitLab) load(callers int, length time.Duration, sessions []string) fi
 	times := make([][]time.Duration, callers)
 	ctx, cancel := context.WithTimeout(context.Background(), length)
 	defer cancel()
-	begin, before := time.Now(), l.processorTime()
+	begin, before, asked := time.Now(), l.processorTime(), l.requests.Load()
 	var wg sync.WaitGroup
 	for i := range callers {
 		wg.Go(func() {
@@ -227,7 +233,7 @@ func (l *debitLab) load(callers int, length time.Duration, sessions []string) fi
 	all := slices.Concat(times...)
 	slices.Sort(all)
 	calls := float64(len(all))
-	return figures{calls / took.Seconds(), float64(all[len(all)/2].Microseconds()) / 1000, spent{
+	return figures{calls / took.Seconds(), float64(l.requests.Load()-asked) / calls, float64(all[len(all)/2].Microseconds()) / 1000, spent{
 		(after.program - before.program) / calls, (after.database - before.database) / calls, (after.here - before.here) / calls,
 	}}
 }

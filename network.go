@@ -162,8 +162,8 @@ func audit(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writ
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "block %d: %d accounts, %d transfers\nplatform address %s = sessions %s + clearing %s + treasury %s + suspense %s\n", a.Block,
-		a.Accounts, a.Transfers, a.Platform.OnChain.Decimal(), a.Platform.Sessions.Decimal(), a.Platform.Clearing.Decimal(), a.Platform.Treasury.Decimal(), a.Platform.Suspense.Decimal())
+	_, err = fmt.Fprintf(out, "block %d: %d accounts, %d transfers\nplatform address %s = sessions %s + clearing %s + treasury %s + suspense %s + sellers %s\n", a.Block,
+		a.Accounts, a.Transfers, a.Platform.OnChain.Decimal(), a.Platform.Sessions.Decimal(), a.Platform.Clearing.Decimal(), a.Platform.Treasury.Decimal(), a.Platform.Suspense.Decimal(), a.Platform.Sellers.Decimal())
 	for _, d := range a.Differences {
 		_, _ = fmt.Fprintln(out, "DIFFERENCE:", d)
 	}

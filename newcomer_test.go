@@ -23,7 +23,7 @@ func TestNewcomer(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for want, times := range map[string]int{
-		`"payment_method":"x402"`: 1, `"payment_method":"session"`: 1, "HTTP/1.1 200 OK": 2, "X-Agnic-Paid: true": 2, `"status":"closed"`: 1, `"cost":"$0.0100"`: 2,
+		`"payment_method":"x402"`: 1, `"payment_method":"session"`: 1, "HTTP/1.1 200 OK": 2, "X-Agnic-Paid: true": 2, `"status":"closed"`: 1, `"payment":"session"`: 1, `"payment":"onchain"`: 1, `"cost":"$0.0010"`: 1, `"cost":"$0.0100"`: 2,
 	} {
 		if got := strings.Count(strings.ReplaceAll(string(out), `": "`, `":"`), want); got != times {
 			t.Errorf("%d times %s instead of %d", got, want, times)

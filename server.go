@@ -101,6 +101,9 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 		}
 	})
 
+	if err := installServices(ctx, cfg, app); err != nil {
+		return err
+	}
 	mux := http.NewServeMux()
 	instruments := metrics.New(app, metrics.Options{Log: log, NodeFailures: network.client.Failures})
 	options := rest.Options{Log: log, Clock: time.Now, KeyPerMinute: cfg.RatePerKey, AddressPerMinute: cfg.RatePerIP, Observe: instruments.Observe}
@@ -169,7 +172,7 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 		Protocols: protocols(n.client.Network()),
 		MasterKey: secrets.MasterKey, JWTSecret: secrets.JWTSecret,
 		PlatformKey: secrets.PlatformKey, RelayerKey: secrets.RelayerKey,
-		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), Step: step,
+		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), PayAhead: cfg.PayAhead, Step: step,
 		Streams: core.StreamLimits{Bytes: cfg.StreamBytes, Time: cfg.StreamTime, Idle: cfg.StreamIdle},
 	})
 	return app, db, err

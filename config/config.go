@@ -42,7 +42,10 @@ type Config struct {
 
 	GasGrantWei  string   `default:"30000000000000" env:"BURSAR_GAS_GRANT_WEI" help:"Ether given to a wallet at its first funding, in wei. 0 gives none."`
 	MaxPayment   string   `default:"100.00" env:"BURSAR_MAX_PAYMENT" help:"No single call may cost more, whatever its policy says, in USD."`
+	PayAhead     bool     `default:"true" negatable:"" env:"BURSAR_PAY_AHEAD" help:"Pay a service that has asked the same for a while with the first request, which saves asking again. One that asks something else then ends the call, and what was promised to it stays reserved for minutes."`
 	AllowPrivate []string `env:"BURSAR_ALLOW_PRIVATE_TARGETS" placeholder:"ip:port" help:"Private addresses that agents may call all the same, ip:port separated by commas; port 0 means every port. Default: none but the demo service."`
+
+	Services string `name:"services" env:"BURSAR_SERVICES" placeholder:"file.json" help:"JSON list of the services that bill by use and are yours: docs/operations.md. They are put into the catalogue at each start, by their slug; one that is left out stays as it was. Default: none but the demo's."`
 
 	StreamBytes int64         `default:"1073741824" env:"BURSAR_STREAM_BYTES" help:"Most bytes of an answer that is handed on as it comes."`
 	StreamTime  time.Duration `default:"10m" env:"BURSAR_STREAM_TIME" help:"How long such an answer may take from its beginning to its end."`

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -101,7 +102,7 @@ func (f *Funding) ordered(ctx context.Context, tx *Tx, m movement, nonce string)
 func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation, m movement) error {
 	to := side{account: f.platform.External}
 	var err error
-	if op.Kind == operation.KindDrain {
+	if op.Kind == operation.KindDrain || op.Kind == operation.KindPayout || (op.Kind == operation.KindCharge && m.To != f.keys.platformAddress()) {
 		if to, err = f.sideOf(ctx, tx, m.To); err != nil {
 			return err
 		}
@@ -119,8 +120,10 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 		return f.opened(ctx, tx, op)
 	case operation.KindRefund:
 		return f.refunded(ctx, tx, op)
-	case operation.KindDrain:
+	case operation.KindDrain, operation.KindPayout:
 		return f.arrived(ctx, tx, to, m)
+	case operation.KindCharge:
+		return errors.Join(f.arrived(ctx, tx, to, m), tx.chargeEnded(ctx, op, PaymentCharged))
 	case operation.KindGas, operation.KindTopUp, operation.KindPermit: // no authorization carries them
 	}
 	return nil

@@ -47,11 +47,11 @@ type LastAudit struct {
 
 // PlatformFigures are the money at the platform's address and what it is owed to, atomic units.
 type PlatformFigures struct {
-	OnChain, Sessions, Clearing, Treasury, Suspense money.USDC
+	OnChain, Sessions, Clearing, Treasury, Suspense, Sellers money.USDC
 }
 
 // Audit checks, at the watcher's block: every account's columns are the sums of its transfers; debits equal
-// credits; the platform's address holds what sessions, clearing and treasury say; every wallet holds what its
+// credits; the platform's address holds what sessions, sellers, clearing and treasury say; every wallet holds what its
 // account says; no hold is older than its proof.
 func (b *Books) Audit(ctx context.Context) (*Audit, error) {
 	a, err := b.audit(ctx, uuid.Nil)
@@ -163,6 +163,8 @@ func (b *Books) columns(ctx context.Context, tx *sql.Tx, a *Audit, org uuid.UUID
 			a.Platform.Treasury = s.State.Balance()
 		case ledger.Suspense:
 			a.Platform.Suspense = s.State.Balance()
+		case ledger.Seller:
+			a.Platform.Sellers = a.Platform.Sellers.Add(s.State.Balance())
 		case ledger.Wallet:
 			out[s.State.OwnerID] = s.State
 		}
@@ -213,7 +215,7 @@ func (b *Books) platformAgainstChain(ctx context.Context, a *Audit) error {
 	if a.Platform.OnChain, err = b.chain.BalanceOf(ctx, b.keys.platformAddress(), a.Block); err != nil {
 		return err
 	}
-	if owed := a.Platform.Sessions.Add(a.Platform.Clearing).Add(a.Platform.Treasury).Add(a.Platform.Suspense); owed != a.Platform.OnChain {
+	if owed := a.Platform.Sessions.Add(a.Platform.Clearing).Add(a.Platform.Treasury).Add(a.Platform.Suspense).Add(a.Platform.Sellers); owed != a.Platform.OnChain {
 		a.differ("platform address holds %s, the books say %s", a.Platform.OnChain, owed)
 	}
 	return nil

@@ -36,6 +36,7 @@ type Deps struct {
 	PlatformKey *ecdsa.PrivateKey // holds the deposits of all sessions and pays for session calls
 	RelayerKey  *ecdsa.PrivateKey // carries authorizations and grants gas; holds ether only
 	GasGrantWei *big.Int          // ether given to a wallet at its first funding; nil or zero: none
+	PayAhead    bool              // a service that has asked the same for a while is paid with the first request
 	MaxPayment  money.USDC        // no single call may cost more, whatever its policy says
 	Streams     StreamLimits      // of answers that are handed on as they come
 
@@ -53,6 +54,8 @@ type Core struct {
 	Departments  *Departments  // groups of agents with a budget
 	Orgs         *Orgs         // tenants with limits
 	Payments     *Payments     // Fetch: the main job
+	Services     *Services     // the catalogue of what bills by use
+	Gateway      *Gateway      // businesses that are paid through the catalogue
 	Sessions     *Sessions     // prepaid balances
 	Operations   *Operations   // on-chain sends
 	Funding      *Funding      // money in and out, and the watcher
@@ -82,7 +85,9 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
 	c.TopUps = &TopUps{store: s, operations: c.Operations, agents: c.Agents}
 	c.Policies = &Policies{s}
-	c.Payments = &Payments{store: s, sessions: c.Sessions}
+	c.Payments = &Payments{store: s, sessions: c.Sessions, operations: c.Operations}
+	c.Services = &Services{s}
+	c.Gateway = &Gateway{store: s, services: c.Services, operations: c.Operations}
 	c.Transactions = &Transactions{s}
 	c.Traces = &Traces{s}
 	c.Books = newBooks(s)
@@ -106,12 +111,14 @@ type store struct {
 	gasGrant  *big.Int
 	maxPay    money.USDC
 	streams   StreamLimits
+	payAhead  bool
 	step      func(name string)
 	readers   *readers
 	touched   sync.Map  // when this process noted the use of a key last, by its id
 	defaults  sync.Map  // the default wallets of users who have called, by organisation and user
 	process   uuid.UUID // of this run of the program, for leases
 	outcomes  outcomes
+	catalogue catalogue
 }
 
 // Ready reports whether the database and the chain answer.

@@ -73,15 +73,18 @@ func (db *DB) open(driver, writeDSN string, writers int, readDSN string, readers
 
 // byKey makes PostgreSQL find rows by an index wherever there is one, and plan a prepared statement once. The statements
 // of money all name their rows by key, and are prepared when the tables are small: a plan made then for what is cheapest
-// reads the whole table, and is kept while it grows.
+// reads whole tables, to look through them or to join them, and is kept while they grow.
 func byKey(databaseURL string) string {
 	u, err := url.Parse(databaseURL)
 	if err != nil {
 		return databaseURL // opening it says what is wrong
 	}
 	q := u.Query()
-	q.Set("enable_seqscan", "off")
+	for _, method := range []string{"seqscan", "hashjoin", "mergejoin"} {
+		q.Set("enable_"+method, "off")
+	}
 	q.Set("plan_cache_mode", "force_generic_plan")
+	q.Set("jit", "off") // it takes what is switched off for dear, and compiles for milliseconds what takes microseconds
 	u.RawQuery = q.Encode()
 	return u.String()
 }

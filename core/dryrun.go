@@ -28,7 +28,8 @@ func (c *call) verdict(e *Error) *Verdict {
 	return &Verdict{Allowed: true, Price: c.price(), TraceDetail: c.why}
 }
 
-// dryRun judges the cheapest offer by the figures of now, without a lock: a real call may find others.
+// dryRun judges the cheapest offer by the figures of now, without a lock: a real call may find others. x is the challenge;
+// nil when the price was known without.
 func (f *Payments) dryRun(ctx context.Context, c *call, x *exchange, q pay.Quote) (*FetchResult, error) {
 	err := f.affordable(c, q.Offers[0])
 	if err == nil {
@@ -38,7 +39,10 @@ func (f *Payments) dryRun(ctx context.Context, c *call, x *exchange, q pay.Quote
 		x.end()
 		return nil, err
 	}
-	r, broke := f.deliver(ctx, c, x, nil)
+	r, broke := f.result(c, &pay.Response{}, nil), error(nil)
+	if x != nil {
+		r, broke = f.deliver(ctx, c, x, nil)
+	}
 	switch {
 	case broke != nil:
 		return nil, broke

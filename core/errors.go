@@ -48,6 +48,7 @@ type Error struct {
 	Limit   *LimitDetail // SpendingLimit: which limit, and the figures compared
 	Payment string       // the history record that the error concerns, when one exists
 	Trace   string       // the trace that tells why a call was refused, when one was kept
+	Offer   *TracedOffer // Conflict: what a service asks now, that did not take a payment of what it asked before
 	Closed  bool         // Conflict: a session that is closed or expired (a bad request in the IndieGent dialect)
 
 	RetryAfter time.Duration // Conflict: the same request may be sent again after this; zero: that would not help

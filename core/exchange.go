@@ -68,6 +68,9 @@ func (s *store) roundTrip(ctx context.Context, r *pay.Request, body io.Reader, p
 // end lets the connection go: for another request if the whole answer was read, else it is closed and the service
 // notices. It may be called again.
 func (x *exchange) end() {
+	if x == nil {
+		return
+	}
 	x.timer.Stop()
 	if x.body != nil {
 		_ = x.body.Close()
@@ -118,12 +121,35 @@ func (x *exchange) all() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// whole is an answer that is read to its end before it is judged.
+func (s *store) whole(ctx context.Context, r *pay.Request, patience time.Duration) (*pay.Response, error) {
+	x, err := s.sendOnce(ctx, r, patience)
+	if err != nil {
+		return nil, err
+	}
+	body, err := x.all()
+	if err != nil {
+		return nil, err
+	}
+	return &pay.Response{Status: x.status, Header: x.header, Body: unpacked(x.header, body)}, nil
+}
+
 // broke is the error for a body that does not come to its end.
 func (x *exchange) broke(err error) error {
 	if err = x.why(err); errors.Is(err, context.DeadlineExceeded) {
 		return upstreamError(err)
 	}
 	return &Error{Code: ServiceFailed, Message: "The service's answer broke off", Err: err}
+}
+
+// unpacked is a body as it was before it was packed, if it was and is not too large then; the header says so.
+func unpacked(h http.Header, body []byte) []byte {
+	plain, ok := unzip(h, body, maxUpstreamBody+1)
+	if !ok || len(plain) > maxUpstreamBody {
+		return body
+	}
+	h.Del("Content-Encoding")
+	return plain
 }
 
 // unzip is a body that came packed by gzip as it was before, at most so many bytes of it; ok is false when it was not, or

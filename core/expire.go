@@ -49,7 +49,7 @@ func (f *Funding) expire(ctx context.Context, op *ent.Operation) error {
 		if err != nil {
 			return err
 		}
-		if err := tx.Transaction.UpdateOneID(op.TransactionID).SetStatus(transaction.StatusFailed).SetAmount(0).SetSettledAt(tx.Now).
+		if err := tx.Transaction.Update().Where(transaction.ID(op.TransactionID)).SetStatus(transaction.StatusFailed).SetAmount(0).SetSettledAt(tx.Now).
 			SetReason("The authorization expired before it was mined: nothing moved").Exec(ctx); err != nil {
 			return err
 		}
@@ -58,7 +58,9 @@ func (f *Funding) expire(ctx context.Context, op *ent.Operation) error {
 			return f.notDeposited(ctx, tx, op)
 		case operation.KindRefund:
 			return f.notRefunded(ctx, tx, op, held.Transfers[0])
-		case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit:
+		case operation.KindCharge:
+			return tx.chargeEnded(ctx, op, PaymentFailed)
+		case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit, operation.KindPayout: // paid anew by its job
 		}
 		return nil
 	})

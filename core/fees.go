@@ -78,7 +78,9 @@ func (s *Transactions) GasFee(ctx context.Context, p Principal, t *ent.Transacti
 	}
 	switch t.Kind {
 	case transaction.KindPayment, transaction.KindFund, transaction.KindOnramp:
-		return nil, nil // carried by others, whose gas it was
+		if t.ServiceID == nil || t.SessionID != nil {
+			return nil, nil // carried by others, whose gas it was
+		}
 	case transaction.KindDeposit, transaction.KindRefund, transaction.KindDrain, transaction.KindAutoTopup, transaction.KindGasSponsor:
 	}
 	if t.TxHash == nil {

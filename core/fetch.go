@@ -21,7 +21,9 @@ import (
 // Payments call paid services on an agent's behalf.
 type Payments struct {
 	*store
-	sessions *Sessions
+	sessions   *Sessions
+	operations *Operations
+	routes     routes
 }
 
 // afterPayment is how long the books may take once a proof has left, whatever the caller does.
@@ -33,6 +35,7 @@ type FetchInput struct {
 	DefaultWallet bool   // the Agnic surface: the principal's default wallet pays
 	SessionID     string // pay from this session; empty: the wallet pays
 	Method, URL   string
+	Service       string // of the catalogue, by its short name; URL is then the escaped path and query below its base
 	Header        http.Header
 	Body          []byte
 	MaxCost       *money.USDC   // nil: the policy and the server's ceiling alone
@@ -66,6 +69,7 @@ type FetchResult struct {
 	SessionID        *uuid.UUID
 	SessionRemaining *money.USDC
 	Payment          *ent.Transaction // nil when nothing was paid
+	TxHash           *string          // of the wallet's own transfer for a metered call, once it is sent
 	Unpayable        string           // the service asks for money in no way we can pay, and why
 	Verdict          *Verdict         // of a dry run; nil otherwise
 
@@ -87,7 +91,9 @@ type call struct {
 	target  target
 	request *pay.Request
 	payer   common.Address
-	run     *run // nil without an idempotency key
+	run     *run   // nil without an idempotency key
+	entry   *entry // of the catalogue, by which the call is billed; nil: it is not
+	ahead   bool   // it is paid with the first request
 
 	why     TraceDetail       // what has been seen and compared so far
 	weighed []policy.Weighing // under the counters' locks
@@ -100,6 +106,15 @@ func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*Fetc
 	if err := p.needPayer(in.DefaultWallet); err != nil {
 		return nil, err
 	}
+	res, err := f.fetchOnce(ctx, p, in)
+	if err == nil && in.Stream && res.Stream == nil && res.Verdict == nil { // it was kept, or had to be read to be priced
+		res.again()
+	}
+	return res, err
+}
+
+// fetchOnce makes a call under its caller's key, if it has one.
+func (f *Payments) fetchOnce(ctx context.Context, p Principal, in FetchInput) (*FetchResult, error) {
 	if in.IdempotencyKey == nil || in.DryRun { // which may be asked again at will
 		return f.fetch(ctx, p, in, nil)
 	}
@@ -110,21 +125,30 @@ func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*Fetc
 		}
 		return keepFetch(res), err
 	})
-	res := k.result()
-	if err == nil && in.Stream && res.Stream == nil {
-		res.again()
-	}
-	return res, err
+	return k.result(), err
 }
 
 func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run) (*FetchResult, error) {
+	named, err := f.named(ctx, &in)
+	if err != nil {
+		return nil, err
+	}
 	c, err := f.prepare(ctx, p, in)
 	if err != nil {
 		return nil, err
 	}
 	c.run = r
-	if err := c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil); err != nil {
+	if err := f.listed(ctx, c, named); err != nil {
+		return nil, err
+	}
+	if err := c.checkService(); err != nil {
 		return f.decline(ctx, c, err)
+	}
+	if c.entry != nil {
+		return f.metered(ctx, c)
+	}
+	if d := f.ahead(ctx, c); d != nil {
+		return f.complete(ctx, c, d)
 	}
 	x, err := f.send(ctx, c.request, clampTimeout(in.Timeout))
 	if err != nil {
@@ -312,8 +336,10 @@ func family(protocol string) string {
 }
 
 // result describes the answer to a call for which nothing was paid, or what the payment cost.
-func (f *Payments) result(c *call, x *exchange, t *ent.Transaction) *FetchResult {
-	r := &FetchResult{Status: x.status, Header: x.header, Agent: c.agent, Service: c.target.service, Method: NotPaid, Payment: t}
+func (f *Payments) result(c *call, resp *pay.Response, t *ent.Transaction) *FetchResult {
+	r := &FetchResult{
+		Status: resp.Status, Header: resp.Header, Body: resp.Body, Agent: c.agent, Service: c.target.service, Method: NotPaid, Payment: t,
+	}
 	if t != nil {
 		r.Paid, r.Cost, r.Network, r.Scheme, r.Method = true, t.Quoted, t.Network, t.Scheme, family(t.Protocol)
 	}

@@ -148,6 +148,27 @@ func (k *keyring) openAnswer(row uuid.UUID, sealed []byte) ([]byte, error) {
 	return plain, nil
 }
 
+// sealCredential seals what a service of the catalogue is called with, for that service's row.
+func (k *keyring) sealCredential(service uuid.UUID, secret string) ([]byte, error) {
+	sealed, err := k.aead.Encrypt([]byte(secret), credentialContext(service))
+	if err != nil {
+		return nil, fmt.Errorf("core: seal credential: %w", err)
+	}
+	return sealed, nil
+}
+
+func (k *keyring) openCredential(service uuid.UUID, sealed []byte) (string, error) {
+	secret, err := k.aead.Decrypt(sealed, credentialContext(service))
+	if err != nil {
+		return "", fmt.Errorf("core: open credential of service %s: %w", service, err)
+	}
+	return string(secret), nil
+}
+
+func credentialContext(service uuid.UUID) []byte {
+	return []byte("service credential|" + service.String())
+}
+
 func answerContext(row uuid.UUID) []byte { return []byte("answer|" + row.String()) }
 
 // signer is whose key signs an authorization: an agent's, or the platform's (nil).

@@ -37,7 +37,7 @@ const (
 type newOperation struct {
 	Key           string
 	Kind          operation.Kind
-	History       transaction.Kind
+	History       transaction.Kind // empty: no record; a payout is in no agent's history
 	OrgID         uuid.UUID
 	AgentID       uuid.UUID
 	SessionID     *uuid.UUID
@@ -49,7 +49,10 @@ type newOperation struct {
 
 // queue writes an operation, its hold and its history record in the caller's transaction.
 func (o *Operations) queue(ctx context.Context, tx *Tx, n newOperation) (uuid.UUID, error) {
-	id, history := uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
+	id, history := uuid.Must(uuid.NewV7()), uuid.Nil
+	if n.History != "" {
+		history = uuid.Must(uuid.NewV7())
+	}
 	create := tx.Operation.Create().SetID(id).SetKey(n.Key).SetChainID(int64(o.chainID())).SetOrgID(n.OrgID).SetAgentID(n.AgentID).
 		SetNillableSessionID(n.SessionID).SetTransactionID(history).SetKind(n.Kind).SetFromAddress(n.From.Hex()).SetToAddress(n.To.Hex()).
 		SetAmount(n.Amount).SetCreatedAt(tx.Now)
@@ -74,8 +77,8 @@ func (o *Operations) queue(ctx context.Context, tx *Tx, n newOperation) (uuid.UU
 		create.SetHoldID(r.Transfers[0].ID)
 		record.SetHoldID(r.Transfers[0].ID)
 	}
-	if err := create.Exec(ctx); err != nil {
-		return uuid.Nil, err
+	if err := create.Exec(ctx); err != nil || n.History == "" {
+		return id, err
 	}
 	return id, record.Exec(ctx)
 }
@@ -163,7 +166,7 @@ func (o *Operations) authorize(ctx context.Context, op *ent.Operation) (bool, er
 	}
 	auth := o.authorization(op, o.clock().Add(authorizationLife).Unix())
 	var signer *ent.Agent
-	if op.Kind != operation.KindRefund {
+	if !platforms(op.Kind) {
 		a, err := o.db.readEnt.Agent.Get(ctx, op.AgentID)
 		if err != nil {
 			return false, err
@@ -177,6 +180,11 @@ func (o *Operations) authorize(ctx context.Context, op *ent.Operation) (bool, er
 	return o.move(ctx, op, func(u *ent.OperationUpdate) {
 		u.SetStatus(operation.StatusAuthorized).SetAuthNonce(auth.Nonce.Hex()).SetValidBeforeUnix(auth.ValidBefore).SetSignature(sig)
 	})
+}
+
+// platforms reports whether it is the platform's money that an operation moves.
+func platforms(k operation.Kind) bool {
+	return k == operation.KindRefund || k == operation.KindPayout
 }
 
 func (o *Operations) authorization(op *ent.Operation, validBefore int64) evm.Authorization {

@@ -17,7 +17,8 @@ import (
 )
 
 // What a paid call must know is read by three queries that its neighbours share: the credential, the agent with all
-// that limits it, and the session. They are by hand because ent reads one row at a time.
+// that limits it, and the session. They are by hand because ent reads one row at a time. An account is a subquery's, which
+// needs its owner: PostgreSQL plans a join while the tables are small, and would begin with all accounts of the kind.
 
 // payer is an agent with what limits it, as of one query.
 type payer struct {
@@ -49,10 +50,10 @@ func newReaders(s *store) *readers {
 
 const selPayers = `SELECT a.id, a.org_id, a.owner_id, a.name, a.slug, a.address, a.sealed_key, a.active, a.is_default, a.department_id,
 	p.id, p.spending_cap, p.daily_limit, p.monthly_limit, p.per_call_max, p.allowed_services, p.blocked_services, p.require_session, p.version,
-	d.budget_limit, COALESCE(d.version, 0), o.daily_limit, o.monthly_limit, o.spending_cap, o.version, w.id
+	d.budget_limit, COALESCE(d.version, 0), o.daily_limit, o.monthly_limit, o.spending_cap, o.version,
+	(SELECT w.id FROM accounts w WHERE w.kind = 'wallet' AND w.chain_id = $2 AND w.owner_id = a.id)
 	FROM agents a JOIN spending_policies p ON p.agent_id = a.id JOIN orgs o ON o.id = a.org_id
 	LEFT JOIN departments d ON d.id = a.department_id
-	JOIN accounts w ON w.kind = 'wallet' AND w.chain_id = $2 AND w.owner_id = a.id
 	WHERE a.id `
 
 func (s *store) loadPayers(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*payer, error) {
@@ -88,7 +89,8 @@ func (s *store) loadPayers(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]
 
 const selPrepaid = `SELECT s.id, s.org_id, s.agent_id, s.status, s.expires_unix,
 	a.id, a.debits_pending, a.debits_posted, a.credits_posted, a.holds_until, a.version
-	FROM sessions s JOIN accounts a ON a.kind = 'session' AND a.chain_id = $2 AND a.owner_id = s.id WHERE s.id `
+	FROM sessions s JOIN accounts a ON a.id = (SELECT x.id FROM accounts x WHERE x.kind = 'session' AND x.chain_id = $2 AND x.owner_id = s.id)
+	WHERE s.id `
 
 func (s *store) loadPrepaid(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*prepaid, error) {
 	found := make(map[uuid.UUID]*prepaid, len(ids))

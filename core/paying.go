@@ -19,12 +19,17 @@ import (
 	"bursar/pay"
 )
 
-// pay takes the cheapest offer: reserve, sign, send once, and book what the answer tells.
+// pay takes the cheapest offer.
 func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult, error) {
 	d, err := f.decide(ctx, c, f.protocols, q)
 	if err != nil {
 		return nil, f.refused(ctx, c, err)
 	}
+	return f.complete(ctx, c, d)
+}
+
+// complete pays what is reserved: sign, send once, and book what the answer tells.
+func (f *Payments) complete(ctx context.Context, c *call, d *decision) (_ *FetchResult, err error) {
 	instruction, t, offer := d.instruction, d.payment, d.offer
 	f.step(StepHeld)
 	proof := pay.Proof{Authorization: instruction.Authorization}
@@ -71,13 +76,19 @@ func (f *Payments) decide(ctx context.Context, c *call, protocols []pay.Protocol
 	if err := f.affordable(c, d.offer); err != nil {
 		return nil, err
 	}
-	d.payment, err = f.reserve(ctx, c, id, d.offer, d.instruction.Authorization)
-	for tries := 1; errors.Is(err, ledger.ErrChanged) && tries < maxTxTries; tries++ { // the policy changed meanwhile
+	d.payment, err = f.secure(ctx, c, id, d.offer, d.instruction.Authorization)
+	return d, err
+}
+
+// secure is reserve, again when the policy has changed meanwhile.
+func (f *Payments) secure(ctx context.Context, c *call, id uuid.UUID, o pay.Offer, auth evm.Authorization) (*ent.Transaction, error) {
+	t, err := f.reserve(ctx, c, id, o, auth)
+	for tries := 1; errors.Is(err, ledger.ErrChanged) && tries < maxTxTries; tries++ {
 		if err = f.reload(ctx, c); err == nil {
-			d.payment, err = f.reserve(ctx, c, id, d.offer, d.instruction.Authorization)
+			t, err = f.reserve(ctx, c, id, o, auth)
 		}
 	}
-	return d, err
+	return t, err
 }
 
 // choose takes the cheapest offer for which something can be signed: one may have ended since it was read.
@@ -149,6 +160,9 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 		hold.Counters = append(hold.Counters, sessionCounter(c.prepaid.session.ID))
 	}
 	digest := auth.Digest(o.Network.Domain()).Hex()
+	if c.entry != nil {
+		digest = c.entry.bill(t, &hold)
+	}
 	r, err := f.commit(ctx, unit{
 		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},
 		moves: []ledger.Move{hold},
@@ -191,7 +205,7 @@ func (f *Payments) reload(ctx context.Context, c *call) error {
 			return err
 		}
 	}
-	return c.budget.Agent.CheckService(c.target.host, c.target.service, c.prepaid != nil)
+	return c.checkService()
 }
 
 // stillValid refuses a credential that has ended since the request came in.

@@ -73,6 +73,17 @@ func (p Principal) needPerson() error {
 	return nil
 }
 
+// needManager refuses everybody but owners and admins with a login.
+func (p Principal) needManager() error {
+	if err := p.needPerson(); err != nil {
+		return err
+	}
+	if p.Role != Owner && p.Role != Admin {
+		return E(Forbidden, "Only owners and admins may do this")
+	}
+	return nil
+}
+
 // needPayer refuses viewers, and tokens that reach beyond the wallet that they were made for.
 func (p Principal) needPayer(defaultWallet bool) error {
 	if err := p.need(ScopePay); err != nil {

@@ -40,7 +40,7 @@ func (in FetchInput) same() []string {
 	if in.Method == "" {
 		in.Method = http.MethodGet
 	}
-	out := []string{in.Agent, strconv.FormatBool(in.DefaultWallet), session, in.Method, in.URL, limit, string(in.Body)}
+	out := []string{in.Agent, strconv.FormatBool(in.DefaultWallet), session, in.Method, in.URL, limit, string(in.Body), in.Service}
 	header := cleanRequestHeader(in.Header)
 	for _, name := range passing {
 		header.Del(name)

@@ -15,19 +15,22 @@ import (
 // and every caller of a busy batch waits for all of them.
 var (
 	addPaymentRow = &ledger.Statement{
-		Name: "add payment",
+		Name:  "add payment",
+		Table: "transactions",
 		Columns: []string{
 			"uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "bigint", "text", "text", "text", "text", "text", "text", "text", "text", "text", "bigint", "uuid",
+			"uuid",
 		},
 		Postgres: `INSERT INTO transactions (id, created_at, org_id, agent_id, session_id, credential_id, kind, status, quoted, amount,
-			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id)
-			SELECT c1, c2, c3, c4, c5, c6, 'payment', 'pending', c7, 0, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18 FROM v`,
+			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id)
+			SELECT c1, c2, c3, c4, c5, c6, 'payment', 'pending', c7, 0, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19 FROM v`,
 		SQLite: `INSERT INTO transactions (id, created_at, org_id, agent_id, session_id, credential_id, kind, status, quoted, amount,
-			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'payment', 'pending', ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)`,
+			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'payment', 'pending', ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)`,
 	}
 	endPaymentRow = &ledger.Statement{
 		Name:    "end payment",
+		Table:   "transactions",
 		Columns: []string{"uuid", "text", "bigint", "bigint", "text", "timestamptz", "text"},
 		Postgres: `UPDATE transactions t SET status = v.c2, amount = v.c3, upstream_status = COALESCE(v.c4, t.upstream_status),
 			reason = COALESCE(v.c5, t.reason), settled_at = v.c6, receipt = COALESCE(v.c7, t.receipt) FROM v WHERE t.id = v.c1`,
@@ -36,12 +39,12 @@ var (
 	}
 	// answeredRow and unknownRow note how the service answered; the chain may have been faster.
 	answeredRow = &ledger.Statement{
-		Name: "note an answer", Columns: []string{"uuid", "bigint", "text"}, MayMiss: true,
+		Name: "note an answer", Table: "transactions", Columns: []string{"uuid", "bigint", "text"}, MayMiss: true,
 		Postgres: `UPDATE transactions t SET upstream_status = v.c2, receipt = COALESCE(v.c3, t.receipt) FROM v WHERE t.id = v.c1`,
 		SQLite:   `UPDATE transactions SET upstream_status = ?2, receipt = COALESCE(?3, receipt) WHERE id = ?1`,
 	}
 	unknownRow = &ledger.Statement{
-		Name: "note an unknown outcome", Columns: []string{"uuid", "bigint", "text", "text"}, MayMiss: true,
+		Name: "note an unknown outcome", Table: "transactions", Columns: []string{"uuid", "bigint", "text", "text"}, MayMiss: true,
 		Postgres: `UPDATE transactions t SET upstream_status = COALESCE(NULLIF(v.c2, 0), t.upstream_status), receipt = COALESCE(v.c4, t.receipt),
 			reason = CASE WHEN t.status = 'pending' THEN v.c3 ELSE t.reason END,
 			status = CASE WHEN t.status = 'pending' THEN 'unknown' ELSE t.status END FROM v WHERE t.id = v.c1`,
@@ -51,6 +54,7 @@ var (
 	}
 	addTraceRow = &ledger.Statement{
 		Name:    "add trace",
+		Table:   "traces",
 		Columns: []string{"uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "text", "text", "text", "text", "text", "text", "text", "bigint", "jsonb"},
 		Postgres: `INSERT INTO traces (id, created_at, org_id, agent_id, credential_id, session_id, outcome, code, reason, method, service, host,
 			endpoint, amount, detail) SELECT c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15 FROM v`,
@@ -58,21 +62,26 @@ var (
 			endpoint, amount, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)`,
 	}
 	begunRow = &ledger.Statement{
-		Name: "note what a key has begun", Columns: []string{"uuid", "uuid", "uuid"},
+		Name: "note what a key has begun", Table: "idempotency_keys", Columns: []string{"uuid", "uuid", "uuid"},
 		Postgres: `UPDATE idempotency_keys k SET subject_id = v.c2 FROM v WHERE k.id = v.c1 AND k.owner = v.c3 AND k.subject_id IS NULL`,
 		SQLite:   `UPDATE idempotency_keys SET subject_id = ?2 WHERE id = ?1 AND owner = ?3 AND subject_id IS NULL`,
 	}
 	addEventRow = &ledger.Statement{
-		Name: "add event", Columns: []string{"uuid", "timestamptz", "uuid", "text", "uuid", "uuid"},
+		Name: "add event", Table: "events", Columns: []string{"uuid", "timestamptz", "uuid", "text", "uuid", "uuid"},
 		Postgres: `INSERT INTO events (id, created_at, org_id, kind, agent_id, subject_id) SELECT c1, c2, c3, c4, c5, c6 FROM v`,
 		SQLite:   `INSERT INTO events (id, created_at, org_id, kind, agent_id, subject_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`,
 	}
 )
 
 func addPayment(t *ent.Transaction) ledger.Row {
+	var nonce sql.NullString // none without a proof: a metered payment
+	if t.AuthNonce != nil {
+		nonce = written(*t.AuthNonce)
+	}
 	return ledger.Row{Into: addPaymentRow, Values: []any{
 		t.ID.String(), t.CreatedAt, t.OrgID.String(), t.AgentID.String(), optional(t.SessionID), optional(t.CredentialID), int64(t.Quoted),
-		t.FromAddress, t.ToAddress, t.Service, t.Endpoint, t.Method, t.Protocol, t.Scheme, t.Network, *t.AuthNonce, t.ValidBeforeUnix, optional(t.HoldID),
+		t.FromAddress, t.ToAddress, t.Service, t.Endpoint, t.Method, t.Protocol, t.Scheme, t.Network, nonce,
+		sql.NullInt64{Int64: t.ValidBeforeUnix, Valid: t.ValidBeforeUnix != 0}, optional(t.HoldID), optional(t.ServiceID),
 	}}
 }
 

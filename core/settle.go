@@ -18,6 +18,7 @@ import (
 // of the body changes nothing of it: the service has the proof and has said that it serves. x ends with an error.
 func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.Protocol, o pay.Offer, x *exchange, sendErr error) error {
 	if sendErr != nil {
+		f.remember(c, o, false, pay.Receipt{})
 		if err := f.unknown(ctx, t, 0, AsError(sendErr).Message); err != nil {
 			return unbooked(t, err)
 		}
@@ -33,7 +34,9 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 		receipt = pay.Receipt{Reason: err.Error()}
 	}
 	t.Receipt = claimed(receipt)
-	if !answered(resp, receipt) {
+	kept := answered(resp, receipt)
+	f.remember(c, o, kept, receipt)
+	if !kept {
 		err = f.unknown(ctx, t, resp.Status, fmt.Sprintf("The service answered %d after payment. %s", resp.Status, receipt.Reason))
 	} else {
 		err = f.answered(ctx, c, t, resp.Status)
@@ -41,6 +44,10 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 	if err != nil {
 		x.end()
 		return unbooked(t, err)
+	}
+	if c.ahead && x.status == http.StatusPaymentRequired {
+		x.end()
+		return f.askedAnew(c, t, resp)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -15,6 +16,9 @@ import (
 
 	"bursar/core"
 	"bursar/core/coretest"
+	"bursar/core/pricing"
+	"bursar/ent/service"
+	"bursar/money"
 )
 
 // canary is a private server that must never be reached.
@@ -103,6 +107,61 @@ var hidden = []string{
 	"http://255.255.255.255/?%s", "http://[fc00::1]/?%s", "http://[fe80::1]/?%s", "http://[ff02::1]/?%s", "http://[::ffff:169.254.169.254]/?%s", "http://[::ffff:a00:1]/?%s",
 }
 
+// servicesReachNothing puts every spelling into the catalogue, as the operator and as businesses do, and calls what could
+// be put there: by its name, by its URL, and by a path that leads elsewhere.
+func servicesReachNothing(t *testing.T, w *coretest.World, app *core.Core, port, open string) {
+	t.Helper()
+	seller, _ := w.User("seller@example.com")
+	p, _ := w.User("buyer@example.com")
+	w.Agent(p, "bot", money.One)
+	secret := &core.ServiceCredential{In: service.CredentialInHeader, Name: "Authorization", Prefix: "Bearer ", Secret: apiSecret}
+	call := func(slug, path string) {
+		t.Helper()
+		r, err := app.Payments.Fetch(w.Ctx, p, core.FetchInput{Service: slug, URL: path, Method: "POST", Timeout: 2e9})
+		if c := code(err); c != core.InvalidRequest && c != core.ServiceFailed {
+			t.Errorf("%s/%s: %+v %v", slug, path, r, err)
+		}
+	}
+	registered := 0
+	for i, spelling := range append(hidden, "http://rebound.example.com:%s/", "http://rebound.example.com:%s/again") {
+		url, name := fmt.Sprintf(spelling, port), fmt.Sprintf("s%d", i)
+		business := core.RegisterInput{Name: "b" + name, Wallet: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8", UpstreamURL: url, WebhookURL: "https://example.com/", PricePerRequest: cent}
+		if _, err := app.Gateway.Register(w.Ctx, seller, business); err == nil {
+			registered++
+			call("b"+name, "")
+			call("b"+name, "x?y")
+		} else if code(err) != core.InvalidRequest {
+			t.Errorf("%q: %v", url, err)
+		}
+		business.UpstreamURL, business.WebhookURL, business.Name = "https://example.com/", url, "c"+name
+		if _, err := app.Gateway.Register(w.Ctx, seller, business); err != nil && code(err) != core.InvalidRequest {
+			t.Errorf("%q: %v", url, err)
+		}
+		own := core.ServiceInput{Name: name, BaseURL: url, Price: pricing.Price{PerCall: cent}, Credential: secret}
+		if err := app.Services.Install(w.Ctx, []core.ServiceInput{own}); err == nil {
+			call(name, "")
+			if r, err := app.Payments.Fetch(w.Ctx, p, core.FetchInput{URL: url, Timeout: 2e9}); code(err) != core.InvalidRequest && code(err) != core.ServiceFailed {
+				t.Errorf("%q: %+v %v", url, r, err)
+			}
+		}
+	}
+	if registered == 0 {
+		t.Error("no spelling came as far as to be called")
+	}
+	must(w, app.Services.Install(w.Ctx, []core.ServiceInput{{Name: "open", BaseURL: open, Price: pricing.Price{PerCall: cent}, Credential: secret}}))
+	for _, path := range []string{"301", "302", "303", "307", "308"} {
+		if r, err := app.Payments.Fetch(w.Ctx, p, core.FetchInput{Service: "open", URL: path}); err != nil || !strings.Contains(r.Header.Get("Location"), port) {
+			t.Errorf("%s: %+v %v", path, r, err)
+		}
+	}
+	for _, path := range []string{"@127.0.0.1:" + port, "/127.0.0.1:" + port + "/", "http://127.0.0.1:" + port + "/", `\\127.0.0.1:` + port, "%2f%2f127.0.0.1:" + port, "..//127.0.0.1:" + port, "?@127.0.0.1:" + port} {
+		_, err := app.Payments.Fetch(w.Ctx, p, core.FetchInput{Service: "open", URL: path}) // whatever it is, it is the service's
+		if err != nil && code(err) != core.InvalidRequest {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
 // TestNoPrivateAddressIsReached: through every spelling, by names that change their address, and by redirects of every
 // kind, not one connection reaches a server that the operator has not named.
 func TestNoPrivateAddressIsReached(t *testing.T) {
@@ -112,13 +171,13 @@ func TestNoPrivateAddressIsReached(t *testing.T) {
 	c := newCanary(t)
 	// A service that the operator has named, and that sends its callers on.
 	kinds := map[string]int{"/301": 301, "/302": 302, "/303": 303, "/307": 307, "/308": 308}
-	service := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	open := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Location", "http://127.0.0.1:"+c.port+"/")
-		rw.WriteHeader(kinds[r.URL.Path])
+		rw.WriteHeader(cmp.Or(kinds[r.URL.Path], http.StatusOK))
 	}))
-	t.Cleanup(service.Close)
+	t.Cleanup(open.Close)
 	deps := w.Deps
-	deps.Upstream = core.NewUpstream([]netip.AddrPort{netip.MustParseAddrPort(service.Listener.Addr().String())})
+	deps.Upstream = core.NewUpstream([]netip.AddrPort{netip.MustParseAddrPort(open.Listener.Addr().String())})
 	app, err := core.New(w.Ctx, deps)
 	if err != nil {
 		t.Fatal(err)
@@ -137,11 +196,12 @@ func TestNoPrivateAddressIsReached(t *testing.T) {
 		}
 	}
 	for path, status := range kinds {
-		r, err := fetch(service.URL + path)
+		r, err := fetch(open.URL + path)
 		if err != nil || r.Status != status || !strings.Contains(r.Header.Get("Location"), c.port) {
 			t.Errorf("%s: %+v %v", path, r, err)
 		}
 	}
+	servicesReachNothing(t, w, app, c.port, open.URL)
 	if n := c.reached.Load(); n != 0 {
 		t.Errorf("%d connections reached the canary", n)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"bursar/ent"
 	"bursar/ent/transaction"
+	"bursar/pay"
 )
 
 // An answer goes to its caller as it comes. Its head decides what is booked, and that is on disk before the first byte of
@@ -44,7 +45,7 @@ func (l StreamLimits) orDefault() StreamLimits {
 
 // deliver hands the caller a service's answer. What it cost is booked; t is nil when it cost nothing.
 func (f *Payments) deliver(ctx context.Context, c *call, x *exchange, t *ent.Transaction) (*FetchResult, error) {
-	r := f.result(c, x, t)
+	r := f.result(c, &pay.Response{Status: x.status, Header: x.header}, t)
 	switch {
 	case c.in.Stream && c.in.DryRun: // the verdict is all that is asked for
 		x.end()
@@ -64,10 +65,7 @@ func (f *Payments) deliver(ctx context.Context, c *call, x *exchange, t *ent.Tra
 		return nil, lostBody(t, err)
 	}
 	if c.request.Header.Get("Accept-Encoding") == "" { // nobody has asked for a packed one
-		if plain, ok := unzip(r.Header, r.Body, maxUpstreamBody+1); ok && len(plain) <= maxUpstreamBody {
-			r.Body = plain
-			r.Header.Del("Content-Encoding")
-		}
+		r.Body = unpacked(r.Header, r.Body)
 	}
 	return r, nil
 }

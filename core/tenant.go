@@ -8,6 +8,7 @@ import (
 	"bursar/ent/apikey"
 	"bursar/ent/department"
 	"bursar/ent/org"
+	"bursar/ent/service"
 	"bursar/ent/session"
 	"bursar/ent/trace"
 	"bursar/ent/transaction"
@@ -54,6 +55,15 @@ func (t tenant) traces() *ent.TraceQuery {
 
 func (t tenant) departments() *ent.DepartmentQuery {
 	return t.c.Department.Query().Where(department.OrgID(t.p.OrgID))
+}
+
+// services are those that the caller may know of: all that can be called, and the organisation's own.
+func (t tenant) services() *ent.ServiceQuery {
+	return t.c.Service.Query().Where(service.Or(service.Active(true), service.OrgID(t.p.OrgID)))
+}
+
+func (t tenant) ownServices() *ent.ServiceQuery {
+	return t.c.Service.Query().Where(service.OrgID(t.p.OrgID))
 }
 
 // keys are the user's own: a colleague's credentials are not the organisation's.

@@ -76,13 +76,17 @@ func traced(weighed []policy.Weighing) []TracedRule {
 // sawOffers notes what the service asks for, and that the first of the payable is the one to take.
 func (c *call) sawOffers(payable, refused []pay.Offer) {
 	for _, o := range slices.Concat(payable, refused) {
-		c.why.Offers = append(c.why.Offers, TracedOffer{
-			Protocol: o.Protocol, Scheme: o.Scheme, Network: o.Network.Name, Asset: o.Asset.Hex(), PayTo: o.PayTo.Hex(), Amount: o.Amount, Refused: pay.Text(o.Refused),
-		})
+		c.why.Offers = append(c.why.Offers, tracedOffer(o))
 	}
 	if len(payable) > 0 {
 		first := 0
 		c.why.Chosen, c.why.Notes = &first, payable[0].Notes
+	}
+}
+
+func tracedOffer(o pay.Offer) TracedOffer {
+	return TracedOffer{
+		Protocol: o.Protocol, Scheme: o.Scheme, Network: o.Network.Name, Asset: o.Asset.Hex(), PayTo: o.PayTo.Hex(), Amount: o.Amount, Refused: pay.Text(o.Refused),
 	}
 }
 
@@ -129,7 +133,7 @@ func (c *call) traceRow(id uuid.UUID, at time.Time, outcome trace.Outcome, e *Er
 // decline ends a call that may not pay; a dry run is told the verdict.
 func (f *Payments) decline(ctx context.Context, c *call, cause error) (*FetchResult, error) {
 	if c.in.DryRun {
-		r := f.result(c, &exchange{}, nil)
+		r := f.result(c, &pay.Response{}, nil)
 		r.Verdict = c.verdict(AsError(cause))
 		return r, nil
 	}

@@ -131,14 +131,14 @@ func (f *Funding) planOperation(t *ent.Transfer, op *ent.Operation, back ledger.
 		back.Debit, hold.Credit = f.platform.Suspense, f.platform.Suspense
 	case operation.KindRefund:
 		back.Credit, hold.Debit = f.platform.Suspense, f.platform.Suspense
-	case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit:
+	case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit, operation.KindCharge, operation.KindPayout:
 	}
 	return undone{moves: []ledger.Move{back, hold}, after: func(ctx context.Context, tx *Tx, r []ledger.Result) error {
 		held := r[1].Transfers[0].ID
 		if err := tx.Operation.UpdateOneID(op.ID).SetHoldID(held).Exec(ctx); err != nil {
 			return err
 		}
-		if err := tx.Transaction.UpdateOneID(op.TransactionID).SetHoldID(held).Exec(ctx); err != nil {
+		if err := tx.Transaction.Update().Where(transaction.ID(op.TransactionID)).SetHoldID(held).Exec(ctx); err != nil {
 			return err
 		}
 		if err := unfinish(ctx, tx, op); err != nil {

@@ -161,7 +161,7 @@ func cleanRequestHeader(h http.Header) http.Header {
 
 // ours reports whether a header's value holds a credential of this server, wherever in it.
 func ours(value string) bool {
-	for _, prefix := range []string{prefixLive, prefixTest, prefixAgnic, "agnic_at_"} {
+	for _, prefix := range []string{prefixLive, prefixTest, prefixAgnic, prefixGateway, "agnic_at_"} {
 		if strings.Contains(value, prefix) {
 			return true
 		}

@@ -70,7 +70,8 @@ type settlement struct {
 	nonce common.Hash
 }
 
-// New is the service's handler: /v1/weather, /v2/weather, /v2/premium, /v1/joke, /free, and a list of them at /.
+// New is the service's handler: /v1/weather, /v2/weather, /v2/premium, /v1/joke, /free, a list of them at /, and the metered
+// /writer/complete and /proverbs/today.
 func New(cfg Config) http.Handler {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -81,6 +82,8 @@ func New(cfg Config) http.Handler {
 	s := &service{Config: cfg, working: map[settlement]bool{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.index)
+	mux.HandleFunc("POST /writer/complete", s.keyed(s.complete))
+	mux.HandleFunc("GET /proverbs/today", s.keyed(s.proverb))
 	mux.HandleFunc("GET /free", func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, route{content: free}) })
 	for _, route := range routes() {
 		mux.HandleFunc("GET "+route.path, func(w http.ResponseWriter, r *http.Request) { s.sell(w, r, route) })

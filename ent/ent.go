@@ -19,6 +19,7 @@ import (
 	"bursar/ent/operation"
 	"bursar/ent/org"
 	"bursar/ent/sender"
+	"bursar/ent/service"
 	"bursar/ent/session"
 	"bursar/ent/spendingpolicy"
 	"bursar/ent/trace"
@@ -26,6 +27,7 @@ import (
 	"bursar/ent/transfer"
 	"bursar/ent/usage"
 	"bursar/ent/user"
+	"bursar/ent/verification"
 	"context"
 	"errors"
 	"fmt"
@@ -111,6 +113,7 @@ func checkColumn(t, c string) error {
 			operation.Table:      operation.ValidColumn,
 			org.Table:            org.ValidColumn,
 			sender.Table:         sender.ValidColumn,
+			service.Table:        service.ValidColumn,
 			session.Table:        session.ValidColumn,
 			spendingpolicy.Table: spendingpolicy.ValidColumn,
 			trace.Table:          trace.ValidColumn,
@@ -118,6 +121,7 @@ func checkColumn(t, c string) error {
 			transfer.Table:       transfer.ValidColumn,
 			usage.Table:          usage.ValidColumn,
 			user.Table:           user.ValidColumn,
+			verification.Table:   verification.ValidColumn,
 		})
 	})
 	return columnCheck(t, c)

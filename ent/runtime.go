@@ -19,6 +19,7 @@ import (
 	"bursar/ent/org"
 	"bursar/ent/schema"
 	"bursar/ent/sender"
+	"bursar/ent/service"
 	"bursar/ent/session"
 	"bursar/ent/spendingpolicy"
 	"bursar/ent/trace"
@@ -26,6 +27,7 @@ import (
 	"bursar/ent/transfer"
 	"bursar/ent/usage"
 	"bursar/ent/user"
+	"bursar/ent/verification"
 	"bursar/money"
 
 	"github.com/google/uuid"
@@ -320,6 +322,55 @@ func init() {
 	senderDescID := senderMixinFields0[0].Descriptor()
 	// sender.DefaultID holds the default value on creation for the id field.
 	sender.DefaultID = senderDescID.Default.(func() uuid.UUID)
+	serviceMixin := schema.Service{}.Mixin()
+	serviceMixinFields0 := serviceMixin[0].Fields()
+	_ = serviceMixinFields0
+	serviceFields := schema.Service{}.Fields()
+	_ = serviceFields
+	// serviceDescSlug is the schema descriptor for slug field.
+	serviceDescSlug := serviceFields[1].Descriptor()
+	// service.SlugValidator is a validator for the "slug" field. It is called by the builders before save.
+	service.SlugValidator = serviceDescSlug.Validators[0].(func(string) error)
+	// serviceDescName is the schema descriptor for name field.
+	serviceDescName := serviceFields[2].Descriptor()
+	// service.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	service.NameValidator = serviceDescName.Validators[0].(func(string) error)
+	// serviceDescDescription is the schema descriptor for description field.
+	serviceDescDescription := serviceFields[3].Descriptor()
+	// service.DescriptionValidator is a validator for the "description" field. It is called by the builders before save.
+	service.DescriptionValidator = serviceDescDescription.Validators[0].(func(string) error)
+	// serviceDescBaseURL is the schema descriptor for base_url field.
+	serviceDescBaseURL := serviceFields[4].Descriptor()
+	// service.BaseURLValidator is a validator for the "base_url" field. It is called by the builders before save.
+	service.BaseURLValidator = serviceDescBaseURL.Validators[0].(func(string) error)
+	// serviceDescHost is the schema descriptor for host field.
+	serviceDescHost := serviceFields[5].Descriptor()
+	// service.HostValidator is a validator for the "host" field. It is called by the builders before save.
+	service.HostValidator = serviceDescHost.Validators[0].(func(string) error)
+	// serviceDescCredentialName is the schema descriptor for credential_name field.
+	serviceDescCredentialName := serviceFields[7].Descriptor()
+	// service.CredentialNameValidator is a validator for the "credential_name" field. It is called by the builders before save.
+	service.CredentialNameValidator = serviceDescCredentialName.Validators[0].(func(string) error)
+	// serviceDescCredentialPrefix is the schema descriptor for credential_prefix field.
+	serviceDescCredentialPrefix := serviceFields[8].Descriptor()
+	// service.CredentialPrefixValidator is a validator for the "credential_prefix" field. It is called by the builders before save.
+	service.CredentialPrefixValidator = serviceDescCredentialPrefix.Validators[0].(func(string) error)
+	// serviceDescActive is the schema descriptor for active field.
+	serviceDescActive := serviceFields[10].Descriptor()
+	// service.DefaultActive holds the default value on creation for the active field.
+	service.DefaultActive = serviceDescActive.Default.(bool)
+	// serviceDescWalletAddress is the schema descriptor for wallet_address field.
+	serviceDescWalletAddress := serviceFields[12].Descriptor()
+	// service.WalletAddressValidator is a validator for the "wallet_address" field. It is called by the builders before save.
+	service.WalletAddressValidator = serviceDescWalletAddress.Validators[0].(func(string) error)
+	// serviceDescWebhookURL is the schema descriptor for webhook_url field.
+	serviceDescWebhookURL := serviceFields[13].Descriptor()
+	// service.WebhookURLValidator is a validator for the "webhook_url" field. It is called by the builders before save.
+	service.WebhookURLValidator = serviceDescWebhookURL.Validators[0].(func(string) error)
+	// serviceDescID is the schema descriptor for id field.
+	serviceDescID := serviceMixinFields0[0].Descriptor()
+	// service.DefaultID holds the default value on creation for the id field.
+	service.DefaultID = serviceDescID.Default.(func() uuid.UUID)
 	sessionMixin := schema.Session{}.Mixin()
 	sessionMixinFields0 := sessionMixin[0].Fields()
 	_ = sessionMixinFields0
@@ -516,4 +567,21 @@ func init() {
 	userDescID := userMixinFields0[0].Descriptor()
 	// user.DefaultID holds the default value on creation for the id field.
 	user.DefaultID = userDescID.Default.(func() uuid.UUID)
+	verificationMixin := schema.Verification{}.Mixin()
+	verificationMixinFields0 := verificationMixin[0].Fields()
+	_ = verificationMixinFields0
+	verificationFields := schema.Verification{}.Fields()
+	_ = verificationFields
+	// verificationDescTxHash is the schema descriptor for tx_hash field.
+	verificationDescTxHash := verificationFields[1].Descriptor()
+	// verification.TxHashValidator is a validator for the "tx_hash" field. It is called by the builders before save.
+	verification.TxHashValidator = verificationDescTxHash.Validators[0].(func(string) error)
+	// verificationDescAmount is the schema descriptor for amount field.
+	verificationDescAmount := verificationFields[2].Descriptor()
+	// verification.DefaultAmount holds the default value on creation for the amount field.
+	verification.DefaultAmount = money.USDC(verificationDescAmount.Default.(int64))
+	// verificationDescID is the schema descriptor for id field.
+	verificationDescID := verificationMixinFields0[0].Descriptor()
+	// verification.DefaultID holds the default value on creation for the id field.
+	verification.DefaultID = verificationDescID.Default.(func() uuid.UUID)
 }

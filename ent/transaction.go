@@ -69,6 +69,8 @@ type Transaction struct {
 	ValidBeforeUnix int64 `json:"valid_before_unix,omitempty"`
 	// HoldID holds the value of the "hold_id" field.
 	HoldID *uuid.UUID `json:"hold_id,omitempty"`
+	// ServiceID holds the value of the "service_id" field.
+	ServiceID *uuid.UUID `json:"service_id,omitempty"`
 	// SettledAt holds the value of the "settled_at" field.
 	SettledAt    *time.Time `json:"settled_at,omitempty"`
 	selectValues sql.SelectValues
@@ -79,7 +81,7 @@ func (*Transaction) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case transaction.FieldSessionID, transaction.FieldCredentialID, transaction.FieldHoldID:
+		case transaction.FieldSessionID, transaction.FieldCredentialID, transaction.FieldHoldID, transaction.FieldServiceID:
 			values[i] = &sql.NullScanner{S: new(uuid.UUID)}
 		case transaction.FieldQuoted, transaction.FieldAmount, transaction.FieldUpstreamStatus, transaction.FieldValidBeforeUnix:
 			values[i] = new(sql.NullInt64)
@@ -265,6 +267,13 @@ func (_m *Transaction) assignValues(columns []string, values []any) error {
 				_m.HoldID = new(uuid.UUID)
 				*_m.HoldID = *value.S.(*uuid.UUID)
 			}
+		case transaction.FieldServiceID:
+			if value, ok := values[i].(*sql.NullScanner); !ok {
+				return fmt.Errorf("unexpected type %T for field service_id", values[i])
+			} else if value.Valid {
+				_m.ServiceID = new(uuid.UUID)
+				*_m.ServiceID = *value.S.(*uuid.UUID)
+			}
 		case transaction.FieldSettledAt:
 			if value, ok := values[i].(*sql.NullTime); !ok {
 				return fmt.Errorf("unexpected type %T for field settled_at", values[i])
@@ -390,6 +399,11 @@ func (_m *Transaction) String() string {
 	builder.WriteString(", ")
 	if v := _m.HoldID; v != nil {
 		builder.WriteString("hold_id=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.ServiceID; v != nil {
+		builder.WriteString("service_id=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteString(", ")

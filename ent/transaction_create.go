@@ -343,6 +343,20 @@ func (_c *TransactionCreate) SetNillableHoldID(v *uuid.UUID) *TransactionCreate 
 	return _c
 }
 
+// SetServiceID sets the "service_id" field.
+func (_c *TransactionCreate) SetServiceID(v uuid.UUID) *TransactionCreate {
+	_c.mutation.SetServiceID(v)
+	return _c
+}
+
+// SetNillableServiceID sets the "service_id" field if the given value is not nil.
+func (_c *TransactionCreate) SetNillableServiceID(v *uuid.UUID) *TransactionCreate {
+	if v != nil {
+		_c.SetServiceID(*v)
+	}
+	return _c
+}
+
 // SetSettledAt sets the "settled_at" field.
 func (_c *TransactionCreate) SetSettledAt(v time.Time) *TransactionCreate {
 	_c.mutation.SetSettledAt(v)
@@ -657,6 +671,10 @@ func (_c *TransactionCreate) createSpec() (*Transaction, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.HoldID(); ok {
 		_spec.SetField(transaction.FieldHoldID, field.TypeUUID, value)
 		_node.HoldID = &value
+	}
+	if value, ok := _c.mutation.ServiceID(); ok {
+		_spec.SetField(transaction.FieldServiceID, field.TypeUUID, value)
+		_node.ServiceID = &value
 	}
 	if value, ok := _c.mutation.SettledAt(); ok {
 		_spec.SetField(transaction.FieldSettledAt, field.TypeTime, value)
@@ -1078,6 +1096,9 @@ func (u *TransactionUpsertOne) UpdateNewValues() *TransactionUpsertOne {
 		}
 		if _, exists := u.create.mutation.ValidBeforeUnix(); exists {
 			s.SetIgnore(transaction.FieldValidBeforeUnix)
+		}
+		if _, exists := u.create.mutation.ServiceID(); exists {
+			s.SetIgnore(transaction.FieldServiceID)
 		}
 	}))
 	return u
@@ -1694,6 +1715,9 @@ func (u *TransactionUpsertBulk) UpdateNewValues() *TransactionUpsertBulk {
 			}
 			if _, exists := b.mutation.ValidBeforeUnix(); exists {
 				s.SetIgnore(transaction.FieldValidBeforeUnix)
+			}
+			if _, exists := b.mutation.ServiceID(); exists {
+				s.SetIgnore(transaction.FieldServiceID)
 			}
 		}
 	}))

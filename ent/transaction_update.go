@@ -621,6 +621,9 @@ func (_u *TransactionUpdate) sqlSave(ctx context.Context) (_node int, err error)
 	if _u.mutation.HoldIDCleared() {
 		_spec.ClearField(transaction.FieldHoldID, field.TypeUUID)
 	}
+	if _u.mutation.ServiceIDCleared() {
+		_spec.ClearField(transaction.FieldServiceID, field.TypeUUID)
+	}
 	if value, ok := _u.mutation.SettledAt(); ok {
 		_spec.SetField(transaction.FieldSettledAt, field.TypeTime, value)
 	}
@@ -1267,6 +1270,9 @@ func (_u *TransactionUpdateOne) sqlSave(ctx context.Context) (_node *Transaction
 	}
 	if _u.mutation.HoldIDCleared() {
 		_spec.ClearField(transaction.FieldHoldID, field.TypeUUID)
+	}
+	if _u.mutation.ServiceIDCleared() {
+		_spec.ClearField(transaction.FieldServiceID, field.TypeUUID)
 	}
 	if value, ok := _u.mutation.SettledAt(); ok {
 		_spec.SetField(transaction.FieldSettledAt, field.TypeTime, value)

@@ -46,6 +46,8 @@ type Tx struct {
 	Org *OrgClient
 	// Sender is the client for interacting with the Sender builders.
 	Sender *SenderClient
+	// Service is the client for interacting with the Service builders.
+	Service *ServiceClient
 	// Session is the client for interacting with the Session builders.
 	Session *SessionClient
 	// SpendingPolicy is the client for interacting with the SpendingPolicy builders.
@@ -60,6 +62,8 @@ type Tx struct {
 	Usage *UsageClient
 	// User is the client for interacting with the User builders.
 	User *UserClient
+	// Verification is the client for interacting with the Verification builders.
+	Verification *VerificationClient
 
 	// lazily loaded.
 	client     *Client
@@ -207,6 +211,7 @@ func (tx *Tx) init() {
 	tx.Operation = NewOperationClient(tx.config)
 	tx.Org = NewOrgClient(tx.config)
 	tx.Sender = NewSenderClient(tx.config)
+	tx.Service = NewServiceClient(tx.config)
 	tx.Session = NewSessionClient(tx.config)
 	tx.SpendingPolicy = NewSpendingPolicyClient(tx.config)
 	tx.Trace = NewTraceClient(tx.config)
@@ -214,6 +219,7 @@ func (tx *Tx) init() {
 	tx.Transfer = NewTransferClient(tx.config)
 	tx.Usage = NewUsageClient(tx.config)
 	tx.User = NewUserClient(tx.config)
+	tx.Verification = NewVerificationClient(tx.config)
 }
 
 // txDriver wraps the given dialect.Tx with a nop dialect.Driver implementation.

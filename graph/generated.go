@@ -4,8 +4,10 @@ package graph
 
 import (
 	"bursar/core"
+	"bursar/core/pricing"
 	"bursar/ent"
 	"bursar/ent/apikey"
+	"bursar/ent/service"
 	"bursar/ent/session"
 	"bursar/ent/trace"
 	"bursar/ent/transaction"
@@ -115,6 +117,16 @@ type ComplexityRoot struct {
 		Total  func(childComplexity int) int
 	}
 
+	Business struct {
+		Calls    func(childComplexity int) int
+		Owed     func(childComplexity int) int
+		Revenue  func(childComplexity int) int
+		Sending  func(childComplexity int) int
+		Sent     func(childComplexity int) int
+		Service  func(childComplexity int) int
+		Verified func(childComplexity int) int
+	}
+
 	Department struct {
 		BudgetLimit func(childComplexity int) int
 		CreatedAt   func(childComplexity int) int
@@ -179,6 +191,7 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
+		AddService       func(childComplexity int, input AddServiceInput) int
 		AuthorizeTopUp   func(childComplexity int, input AuthorizeTopUpInput) int
 		CloseSession     func(childComplexity int, input CloseSessionInput) int
 		CreateAPIKey     func(childComplexity int, input CreateAPIKeyInput) int
@@ -193,12 +206,14 @@ type ComplexityRoot struct {
 		Login            func(childComplexity int, input core.PasswordInput) int
 		OpenSession      func(childComplexity int, input OpenSessionInput) int
 		Register         func(childComplexity int, input core.PasswordInput) int
+		RemoveService    func(childComplexity int, input RemoveServiceInput) int
 		RevokeAPIKey     func(childComplexity int, input RevokeAPIKeyInput) int
 		SetWalletAddress func(childComplexity int, input SetWalletAddressInput) int
 		SignPayment      func(childComplexity int, input SignPaymentInput) int
 		UpdateAgent      func(childComplexity int, input UpdateAgentInput) int
 		UpdateOrgLimits  func(childComplexity int, input UpdateOrgLimitsInput) int
 		UpdatePolicy     func(childComplexity int, input UpdatePolicyInput) int
+		UpdateService    func(childComplexity int, input UpdateServiceInput) int
 	}
 
 	Network struct {
@@ -264,12 +279,15 @@ type ComplexityRoot struct {
 		Agents          func(childComplexity int) int
 		Audit           func(childComplexity int) int
 		BalanceOverview func(childComplexity int) int
+		Businesses      func(childComplexity int) int
 		DefaultWallet   func(childComplexity int) int
 		Departments     func(childComplexity int) int
 		Me              func(childComplexity int) int
 		Network         func(childComplexity int) int
 		Org             func(childComplexity int) int
 		PolicyReplay    func(childComplexity int, input PolicyReplayInput) int
+		Service         func(childComplexity int, slug string) int
+		Services        func(childComplexity int, limit int32, offset int32) int
 		Session         func(childComplexity int, id uuid.UUID) int
 		Sessions        func(childComplexity int, agentID *uuid.UUID) int
 		TopUpDraft      func(childComplexity int, input TopUpTerms) int
@@ -283,6 +301,39 @@ type ComplexityRoot struct {
 		Reason func(childComplexity int) int
 		Rule   func(childComplexity int) int
 		Trace  func(childComplexity int) int
+	}
+
+	Service struct {
+		Active        func(childComplexity int) int
+		Base          func(childComplexity int) int
+		CreatedAt     func(childComplexity int) int
+		Description   func(childComplexity int) int
+		Host          func(childComplexity int) int
+		ID            func(childComplexity int) int
+		Known         func(childComplexity int) int
+		Name          func(childComplexity int) int
+		Own           func(childComplexity int) int
+		Price         func(childComplexity int) int
+		Shown         func(childComplexity int) int
+		Slug          func(childComplexity int) int
+		WalletAddress func(childComplexity int) int
+	}
+
+	ServiceCredential struct {
+		In     func(childComplexity int) int
+		Name   func(childComplexity int) int
+		Prefix func(childComplexity int) int
+	}
+
+	ServicePrice struct {
+		By      func(childComplexity int) int
+		Default func(childComplexity int) int
+		Field   func(childComplexity int) int
+		Maximum func(childComplexity int) int
+		Per     func(childComplexity int) int
+		PerCall func(childComplexity int) int
+		String  func(childComplexity int) int
+		Unit    func(childComplexity int) int
 	}
 
 	Session struct {
@@ -448,6 +499,9 @@ type MutationResolver interface {
 	CreateToken(ctx context.Context, input CreateTokenInput) (*core.IssuedKey, error)
 	RevokeAPIKey(ctx context.Context, input RevokeAPIKeyInput) (bool, error)
 	UpdateOrgLimits(ctx context.Context, input UpdateOrgLimitsInput) (*core.OrgView, error)
+	AddService(ctx context.Context, input AddServiceInput) (*core.ServiceView, error)
+	UpdateService(ctx context.Context, input UpdateServiceInput) (*core.ServiceView, error)
+	RemoveService(ctx context.Context, input RemoveServiceInput) (*core.ServiceView, error)
 	OpenSession(ctx context.Context, input OpenSessionInput) (*core.SessionView, error)
 	CloseSession(ctx context.Context, input CloseSessionInput) (*core.SessionView, error)
 	Register(ctx context.Context, input core.PasswordInput) (*core.Login, error)
@@ -465,6 +519,9 @@ type QueryResolver interface {
 	Network(ctx context.Context) (*Network, error)
 	Org(ctx context.Context) (*core.OrgView, error)
 	Audit(ctx context.Context) (*core.Audit, error)
+	Services(ctx context.Context, limit int32, offset int32) ([]*core.ServiceView, error)
+	Service(ctx context.Context, slug string) (*core.ServiceView, error)
+	Businesses(ctx context.Context) ([]*core.BusinessFigures, error)
 	Sessions(ctx context.Context, agentID *uuid.UUID) ([]*core.SessionView, error)
 	Session(ctx context.Context, id uuid.UUID) (*core.SessionView, error)
 	Traces(ctx context.Context, filter *core.TraceFilter, limit int32, offset int32) (*core.TracePage, error)
@@ -807,6 +864,49 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.BalanceOverview.Total(childComplexity), true
 
+	case "Business.calls":
+		if e.ComplexityRoot.Business.Calls == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Business.Calls(childComplexity), true
+	case "Business.owed":
+		if e.ComplexityRoot.Business.Owed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Business.Owed(childComplexity), true
+	case "Business.revenue":
+		if e.ComplexityRoot.Business.Revenue == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Business.Revenue(childComplexity), true
+	case "Business.sending":
+		if e.ComplexityRoot.Business.Sending == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Business.Sending(childComplexity), true
+	case "Business.sent":
+		if e.ComplexityRoot.Business.Sent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Business.Sent(childComplexity), true
+	case "Business.service":
+		if e.ComplexityRoot.Business.Service == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Business.Service(childComplexity), true
+	case "Business.verified":
+		if e.ComplexityRoot.Business.Verified == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Business.Verified(childComplexity), true
+
 	case "Department.budgetLimit":
 		if e.ComplexityRoot.Department.BudgetLimit == nil {
 			break
@@ -1032,6 +1132,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Me.User(childComplexity), true
 
+	case "Mutation.addService":
+		if e.ComplexityRoot.Mutation.AddService == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_addService_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.AddService(childComplexity, args["input"].(AddServiceInput)), true
 	case "Mutation.authorizeTopUp":
 		if e.ComplexityRoot.Mutation.AuthorizeTopUp == nil {
 			break
@@ -1186,6 +1297,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.Register(childComplexity, args["input"].(core.PasswordInput)), true
+	case "Mutation.removeService":
+		if e.ComplexityRoot.Mutation.RemoveService == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_removeService_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RemoveService(childComplexity, args["input"].(RemoveServiceInput)), true
 	case "Mutation.revokeApiKey":
 		if e.ComplexityRoot.Mutation.RevokeAPIKey == nil {
 			break
@@ -1252,6 +1374,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdatePolicy(childComplexity, args["input"].(UpdatePolicyInput)), true
+	case "Mutation.updateService":
+		if e.ComplexityRoot.Mutation.UpdateService == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateService_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateService(childComplexity, args["input"].(UpdateServiceInput)), true
 
 	case "Network.caip2":
 		if e.ComplexityRoot.Network.Caip2 == nil {
@@ -1533,6 +1666,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.BalanceOverview(childComplexity), true
+	case "Query.businesses":
+		if e.ComplexityRoot.Query.Businesses == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Businesses(childComplexity), true
 	case "Query.defaultWallet":
 		if e.ComplexityRoot.Query.DefaultWallet == nil {
 			break
@@ -1575,6 +1714,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.PolicyReplay(childComplexity, args["input"].(PolicyReplayInput)), true
+	case "Query.service":
+		if e.ComplexityRoot.Query.Service == nil {
+			break
+		}
+
+		args, err := ec.field_Query_service_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Service(childComplexity, args["slug"].(string)), true
+	case "Query.services":
+		if e.ComplexityRoot.Query.Services == nil {
+			break
+		}
+
+		args, err := ec.field_Query_services_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Services(childComplexity, args["limit"].(int32), args["offset"].(int32)), true
 	case "Query.session":
 		if e.ComplexityRoot.Query.Session == nil {
 			break
@@ -1671,6 +1832,153 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ReplayDifference.Trace(childComplexity), true
+
+	case "Service.active":
+		if e.ComplexityRoot.Service.Active == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Active(childComplexity), true
+	case "Service.baseUrl":
+		if e.ComplexityRoot.Service.Base == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Base(childComplexity), true
+	case "Service.createdAt":
+		if e.ComplexityRoot.Service.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.CreatedAt(childComplexity), true
+	case "Service.description":
+		if e.ComplexityRoot.Service.Description == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Description(childComplexity), true
+	case "Service.host":
+		if e.ComplexityRoot.Service.Host == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Host(childComplexity), true
+	case "Service.id":
+		if e.ComplexityRoot.Service.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.ID(childComplexity), true
+	case "Service.known":
+		if e.ComplexityRoot.Service.Known == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Known(childComplexity), true
+	case "Service.name":
+		if e.ComplexityRoot.Service.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Name(childComplexity), true
+	case "Service.own":
+		if e.ComplexityRoot.Service.Own == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Own(childComplexity), true
+	case "Service.price":
+		if e.ComplexityRoot.Service.Price == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Price(childComplexity), true
+	case "Service.credential":
+		if e.ComplexityRoot.Service.Shown == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Shown(childComplexity), true
+	case "Service.slug":
+		if e.ComplexityRoot.Service.Slug == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Slug(childComplexity), true
+	case "Service.walletAddress":
+		if e.ComplexityRoot.Service.WalletAddress == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.WalletAddress(childComplexity), true
+
+	case "ServiceCredential.place":
+		if e.ComplexityRoot.ServiceCredential.In == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceCredential.In(childComplexity), true
+	case "ServiceCredential.name":
+		if e.ComplexityRoot.ServiceCredential.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceCredential.Name(childComplexity), true
+	case "ServiceCredential.prefix":
+		if e.ComplexityRoot.ServiceCredential.Prefix == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceCredential.Prefix(childComplexity), true
+
+	case "ServicePrice.by":
+		if e.ComplexityRoot.ServicePrice.By == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServicePrice.By(childComplexity), true
+	case "ServicePrice.default":
+		if e.ComplexityRoot.ServicePrice.Default == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServicePrice.Default(childComplexity), true
+	case "ServicePrice.field":
+		if e.ComplexityRoot.ServicePrice.Field == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServicePrice.Field(childComplexity), true
+	case "ServicePrice.maximum":
+		if e.ComplexityRoot.ServicePrice.Maximum == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServicePrice.Maximum(childComplexity), true
+	case "ServicePrice.per":
+		if e.ComplexityRoot.ServicePrice.Per == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServicePrice.Per(childComplexity), true
+	case "ServicePrice.perCall":
+		if e.ComplexityRoot.ServicePrice.PerCall == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServicePrice.PerCall(childComplexity), true
+	case "ServicePrice.text":
+		if e.ComplexityRoot.ServicePrice.String == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServicePrice.String(childComplexity), true
+	case "ServicePrice.unit":
+		if e.ComplexityRoot.ServicePrice.Unit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServicePrice.Unit(childComplexity), true
 
 	case "Session.agentId":
 		if e.ComplexityRoot.Session.AgentID == nil {
@@ -2330,6 +2638,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	opCtx := graphql.GetOperationContext(ctx)
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalMap := graphql.BuildUnmarshalerMap(
+		ec.unmarshalInputAddServiceInput,
 		ec.unmarshalInputAuthorizeTopUpInput,
 		ec.unmarshalInputCloseSessionInput,
 		ec.unmarshalInputCreateAgentInput,
@@ -2346,7 +2655,10 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputPasswordInput,
 		ec.unmarshalInputPermitInput,
 		ec.unmarshalInputPolicyReplayInput,
+		ec.unmarshalInputRemoveServiceInput,
 		ec.unmarshalInputRevokeApiKeyInput,
+		ec.unmarshalInputServiceCredentialInput,
+		ec.unmarshalInputServicePriceInput,
 		ec.unmarshalInputSetWalletAddressInput,
 		ec.unmarshalInputSignPaymentInput,
 		ec.unmarshalInputTopUpTerms,
@@ -2355,6 +2667,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputUpdateAgentInput,
 		ec.unmarshalInputUpdateOrgLimitsInput,
 		ec.unmarshalInputUpdatePolicyInput,
+		ec.unmarshalInputUpdateServiceInput,
 	)
 	first := true
 
@@ -2446,7 +2759,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "agent.graphqls" "department.graphqls" "fetch.graphqls" "key.graphqls" "network.graphqls" "org.graphqls" "schema.graphqls" "session.graphqls" "trace.graphqls" "transaction.graphqls" "user.graphqls"
+//go:embed "agent.graphqls" "department.graphqls" "fetch.graphqls" "key.graphqls" "network.graphqls" "org.graphqls" "schema.graphqls" "service.graphqls" "session.graphqls" "trace.graphqls" "transaction.graphqls" "user.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -2465,6 +2778,7 @@ var sources = []*ast.Source{
 	{Name: "network.graphqls", Input: sourceData("network.graphqls"), BuiltIn: false},
 	{Name: "org.graphqls", Input: sourceData("org.graphqls"), BuiltIn: false},
 	{Name: "schema.graphqls", Input: sourceData("schema.graphqls"), BuiltIn: false},
+	{Name: "service.graphqls", Input: sourceData("service.graphqls"), BuiltIn: false},
 	{Name: "session.graphqls", Input: sourceData("session.graphqls"), BuiltIn: false},
 	{Name: "trace.graphqls", Input: sourceData("trace.graphqls"), BuiltIn: false},
 	{Name: "transaction.graphqls", Input: sourceData("transaction.graphqls"), BuiltIn: false},
@@ -2604,6 +2918,26 @@ func (ec *executionContext) childFields_BalanceOverview(ctx context.Context, fie
 		return ec.fieldContext_BalanceOverview_agents(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type BalanceOverview", field.Name)
+}
+
+func (ec *executionContext) childFields_Business(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "service":
+		return ec.fieldContext_Business_service(ctx, field)
+	case "calls":
+		return ec.fieldContext_Business_calls(ctx, field)
+	case "revenue":
+		return ec.fieldContext_Business_revenue(ctx, field)
+	case "owed":
+		return ec.fieldContext_Business_owed(ctx, field)
+	case "sending":
+		return ec.fieldContext_Business_sending(ctx, field)
+	case "sent":
+		return ec.fieldContext_Business_sent(ctx, field)
+	case "verified":
+		return ec.fieldContext_Business_verified(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Business", field.Name)
 }
 
 func (ec *executionContext) childFields_Department(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -2856,6 +3190,72 @@ func (ec *executionContext) childFields_ReplayDifference(ctx context.Context, fi
 		return ec.fieldContext_ReplayDifference_reason(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ReplayDifference", field.Name)
+}
+
+func (ec *executionContext) childFields_Service(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Service_id(ctx, field)
+	case "slug":
+		return ec.fieldContext_Service_slug(ctx, field)
+	case "name":
+		return ec.fieldContext_Service_name(ctx, field)
+	case "description":
+		return ec.fieldContext_Service_description(ctx, field)
+	case "host":
+		return ec.fieldContext_Service_host(ctx, field)
+	case "known":
+		return ec.fieldContext_Service_known(ctx, field)
+	case "price":
+		return ec.fieldContext_Service_price(ctx, field)
+	case "active":
+		return ec.fieldContext_Service_active(ctx, field)
+	case "walletAddress":
+		return ec.fieldContext_Service_walletAddress(ctx, field)
+	case "own":
+		return ec.fieldContext_Service_own(ctx, field)
+	case "baseUrl":
+		return ec.fieldContext_Service_baseUrl(ctx, field)
+	case "credential":
+		return ec.fieldContext_Service_credential(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Service_createdAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Service", field.Name)
+}
+
+func (ec *executionContext) childFields_ServiceCredential(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "place":
+		return ec.fieldContext_ServiceCredential_place(ctx, field)
+	case "name":
+		return ec.fieldContext_ServiceCredential_name(ctx, field)
+	case "prefix":
+		return ec.fieldContext_ServiceCredential_prefix(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ServiceCredential", field.Name)
+}
+
+func (ec *executionContext) childFields_ServicePrice(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "perCall":
+		return ec.fieldContext_ServicePrice_perCall(ctx, field)
+	case "by":
+		return ec.fieldContext_ServicePrice_by(ctx, field)
+	case "field":
+		return ec.fieldContext_ServicePrice_field(ctx, field)
+	case "unit":
+		return ec.fieldContext_ServicePrice_unit(ctx, field)
+	case "per":
+		return ec.fieldContext_ServicePrice_per(ctx, field)
+	case "default":
+		return ec.fieldContext_ServicePrice_default(ctx, field)
+	case "maximum":
+		return ec.fieldContext_ServicePrice_maximum(ctx, field)
+	case "text":
+		return ec.fieldContext_ServicePrice_text(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ServicePrice", field.Name)
 }
 
 func (ec *executionContext) childFields_Session(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3254,6 +3654,20 @@ func (ec *executionContext) field_Agent_balanceAt_args(ctx context.Context, rawA
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_addService_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (AddServiceInput, error) {
+			return ec.unmarshalNAddServiceInput2bursarᚋgraphᚐAddServiceInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_authorizeTopUp_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -3450,6 +3864,20 @@ func (ec *executionContext) field_Mutation_register_args(ctx context.Context, ra
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_removeService_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (RemoveServiceInput, error) {
+			return ec.unmarshalNRemoveServiceInput2bursarᚋgraphᚐRemoveServiceInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_revokeApiKey_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -3534,6 +3962,20 @@ func (ec *executionContext) field_Mutation_updatePolicy_args(ctx context.Context
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_updateService_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (UpdateServiceInput, error) {
+			return ec.unmarshalNUpdateServiceInput2bursarᚋgraphᚐUpdateServiceInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Query___type_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -3587,6 +4029,42 @@ func (ec *executionContext) field_Query_policyReplay_args(ctx context.Context, r
 		return nil, err
 	}
 	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_service_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "slug",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["slug"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_services_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "limit",
+		func(ctx context.Context, v any) (int32, error) {
+			return ec.unmarshalNInt2int32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["limit"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "offset",
+		func(ctx context.Context, v any) (int32, error) {
+			return ec.unmarshalNInt2int32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["offset"] = arg1
 	return args, nil
 }
 
@@ -4972,6 +5450,176 @@ func (ec *executionContext) fieldContext_BalanceOverview_agents(_ context.Contex
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _Business_service(ctx context.Context, field graphql.CollectedField, obj *core.BusinessFigures) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Business_service(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Service, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.ServiceView) graphql.Marshaler {
+			return ec.marshalNService2ᚖbursarᚋcoreᚐServiceView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Business_service(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Business",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Service(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Business_calls(ctx context.Context, field graphql.CollectedField, obj *core.BusinessFigures) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Business_calls(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Calls, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Business_calls(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Business", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Business_revenue(ctx context.Context, field graphql.CollectedField, obj *core.BusinessFigures) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Business_revenue(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Revenue, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Business_revenue(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Business", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Business_owed(ctx context.Context, field graphql.CollectedField, obj *core.BusinessFigures) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Business_owed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Owed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Business_owed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Business", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Business_sending(ctx context.Context, field graphql.CollectedField, obj *core.BusinessFigures) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Business_sending(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sending, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Business_sending(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Business", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Business_sent(ctx context.Context, field graphql.CollectedField, obj *core.BusinessFigures) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Business_sent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Business_sent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Business", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Business_verified(ctx context.Context, field graphql.CollectedField, obj *core.BusinessFigures) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Business_verified(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Verified, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Business_verified(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Business", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _Department_id(ctx context.Context, field graphql.CollectedField, obj *core.DepartmentView) (ret graphql.Marshaler) {
@@ -6525,6 +7173,138 @@ func (ec *executionContext) fieldContext_Mutation_updateOrgLimits(ctx context.Co
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_addService(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_addService(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().AddService(ctx, fc.Args["input"].(AddServiceInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.ServiceView) graphql.Marshaler {
+			return ec.marshalNService2ᚖbursarᚋcoreᚐServiceView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_addService(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Service(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_addService_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_updateService(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_updateService(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().UpdateService(ctx, fc.Args["input"].(UpdateServiceInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.ServiceView) graphql.Marshaler {
+			return ec.marshalNService2ᚖbursarᚋcoreᚐServiceView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_updateService(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Service(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_updateService_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_removeService(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_removeService(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RemoveService(ctx, fc.Args["input"].(RemoveServiceInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.ServiceView) graphql.Marshaler {
+			return ec.marshalNService2ᚖbursarᚋcoreᚐServiceView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_removeService(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Service(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_removeService_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_openSession(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -8007,6 +8787,126 @@ func (ec *executionContext) fieldContext_Query_audit(_ context.Context, field gr
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_services(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_services(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Services(ctx, fc.Args["limit"].(int32), fc.Args["offset"].(int32))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*core.ServiceView) graphql.Marshaler {
+			return ec.marshalNService2ᚕᚖbursarᚋcoreᚐServiceViewᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_services(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Service(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_services_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_service(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_service(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Service(ctx, fc.Args["slug"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.ServiceView) graphql.Marshaler {
+			return ec.marshalNService2ᚖbursarᚋcoreᚐServiceView(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_service(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Service(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_service_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_businesses(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_businesses(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Businesses(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*core.BusinessFigures) graphql.Marshaler {
+			return ec.marshalNBusiness2ᚕᚖbursarᚋcoreᚐBusinessFiguresᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_businesses(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Business(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query_sessions(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -8499,6 +9399,576 @@ func (ec *executionContext) _ReplayDifference_reason(ctx context.Context, field 
 }
 func (ec *executionContext) fieldContext_ReplayDifference_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ReplayDifference", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Service_id(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v uuid.UUID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Service_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Service_slug(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_slug(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Slug, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Service_slug(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Service_name(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Service_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Service_description(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_description(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Description, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Service_description(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Service_host(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_host(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Host, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Service_host(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Service_known(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_known(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Known(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Service_known(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Service_price(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_price(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Price, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v pricing.Price) graphql.Marshaler {
+			return ec.marshalNServicePrice2bursarᚋcoreᚋpricingᚐPrice(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Service_price(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Service",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ServicePrice(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Service_active(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_active(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Active, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Service_active(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _Service_walletAddress(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_walletAddress(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.WalletAddress, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOAddress2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Service_walletAddress(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, false, false, errors.New("field of type Address does not have child fields"))
+}
+
+func (ec *executionContext) _Service_own(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_own(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Own, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Service_own(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _Service_baseUrl(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_baseUrl(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Base(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Service_baseUrl(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Service_credential(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_credential(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Shown(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.ServiceCredential) graphql.Marshaler {
+			return ec.marshalOServiceCredential2ᚖbursarᚋcoreᚐServiceCredential(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Service_credential(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Service",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ServiceCredential(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Service_createdAt(ctx context.Context, field graphql.CollectedField, obj *core.ServiceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_createdAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CreatedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Service_createdAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _ServiceCredential_place(ctx context.Context, field graphql.CollectedField, obj *core.ServiceCredential) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServiceCredential_place(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.In, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v service.CredentialIn) graphql.Marshaler {
+			return ec.marshalNCredentialPlace2bursarᚋentᚋserviceᚐCredentialIn(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServiceCredential_place(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServiceCredential", field, false, false, errors.New("field of type CredentialPlace does not have child fields"))
+}
+
+func (ec *executionContext) _ServiceCredential_name(ctx context.Context, field graphql.CollectedField, obj *core.ServiceCredential) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServiceCredential_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServiceCredential_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServiceCredential", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _ServiceCredential_prefix(ctx context.Context, field graphql.CollectedField, obj *core.ServiceCredential) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServiceCredential_prefix(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Prefix, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServiceCredential_prefix(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServiceCredential", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _ServicePrice_perCall(ctx context.Context, field graphql.CollectedField, obj *pricing.Price) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServicePrice_perCall(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PerCall, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServicePrice_perCall(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServicePrice", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _ServicePrice_by(ctx context.Context, field graphql.CollectedField, obj *pricing.Price) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServicePrice_by(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.By, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v pricing.Measure) graphql.Marshaler {
+			return ec.marshalNPriceMeasure2bursarᚋcoreᚋpricingᚐMeasure(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServicePrice_by(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServicePrice", field, false, false, errors.New("field of type PriceMeasure does not have child fields"))
+}
+
+func (ec *executionContext) _ServicePrice_field(ctx context.Context, field graphql.CollectedField, obj *pricing.Price) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServicePrice_field(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Field, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServicePrice_field(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServicePrice", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _ServicePrice_unit(ctx context.Context, field graphql.CollectedField, obj *pricing.Price) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServicePrice_unit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Unit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServicePrice_unit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServicePrice", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _ServicePrice_per(ctx context.Context, field graphql.CollectedField, obj *pricing.Price) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServicePrice_per(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Per, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServicePrice_per(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServicePrice", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ServicePrice_default(ctx context.Context, field graphql.CollectedField, obj *pricing.Price) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServicePrice_default(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Default, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint64(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ServicePrice_default(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServicePrice", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ServicePrice_maximum(ctx context.Context, field graphql.CollectedField, obj *pricing.Price) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServicePrice_maximum(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Maximum, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServicePrice_maximum(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServicePrice", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _ServicePrice_text(ctx context.Context, field graphql.CollectedField, obj *pricing.Price) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServicePrice_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.String(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServicePrice_text(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServicePrice", field, true, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Session_id(ctx context.Context, field graphql.CollectedField, obj *core.SessionView) (ret graphql.Marshaler) {
@@ -12103,6 +13573,82 @@ func (ec *executionContext) fieldContext___Type_isOneOf(_ context.Context, field
 
 // region    **************************** input.gotpl *****************************
 
+func (ec *executionContext) unmarshalInputAddServiceInput(ctx context.Context, obj any) (AddServiceInput, error) {
+	var it AddServiceInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["description"]; !present {
+		asMap["description"] = ""
+	}
+
+	fieldsInOrder := [...]string{"slug", "name", "description", "baseUrl", "price", "credential", "walletAddress"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "slug":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("slug"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Slug = data
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "description":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("description"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Description = data
+		case "baseUrl":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("baseUrl"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BaseURL = data
+		case "price":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("price"))
+			data, err := ec.unmarshalNServicePriceInput2ᚖbursarᚋcoreᚋpricingᚐPrice(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Price = data
+		case "credential":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("credential"))
+			data, err := ec.unmarshalOServiceCredentialInput2ᚖbursarᚋcoreᚐServiceCredential(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Credential = data
+		case "walletAddress":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("walletAddress"))
+			data, err := ec.unmarshalNAddress2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.WalletAddress = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputAuthorizeTopUpInput(ctx context.Context, obj any) (AuthorizeTopUpInput, error) {
 	var it AuthorizeTopUpInput
 	if obj == nil {
@@ -12530,7 +14076,7 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 		asMap["dryRun"] = false
 	}
 
-	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds", "idempotencyKey", "dryRun"}
+	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "service", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds", "idempotencyKey", "dryRun"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -12558,6 +14104,13 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 				return it, err
 			}
 			it.SessionID = data
+		case "service":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("service"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Service = data
 		case "url":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("url"))
 			data, err := ec.unmarshalNString2string(ctx, v)
@@ -12940,6 +14493,36 @@ func (ec *executionContext) unmarshalInputPolicyReplayInput(ctx context.Context,
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputRemoveServiceInput(ctx context.Context, obj any) (RemoveServiceInput, error) {
+	var it RemoveServiceInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputRevokeApiKeyInput(ctx context.Context, obj any) (RevokeAPIKeyInput, error) {
 	var it RevokeAPIKeyInput
 	if obj == nil {
@@ -12976,6 +14559,158 @@ func (ec *executionContext) unmarshalInputRevokeApiKeyInput(ctx context.Context,
 				return it, err
 			}
 			it.Kind = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputServiceCredentialInput(ctx context.Context, obj any) (core.ServiceCredential, error) {
+	var it core.ServiceCredential
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["name"]; !present {
+		asMap["name"] = ""
+	}
+	if _, present := asMap["prefix"]; !present {
+		asMap["prefix"] = ""
+	}
+	if _, present := asMap["secret"]; !present {
+		asMap["secret"] = ""
+	}
+
+	fieldsInOrder := [...]string{"place", "name", "prefix", "secret"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "place":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("place"))
+			data, err := ec.unmarshalNCredentialPlace2bursarᚋentᚋserviceᚐCredentialIn(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.In = data
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "prefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("prefix"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Prefix = data
+		case "secret":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("secret"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Secret = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputServicePriceInput(ctx context.Context, obj any) (pricing.Price, error) {
+	var it pricing.Price
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["perCall"]; !present {
+		asMap["perCall"] = "0"
+	}
+	if _, present := asMap["by"]; !present {
+		asMap["by"] = "NOTHING"
+	}
+	if _, present := asMap["field"]; !present {
+		asMap["field"] = ""
+	}
+	if _, present := asMap["unit"]; !present {
+		asMap["unit"] = "0"
+	}
+	if _, present := asMap["per"]; !present {
+		asMap["per"] = 0
+	}
+	if _, present := asMap["maximum"]; !present {
+		asMap["maximum"] = "0"
+	}
+
+	fieldsInOrder := [...]string{"perCall", "by", "field", "unit", "per", "default", "maximum"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "perCall":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("perCall"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PerCall = data
+		case "by":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("by"))
+			data, err := ec.unmarshalNPriceMeasure2bursarᚋcoreᚋpricingᚐMeasure(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.By = data
+		case "field":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("field"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Field = data
+		case "unit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("unit"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Unit = data
+		case "per":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("per"))
+			data, err := ec.unmarshalNInt2int64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Per = data
+		case "default":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("default"))
+			data, err := ec.unmarshalOInt2ᚖint64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Default = data
+		case "maximum":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("maximum"))
+			data, err := ec.unmarshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Maximum = data
 		}
 	}
 	return it, nil
@@ -13466,6 +15201,85 @@ func (ec *executionContext) unmarshalInputUpdatePolicyInput(ctx context.Context,
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputUpdateServiceInput(ctx context.Context, obj any) (UpdateServiceInput, error) {
+	var it UpdateServiceInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id", "name", "description", "baseUrl", "price", "credential", "walletAddress", "active"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "description":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("description"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Description = data
+		case "baseUrl":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("baseUrl"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BaseURL = data
+		case "price":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("price"))
+			data, err := ec.unmarshalOServicePriceInput2ᚖbursarᚋcoreᚋpricingᚐPrice(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Price = data
+		case "credential":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("credential"))
+			data, err := ec.unmarshalOServiceCredentialInput2ᚖbursarᚋcoreᚐServiceCredential(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Credential = data
+		case "walletAddress":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("walletAddress"))
+			data, err := ec.unmarshalOAddress2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.WalletAddress = data
+		case "active":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("active"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Active = data
+		}
+	}
+	return it, nil
+}
+
 // endregion **************************** input.gotpl *****************************
 
 // region    ************************** interface.gotpl ***************************
@@ -13916,6 +15730,74 @@ func (ec *executionContext) _BalanceOverview(ctx context.Context, sel ast.Select
 			}
 		case "agents":
 			out.Values[i] = ec._BalanceOverview_agents(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var businessImplementors = []string{"Business"}
+
+func (ec *executionContext) _Business(ctx context.Context, sel ast.SelectionSet, obj *core.BusinessFigures) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, businessImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Business")
+		case "service":
+			out.Values[i] = ec._Business_service(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "calls":
+			out.Values[i] = ec._Business_calls(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "revenue":
+			out.Values[i] = ec._Business_revenue(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "owed":
+			out.Values[i] = ec._Business_owed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sending":
+			out.Values[i] = ec._Business_sending(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sent":
+			out.Values[i] = ec._Business_sent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "verified":
+			out.Values[i] = ec._Business_verified(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -14538,6 +16420,27 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "updateOrgLimits":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_updateOrgLimits(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "addService":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_addService(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "updateService":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_updateService(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "removeService":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_removeService(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -15231,6 +17134,72 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "services":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_services(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "service":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_service(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "businesses":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_businesses(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "sessions":
 			field := field
 
@@ -15466,6 +17435,225 @@ func (ec *executionContext) _ReplayDifference(ctx context.Context, sel ast.Selec
 			}
 		case "reason":
 			out.Values[i] = ec._ReplayDifference_reason(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var serviceImplementors = []string{"Service"}
+
+func (ec *executionContext) _Service(ctx context.Context, sel ast.SelectionSet, obj *core.ServiceView) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, serviceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Service")
+		case "id":
+			out.Values[i] = ec._Service_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "slug":
+			out.Values[i] = ec._Service_slug(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "name":
+			out.Values[i] = ec._Service_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "description":
+			out.Values[i] = ec._Service_description(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "host":
+			out.Values[i] = ec._Service_host(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "known":
+			out.Values[i] = ec._Service_known(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "price":
+			out.Values[i] = ec._Service_price(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "active":
+			out.Values[i] = ec._Service_active(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "walletAddress":
+			out.Values[i] = ec._Service_walletAddress(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "own":
+			out.Values[i] = ec._Service_own(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "baseUrl":
+			out.Values[i] = ec._Service_baseUrl(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "credential":
+			out.Values[i] = ec._Service_credential(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "createdAt":
+			out.Values[i] = ec._Service_createdAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var serviceCredentialImplementors = []string{"ServiceCredential"}
+
+func (ec *executionContext) _ServiceCredential(ctx context.Context, sel ast.SelectionSet, obj *core.ServiceCredential) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, serviceCredentialImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ServiceCredential")
+		case "place":
+			out.Values[i] = ec._ServiceCredential_place(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "name":
+			out.Values[i] = ec._ServiceCredential_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "prefix":
+			out.Values[i] = ec._ServiceCredential_prefix(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var servicePriceImplementors = []string{"ServicePrice"}
+
+func (ec *executionContext) _ServicePrice(ctx context.Context, sel ast.SelectionSet, obj *pricing.Price) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, servicePriceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ServicePrice")
+		case "perCall":
+			out.Values[i] = ec._ServicePrice_perCall(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "by":
+			out.Values[i] = ec._ServicePrice_by(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "field":
+			out.Values[i] = ec._ServicePrice_field(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "unit":
+			out.Values[i] = ec._ServicePrice_unit(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "per":
+			out.Values[i] = ec._ServicePrice_per(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "default":
+			out.Values[i] = ec._ServicePrice_default(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "maximum":
+			out.Values[i] = ec._ServicePrice_maximum(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "text":
+			out.Values[i] = ec._ServicePrice_text(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -17000,6 +19188,11 @@ func (ec *executionContext) ___Type(ctx context.Context, sel ast.SelectionSet, o
 
 // region    ***************************** type.gotpl *****************************
 
+func (ec *executionContext) unmarshalNAddServiceInput2bursarᚋgraphᚐAddServiceInput(ctx context.Context, v any) (AddServiceInput, error) {
+	res, err := ec.unmarshalInputAddServiceInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNAddress2string(ctx context.Context, v any) (string, error) {
 	res, err := UnmarshalHex(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -17151,6 +19344,32 @@ func (ec *executionContext) marshalNBoolean2bool(ctx context.Context, sel ast.Se
 	return res
 }
 
+func (ec *executionContext) marshalNBusiness2ᚕᚖbursarᚋcoreᚐBusinessFiguresᚄ(ctx context.Context, sel ast.SelectionSet, v []*core.BusinessFigures) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNBusiness2ᚖbursarᚋcoreᚐBusinessFigures(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNBusiness2ᚖbursarᚋcoreᚐBusinessFigures(ctx context.Context, sel ast.SelectionSet, v *core.BusinessFigures) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._Business(ctx, sel, v)
+}
+
 func (ec *executionContext) unmarshalNCloseSessionInput2bursarᚋgraphᚐCloseSessionInput(ctx context.Context, v any) (CloseSessionInput, error) {
 	res, err := ec.unmarshalInputCloseSessionInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -17203,6 +19422,36 @@ var (
 		core.ByLogin:      "LOGIN",
 		core.ByAPIKey:     "API_KEY",
 		core.ByAgnicToken: "AGNIC_TOKEN",
+	}
+)
+
+func (ec *executionContext) unmarshalNCredentialPlace2bursarᚋentᚋserviceᚐCredentialIn(ctx context.Context, v any) (service.CredentialIn, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNCredentialPlace2bursarᚋentᚋserviceᚐCredentialIn[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNCredentialPlace2bursarᚋentᚋserviceᚐCredentialIn(ctx context.Context, sel ast.SelectionSet, v service.CredentialIn) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNCredentialPlace2bursarᚋentᚋserviceᚐCredentialIn[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNCredentialPlace2bursarᚋentᚋserviceᚐCredentialIn = map[string]service.CredentialIn{
+		"NONE":   service.CredentialInNone,
+		"HEADER": service.CredentialInHeader,
+		"QUERY":  service.CredentialInQuery,
+	}
+	marshalNCredentialPlace2bursarᚋentᚋserviceᚐCredentialIn = map[service.CredentialIn]string{
+		service.CredentialInNone:   "NONE",
+		service.CredentialInHeader: "HEADER",
+		service.CredentialInQuery:  "QUERY",
 	}
 )
 
@@ -17551,6 +19800,43 @@ func (ec *executionContext) unmarshalNPolicyReplayInput2bursarᚋgraphᚐPolicyR
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNPriceMeasure2bursarᚋcoreᚋpricingᚐMeasure(ctx context.Context, v any) (pricing.Measure, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNPriceMeasure2bursarᚋcoreᚋpricingᚐMeasure[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNPriceMeasure2bursarᚋcoreᚋpricingᚐMeasure(ctx context.Context, sel ast.SelectionSet, v pricing.Measure) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNPriceMeasure2bursarᚋcoreᚋpricingᚐMeasure[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNPriceMeasure2bursarᚋcoreᚋpricingᚐMeasure = map[string]pricing.Measure{
+		"NOTHING":        pricing.Nothing,
+		"REQUEST_FIELD":  pricing.RequestField,
+		"RESPONSE_FIELD": pricing.AnswerField,
+		"RESPONSE_SIZE":  pricing.AnswerSize,
+	}
+	marshalNPriceMeasure2bursarᚋcoreᚋpricingᚐMeasure = map[pricing.Measure]string{
+		pricing.Nothing:      "NOTHING",
+		pricing.RequestField: "REQUEST_FIELD",
+		pricing.AnswerField:  "RESPONSE_FIELD",
+		pricing.AnswerSize:   "RESPONSE_SIZE",
+	}
+)
+
+func (ec *executionContext) unmarshalNRemoveServiceInput2bursarᚋgraphᚐRemoveServiceInput(ctx context.Context, v any) (RemoveServiceInput, error) {
+	res, err := ec.unmarshalInputRemoveServiceInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNReplayDifference2bursarᚋcoreᚐReplayDifference(ctx context.Context, sel ast.SelectionSet, v core.ReplayDifference) graphql.Marshaler {
 	return ec._ReplayDifference(ctx, sel, &v)
 }
@@ -17607,6 +19893,41 @@ var (
 		core.Viewer: "VIEWER",
 	}
 )
+
+func (ec *executionContext) marshalNService2ᚕᚖbursarᚋcoreᚐServiceViewᚄ(ctx context.Context, sel ast.SelectionSet, v []*core.ServiceView) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNService2ᚖbursarᚋcoreᚐServiceView(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNService2ᚖbursarᚋcoreᚐServiceView(ctx context.Context, sel ast.SelectionSet, v *core.ServiceView) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._Service(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNServicePrice2bursarᚋcoreᚋpricingᚐPrice(ctx context.Context, sel ast.SelectionSet, v pricing.Price) graphql.Marshaler {
+	return ec._ServicePrice(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNServicePriceInput2ᚖbursarᚋcoreᚋpricingᚐPrice(ctx context.Context, v any) (*pricing.Price, error) {
+	res, err := ec.unmarshalInputServicePriceInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
 
 func (ec *executionContext) marshalNSession2ᚕᚖbursarᚋcoreᚐSessionViewᚄ(ctx context.Context, sel ast.SelectionSet, v []*core.SessionView) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
@@ -17987,6 +20308,11 @@ func (ec *executionContext) unmarshalNUpdatePolicyInput2bursarᚋgraphᚐUpdateP
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNUpdateServiceInput2bursarᚋgraphᚐUpdateServiceInput(ctx context.Context, v any) (UpdateServiceInput, error) {
+	res, err := ec.unmarshalInputUpdateServiceInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNUser2ᚖbursarᚋentᚐUser(ctx context.Context, sel ast.SelectionSet, v *ent.User) graphql.Marshaler {
 	if v == nil {
 		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
@@ -18316,6 +20642,24 @@ func (ec *executionContext) marshalOInt2ᚖint32(ctx context.Context, sel ast.Se
 	return res
 }
 
+func (ec *executionContext) unmarshalOInt2ᚖint64(ctx context.Context, v any) (*int64, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := graphql.UnmarshalInt64(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOInt2ᚖint64(ctx context.Context, sel ast.SelectionSet, v *int64) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalInt64(*v)
+	return res
+}
+
 func (ec *executionContext) marshalOPermitDraft2ᚖbursarᚋcoreᚐPermitDraft(ctx context.Context, sel ast.SelectionSet, v *core.PermitDraft) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
@@ -18328,6 +20672,29 @@ func (ec *executionContext) unmarshalOPermitInput2ᚖbursarᚋcoreᚐPermitInput
 		return nil, nil
 	}
 	res, err := ec.unmarshalInputPermitInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOServiceCredential2ᚖbursarᚋcoreᚐServiceCredential(ctx context.Context, sel ast.SelectionSet, v *core.ServiceCredential) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._ServiceCredential(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOServiceCredentialInput2ᚖbursarᚋcoreᚐServiceCredential(ctx context.Context, v any) (*core.ServiceCredential, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputServiceCredentialInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOServicePriceInput2ᚖbursarᚋcoreᚋpricingᚐPrice(ctx context.Context, v any) (*pricing.Price, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputServicePriceInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 

@@ -4,6 +4,7 @@ package graph
 
 import (
 	"bursar/core"
+	"bursar/core/pricing"
 	"bursar/ent"
 	"bursar/ent/apikey"
 	"bursar/money"
@@ -12,6 +13,18 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/google/uuid"
 )
+
+type AddServiceInput struct {
+	// a-z, 0-9 and dashes; null: made of the name.
+	Slug        *string `json:"slug,omitempty"`
+	Name        string  `json:"name"`
+	Description string  `json:"description"`
+	// https, without a query. Calls go below it.
+	BaseURL       string                  `json:"baseUrl"`
+	Price         *pricing.Price          `json:"price"`
+	Credential    *core.ServiceCredential `json:"credential,omitempty"`
+	WalletAddress string                  `json:"walletAddress"`
+}
 
 type AuthorizeTopUpInput struct {
 	AgentID    uuid.UUID   `json:"agentId"`
@@ -89,11 +102,13 @@ type FetchInput struct {
 	// The caller's own wallet pays, and agent does not count.
 	DefaultWallet bool `json:"defaultWallet"`
 	// Pay from this session; null: the wallet pays.
-	SessionID *uuid.UUID     `json:"sessionId,omitempty"`
-	URL       string         `json:"url"`
-	Method    string         `json:"method"`
-	Headers   []*HeaderInput `json:"headers,omitempty"`
-	Body      *string        `json:"body,omitempty"`
+	SessionID *uuid.UUID `json:"sessionId,omitempty"`
+	// A service of the catalogue by its short name; url is then the path and the query below its base.
+	Service *string        `json:"service,omitempty"`
+	URL     string         `json:"url"`
+	Method  string         `json:"method"`
+	Headers []*HeaderInput `json:"headers,omitempty"`
+	Body    *string        `json:"body,omitempty"`
 	// body is base64.
 	BodyBase64 bool `json:"bodyBase64"`
 	// A higher price is COST_EXCEEDS_MAX; null: the policy alone decides.
@@ -118,7 +133,7 @@ type FetchResult struct {
 	Paid bool `json:"paid"`
 	// What was reserved for it: charged at most.
 	Cost money.USDC `json:"cost"`
-	// none, session, or the protocol that the wallet paid by.
+	// none, session, or the protocol that the wallet paid by: metered for a service of the catalogue.
 	PaidBy string `json:"paidBy"`
 	// Null when nothing was paid.
 	Transaction *ent.Transaction `json:"transaction,omitempty"`
@@ -207,6 +222,10 @@ type PolicyReplayInput struct {
 type Query struct {
 }
 
+type RemoveServiceInput struct {
+	ID uuid.UUID `json:"id"`
+}
+
 type RevokeAPIKeyInput struct {
 	ID   uuid.UUID   `json:"id"`
 	Kind apikey.Kind `json:"kind"`
@@ -276,4 +295,18 @@ type UpdatePolicyInput struct {
 	AllowedServices graphql.Omittable[[]string]    `json:"allowedServices,omitempty"`
 	BlockedServices graphql.Omittable[[]string]    `json:"blockedServices,omitempty"`
 	RequireSession  *bool                          `json:"requireSession,omitempty"`
+}
+
+type UpdateServiceInput struct {
+	ID          uuid.UUID `json:"id"`
+	Name        *string   `json:"name,omitempty"`
+	Description *string   `json:"description,omitempty"`
+	// On another host the credential must be handed in again.
+	BaseURL *string        `json:"baseUrl,omitempty"`
+	Price   *pricing.Price `json:"price,omitempty"`
+	// In place of what was there; place NONE takes it away.
+	Credential    *core.ServiceCredential `json:"credential,omitempty"`
+	WalletAddress *string                 `json:"walletAddress,omitempty"`
+	// A service that is not active cannot be called.
+	Active *bool `json:"active,omitempty"`
 }

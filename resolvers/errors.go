@@ -66,6 +66,11 @@ func (s *Server) present(ctx context.Context, err error) *gqlerror.Error {
 	if e.RetryAfter > 0 {
 		out.Extensions["retryAfterSeconds"] = e.RetrySeconds()
 	}
+	if o := e.Offer; o != nil {
+		out.Extensions["offer"] = map[string]any{
+			"protocol": o.Protocol, "scheme": o.Scheme, "network": o.Network, "asset": o.Asset, "payTo": o.PayTo, "amount": o.Amount.String(),
+		}
+	}
 	if l := e.Limit; l != nil {
 		out.Extensions["limit"] = map[string]any{
 			"rule": l.Rule, "current": l.Current.String(), "requested": l.Requested.String(), "max": l.Max.String(),

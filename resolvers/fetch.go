@@ -54,6 +54,9 @@ func fetchInput(in graph.FetchInput) (core.FetchInput, error) {
 		}
 		out.Timeout = time.Duration(*in.TimeoutSeconds) * time.Second
 	}
+	if in.Service != nil {
+		out.Service = *in.Service
+	}
 	for _, h := range in.Headers {
 		out.Header.Add(h.Name, h.Value)
 	}

@@ -86,6 +86,9 @@ func (d Dialect) body(e *core.Error) map[string]any {
 	if e.Trace != "" {
 		b["trace_id"] = e.Trace
 	}
+	if e.Offer != nil {
+		b["offer"] = offer(*e.Offer)
+	}
 	return b
 }
 

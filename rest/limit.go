@@ -38,6 +38,15 @@ func (d *Door) SignIn(next http.Handler) http.Handler {
 	})
 }
 
+// Unsigned bounds how often one address may ask what takes no credential in a header, as often as a credential may ask.
+func (d *Door) Unsigned(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !d.limited(w, r, d.byKey, "address "+httprate.CanonicalizeIP(d.address(r))) {
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
 // principalKey counts each credential apart; a person's logins count together.
 func principalKey(p core.Principal) string {
 	if p.CredentialID != uuid.Nil {

@@ -111,6 +111,10 @@ func TestFinerCases(t *testing.T) {
 		if w.Code != 409 || w.Header().Get("Retry-After") != "2" {
 			t.Errorf("retry after: %d %v", w.Code, w.Header())
 		}
+		dearer := &core.Error{Code: core.Conflict, Message: "x", Offer: &core.TracedOffer{Protocol: "x402-v2", Amount: 2 * money.One, PayTo: "0x1"}}
+		if _, body := written(t, d, dearer); fmt.Sprint(body["offer"]) != "map[amount:2.000000 asset: network: pay_to:0x1 protocol:x402-v2 scheme:]" {
+			t.Errorf("what a service asks now: %v", body)
+		}
 		w = httptest.NewRecorder()
 		if d.Write(w, core.E(core.Conflict, "x")); w.Header().Get("Retry-After") != "" {
 			t.Errorf("no retry: %v", w.Header())

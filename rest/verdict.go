@@ -6,9 +6,7 @@ import "bursar/core"
 func Verdict(v *core.Verdict) map[string]any {
 	offers := make([]map[string]any, len(v.Offers))
 	for i, o := range v.Offers {
-		offers[i] = map[string]any{
-			"protocol": o.Protocol, "scheme": o.Scheme, "network": o.Network, "asset": o.Asset, "pay_to": o.PayTo, "amount": o.Amount.Decimal(),
-		}
+		offers[i] = offer(o)
 		if o.Refused != "" {
 			offers[i]["refused"] = o.Refused
 		}
@@ -31,4 +29,10 @@ func Verdict(v *core.Verdict) map[string]any {
 		out["code"], out["reason"] = v.Code, v.Reason
 	}
 	return out
+}
+
+func offer(o core.TracedOffer) map[string]any {
+	return map[string]any{
+		"protocol": o.Protocol, "scheme": o.Scheme, "network": o.Network, "asset": o.Asset, "pay_to": o.PayTo, "amount": o.Amount.Decimal(),
+	}
 }

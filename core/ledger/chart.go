@@ -14,7 +14,7 @@ import (
 	"bursar/money"
 )
 
-// The chart of accounts. All session accounts, clearing and treasury of a chain together are the money at the
+// The chart of accounts. All session and seller accounts, clearing and treasury of a chain together are the money at the
 // platform's address; wallet accounts mirror the agents' addresses; external is the rest of the world. Suspense is what a
 // reorganisation of the chain has taken back and has not yet brought again: it counts with the platform's address, and
 // may be negative.
@@ -24,6 +24,7 @@ const (
 	Clearing = "clearing" // what sellers hold our proofs for and the chain has not shown yet
 	Treasury = "treasury" // the operator's own
 	Suspense = "suspense" // un-mined by a reorganisation, until it is mined again
+	Seller   = "seller"   // one per business of the catalogue: what sessions have paid for it and it has not been sent yet
 	External = "external" // everything outside
 )
 
@@ -36,7 +37,7 @@ const Always int64 = math.MaxInt64
 // CHECK constraints.
 func Floor(s State) (money.USDC, bool) {
 	switch s.Kind {
-	case Session, Treasury:
+	case Session, Treasury, Seller:
 		return s.Available(), true
 	case Wallet, Clearing:
 		return s.Balance(), true
@@ -44,7 +45,7 @@ func Floor(s State) (money.USDC, bool) {
 	return 0, false
 }
 
-// Opening describes a new account. Owner is the agent of a wallet and the session of a session account; the
+// Opening describes a new account. Owner is the agent of a wallet, the session of a session account and the service of a seller's; the
 // platform's own accounts have neither an owner nor an organisation nor an agent.
 type Opening struct {
 	Kind              string

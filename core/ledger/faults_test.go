@@ -119,7 +119,7 @@ type conn struct {
 	dead    bool
 }
 
-const untilMidway = 4
+const untilMidway = 2 // behind what was read, before what was written
 
 // cut ends the connection, as the end of a process or of a network would: the database gives up what is open. SQLite's
 // is a file that has statements on it: it is closed when they are.

@@ -34,6 +34,7 @@ func newBooks() *books {
 	return &books{
 		accounts: map[uuid.UUID]*State{}, counters: map[string]*counter{}, transfers: map[uuid.UUID]*Entry{},
 		byKey: map[string]uuid.UUID{}, byLog: map[string]uuid.UUID{},
+		guards:          guards{rules: map[uuid.UUID]Rules{}, credentials: map[uuid.UUID]credential{}},
 		changedAccounts: map[uuid.UUID]bool{}, changedCounters: map[string]bool{}, added: map[uuid.UUID]bool{}, changedTransfers: map[uuid.UUID]bool{},
 	}
 }

@@ -68,10 +68,8 @@ func (p Policy) CheckService(host, domain string, inSession bool) error {
 		return &Denial{Rule: RuleBlocked, Message: fmt.Sprintf("Service %s is blocked by the agent's policy", service)}
 	case len(p.Allowed) > 0 && !slices.ContainsFunc(p.Allowed, matches):
 		return &Denial{Rule: RuleAllowed, Message: fmt.Sprintf("Service %s is not in the agent's allowed services", service)}
-	case p.RequireSession && !inSession:
-		return &Denial{Rule: RuleRequireSession, Message: "The agent's policy requires a session"}
 	}
-	return nil
+	return p.sessionRule(inSession)
 }
 
 // Matches reports whether a rule of a policy names a service: by the full host (with or without its port), by a

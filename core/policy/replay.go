@@ -30,7 +30,7 @@ func Replay(p Policy, before Before, calls []Past) []error {
 	}
 	out := make([]error, len(calls))
 	for i, c := range calls {
-		if out[i] = p.CheckService(c.Host, c.Service, c.InSession); out[i] != nil {
+		if out[i] = p.checkPast(c); out[i] != nil {
 			continue
 		}
 		if out[i] = b.CheckAmount(c.At, c.Price, spent); out[i] != nil {

@@ -38,6 +38,11 @@ SID=$(curl -s {{.API}}/sessions -H "X-API-Key: {{.APIKey}}" -H "Content-Type: ap
 curl -s {{.API}}/external/fetch -H "X-API-Key: {{.APIKey}}" -H "X-Agent-Wallet: {{.Agent}}" -H "X-Session-Id: $SID" \
   -H "Content-Type: application/json" -d '{"url":"{{.Demo}}/v2/weather?city=Paris","max_cost":0.05}'
 
+# A service that bills by use: what its answer counts is what the call costs, from the session or from the wallet
+curl -s {{.API}}/services/demo-writer/complete -H "X-API-Key: {{.APIKey}}" -H "X-Agent-Wallet: {{.Agent}}" -H "X-Session-Id: $SID" \
+  -H "Content-Type: application/json" -d '{"prompt":"the weather in Paris"}'
+curl -s {{.API}}/services/demo-proverbs/today -H "X-API-Key: {{.APIKey}}" -H "X-Agent-Wallet: {{.Agent}}"
+
 # A paid call in the other dialect (AgnicPay), and one from a session of its wallet
 curl -si -X POST "{{.API}}/api/x402/fetch?url={{.Demo}}/v2/weather&maxValue=50000" -H "X-Agnic-Token: {{.AgnicToken}}"
 ASID=$(curl -s {{.API}}/sessions -H "X-API-Key: {{.APIKey}}" -H "Content-Type: application/json" \

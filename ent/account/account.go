@@ -92,6 +92,7 @@ const (
 	KindClearing Kind = "clearing"
 	KindTreasury Kind = "treasury"
 	KindSuspense Kind = "suspense"
+	KindSeller   Kind = "seller"
 	KindExternal Kind = "external"
 )
 
@@ -102,7 +103,7 @@ func (k Kind) String() string {
 // KindValidator is a validator for the "kind" field enum values. It is called by the builders before save.
 func KindValidator(k Kind) error {
 	switch k {
-	case KindWallet, KindSession, KindClearing, KindTreasury, KindSuspense, KindExternal:
+	case KindWallet, KindSession, KindClearing, KindTreasury, KindSuspense, KindSeller, KindExternal:
 		return nil
 	default:
 		return fmt.Errorf("account: invalid enum value for kind field: %q", k)

@@ -45,7 +45,7 @@ var (
 	AccountsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeUUID},
 		{Name: "created_at", Type: field.TypeTime},
-		{Name: "kind", Type: field.TypeEnum, Enums: []string{"wallet", "session", "clearing", "treasury", "suspense", "external"}},
+		{Name: "kind", Type: field.TypeEnum, Enums: []string{"wallet", "session", "clearing", "treasury", "suspense", "seller", "external"}},
 		{Name: "chain_id", Type: field.TypeInt64},
 		{Name: "owner_id", Type: field.TypeUUID},
 		{Name: "org_id", Type: field.TypeUUID, Nullable: true},
@@ -339,7 +339,7 @@ var (
 		{Name: "session_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "transaction_id", Type: field.TypeUUID},
 		{Name: "hold_id", Type: field.TypeUUID, Nullable: true},
-		{Name: "kind", Type: field.TypeEnum, Enums: []string{"deposit", "refund", "drain", "gas", "top_up", "permit"}},
+		{Name: "kind", Type: field.TypeEnum, Enums: []string{"deposit", "refund", "drain", "gas", "top_up", "permit", "charge", "payout"}},
 		{Name: "status", Type: field.TypeEnum, Enums: []string{"queued", "authorized", "signed", "sent", "included", "final", "expired", "failed"}, Default: "queued"},
 		{Name: "from_address", Type: field.TypeString, Size: 42},
 		{Name: "to_address", Type: field.TypeString, Size: 42},
@@ -419,6 +419,39 @@ var (
 				Name:    "sender_chain_id_address",
 				Unique:  true,
 				Columns: []*schema.Column{SendersColumns[2], SendersColumns[3]},
+			},
+		},
+	}
+	// ServicesColumns holds the columns for the "services" table.
+	ServicesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeUUID},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "org_id", Type: field.TypeUUID, Nullable: true},
+		{Name: "slug", Type: field.TypeString, Unique: true, Size: 60},
+		{Name: "name", Type: field.TypeString, Size: 100},
+		{Name: "description", Type: field.TypeString, Nullable: true, Size: 500},
+		{Name: "base_url", Type: field.TypeString, Size: 1024},
+		{Name: "host", Type: field.TypeString, Size: 260},
+		{Name: "credential_in", Type: field.TypeEnum, Enums: []string{"none", "header", "query"}, Default: "none"},
+		{Name: "credential_name", Type: field.TypeString, Nullable: true, Size: 100},
+		{Name: "credential_prefix", Type: field.TypeString, Nullable: true, Size: 40},
+		{Name: "sealed_credential", Type: field.TypeBytes, Nullable: true},
+		{Name: "active", Type: field.TypeBool, Default: true},
+		{Name: "price", Type: field.TypeJSON},
+		{Name: "wallet_address", Type: field.TypeString, Nullable: true, Size: 42},
+		{Name: "webhook_url", Type: field.TypeString, Nullable: true, Size: 1024},
+		{Name: "key_hash", Type: field.TypeBytes, Unique: true, Nullable: true},
+	}
+	// ServicesTable holds the schema information for the "services" table.
+	ServicesTable = &schema.Table{
+		Name:       "services",
+		Columns:    ServicesColumns,
+		PrimaryKey: []*schema.Column{ServicesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "service_org_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{ServicesColumns[2], ServicesColumns[1]},
 			},
 		},
 	}
@@ -547,6 +580,7 @@ var (
 		{Name: "auth_nonce", Type: field.TypeString, Unique: true, Nullable: true, Size: 66},
 		{Name: "valid_before_unix", Type: field.TypeInt64, Nullable: true},
 		{Name: "hold_id", Type: field.TypeUUID, Nullable: true},
+		{Name: "service_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "settled_at", Type: field.TypeTime, Nullable: true},
 	}
 	// TransactionsTable holds the schema information for the "transactions" table.
@@ -574,6 +608,11 @@ var (
 				Name:    "transaction_status_valid_before_unix",
 				Unique:  false,
 				Columns: []*schema.Column{TransactionsColumns[7], TransactionsColumns[24]},
+			},
+			{
+				Name:    "transaction_service_id",
+				Unique:  false,
+				Columns: []*schema.Column{TransactionsColumns[26]},
 			},
 		},
 	}
@@ -648,6 +687,27 @@ var (
 		Columns:    UsersColumns,
 		PrimaryKey: []*schema.Column{UsersColumns[0]},
 	}
+	// VerificationsColumns holds the columns for the "verifications" table.
+	VerificationsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeUUID},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "service_id", Type: field.TypeUUID},
+		{Name: "tx_hash", Type: field.TypeString, Size: 66},
+		{Name: "amount", Type: field.TypeInt64, Default: 0},
+	}
+	// VerificationsTable holds the schema information for the "verifications" table.
+	VerificationsTable = &schema.Table{
+		Name:       "verifications",
+		Columns:    VerificationsColumns,
+		PrimaryKey: []*schema.Column{VerificationsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "verification_service_id_tx_hash",
+				Unique:  true,
+				Columns: []*schema.Column{VerificationsColumns[2], VerificationsColumns[3]},
+			},
+		},
+	}
 	// Tables holds all the tables in the schema.
 	Tables = []*schema.Table{
 		APIKeysTable,
@@ -666,6 +726,7 @@ var (
 		OperationsTable,
 		OrgsTable,
 		SendersTable,
+		ServicesTable,
 		SessionsTable,
 		SpendingPoliciesTable,
 		TracesTable,
@@ -673,6 +734,7 @@ var (
 		TransfersTable,
 		UsagesTable,
 		UsersTable,
+		VerificationsTable,
 	}
 )
 

@@ -129,6 +129,8 @@ const (
 	KindGas     Kind = "gas"
 	KindTopUp   Kind = "top_up"
 	KindPermit  Kind = "permit"
+	KindCharge  Kind = "charge"
+	KindPayout  Kind = "payout"
 )
 
 func (k Kind) String() string {
@@ -138,7 +140,7 @@ func (k Kind) String() string {
 // KindValidator is a validator for the "kind" field enum values. It is called by the builders before save.
 func KindValidator(k Kind) error {
 	switch k {
-	case KindDeposit, KindRefund, KindDrain, KindGas, KindTopUp, KindPermit:
+	case KindDeposit, KindRefund, KindDrain, KindGas, KindTopUp, KindPermit, KindCharge, KindPayout:
 		return nil
 	default:
 		return fmt.Errorf("operation: invalid enum value for kind field: %q", k)

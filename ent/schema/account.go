@@ -18,9 +18,10 @@ func (Account) Mixin() []ent.Mixin { return []ent.Mixin{base{}} }
 // Fields of the Account entity.
 func (Account) Fields() []ent.Field {
 	return []ent.Field{
-		field.Enum("kind").Values("wallet", "session", "clearing", "treasury", "suspense", "external").Immutable(),
+		field.Enum("kind").Values("wallet", "session", "clearing", "treasury", "suspense", "seller", "external").Immutable(),
 		field.Int64("chain_id").Immutable(),
-		// owner_id is the agent of a wallet, the session of a session account, and zero for the platform's own.
+		// owner_id is the agent of a wallet, the session of a session account, the service of a seller's, and zero for the
+		// platform's own.
 		field.UUID("owner_id", uuid.UUID{}).Immutable(),
 		// org_id and agent_id say whose wallet or session it is; the platform's own accounts have neither.
 		field.UUID("org_id", uuid.UUID{}).Optional().Nillable().Immutable(),

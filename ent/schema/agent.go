@@ -130,6 +130,7 @@ func (Transaction) Fields() []ent.Field {
 		field.String("auth_nonce").Optional().Nillable().MaxLen(66).Unique().Immutable(),
 		field.Int64("valid_before_unix").Optional().Immutable(),
 		field.UUID("hold_id", uuid.UUID{}).Optional().Nillable(),
+		field.UUID("service_id", uuid.UUID{}).Optional().Nillable().Immutable(), // of the catalogue: a metered payment
 		moment("settled_at"),
 	}
 }
@@ -138,6 +139,6 @@ func (Transaction) Fields() []ent.Field {
 func (Transaction) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("org_id", "created_at"), index.Fields("agent_id", "created_at"),
-		index.Fields("session_id"), index.Fields("status", "valid_before_unix"),
+		index.Fields("session_id"), index.Fields("status", "valid_before_unix"), index.Fields("service_id"),
 	}
 }

@@ -65,6 +65,8 @@ const (
 	FieldValidBeforeUnix = "valid_before_unix"
 	// FieldHoldID holds the string denoting the hold_id field in the database.
 	FieldHoldID = "hold_id"
+	// FieldServiceID holds the string denoting the service_id field in the database.
+	FieldServiceID = "service_id"
 	// FieldSettledAt holds the string denoting the settled_at field in the database.
 	FieldSettledAt = "settled_at"
 	// Table holds the table name of the transaction in the database.
@@ -99,6 +101,7 @@ var Columns = []string{
 	FieldAuthNonce,
 	FieldValidBeforeUnix,
 	FieldHoldID,
+	FieldServiceID,
 	FieldSettledAt,
 }
 
@@ -335,6 +338,11 @@ func ByValidBeforeUnix(opts ...sql.OrderTermOption) OrderOption {
 // ByHoldID orders the results by the hold_id field.
 func ByHoldID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldHoldID, opts...).ToFunc()
+}
+
+// ByServiceID orders the results by the service_id field.
+func ByServiceID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldServiceID, opts...).ToFunc()
 }
 
 // BySettledAt orders the results by the settled_at field.

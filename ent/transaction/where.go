@@ -173,6 +173,11 @@ func HoldID(v uuid.UUID) predicate.Transaction {
 	return predicate.Transaction(sql.FieldEQ(FieldHoldID, v))
 }
 
+// ServiceID applies equality check predicate on the "service_id" field. It's identical to ServiceIDEQ.
+func ServiceID(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldEQ(FieldServiceID, v))
+}
+
 // SettledAt applies equality check predicate on the "settled_at" field. It's identical to SettledAtEQ.
 func SettledAt(v time.Time) predicate.Transaction {
 	return predicate.Transaction(sql.FieldEQ(FieldSettledAt, v))
@@ -1669,6 +1674,56 @@ func HoldIDIsNil() predicate.Transaction {
 // HoldIDNotNil applies the NotNil predicate on the "hold_id" field.
 func HoldIDNotNil() predicate.Transaction {
 	return predicate.Transaction(sql.FieldNotNull(FieldHoldID))
+}
+
+// ServiceIDEQ applies the EQ predicate on the "service_id" field.
+func ServiceIDEQ(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldEQ(FieldServiceID, v))
+}
+
+// ServiceIDNEQ applies the NEQ predicate on the "service_id" field.
+func ServiceIDNEQ(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldNEQ(FieldServiceID, v))
+}
+
+// ServiceIDIn applies the In predicate on the "service_id" field.
+func ServiceIDIn(vs ...uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldIn(FieldServiceID, vs...))
+}
+
+// ServiceIDNotIn applies the NotIn predicate on the "service_id" field.
+func ServiceIDNotIn(vs ...uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldNotIn(FieldServiceID, vs...))
+}
+
+// ServiceIDGT applies the GT predicate on the "service_id" field.
+func ServiceIDGT(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldGT(FieldServiceID, v))
+}
+
+// ServiceIDGTE applies the GTE predicate on the "service_id" field.
+func ServiceIDGTE(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldGTE(FieldServiceID, v))
+}
+
+// ServiceIDLT applies the LT predicate on the "service_id" field.
+func ServiceIDLT(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldLT(FieldServiceID, v))
+}
+
+// ServiceIDLTE applies the LTE predicate on the "service_id" field.
+func ServiceIDLTE(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldLTE(FieldServiceID, v))
+}
+
+// ServiceIDIsNil applies the IsNil predicate on the "service_id" field.
+func ServiceIDIsNil() predicate.Transaction {
+	return predicate.Transaction(sql.FieldIsNull(FieldServiceID))
+}
+
+// ServiceIDNotNil applies the NotNil predicate on the "service_id" field.
+func ServiceIDNotNil() predicate.Transaction {
+	return predicate.Transaction(sql.FieldNotNull(FieldServiceID))
 }
 
 // SettledAtEQ applies the EQ predicate on the "settled_at" field.

@@ -77,6 +77,17 @@ type Error struct {
 	// Max The limit itself
 	Max *USD `json:"max,omitempty"`
 
+	// Offer An addition: what a service asks now, that did not take a payment of what it asked before (409; the call may be made again)
+	Offer *struct {
+		// Amount USDC as decimal text
+		Amount   *string `json:"amount,omitempty"`
+		Asset    *string `json:"asset,omitempty"`
+		Network  *string `json:"network,omitempty"`
+		PayTo    *string `json:"pay_to,omitempty"`
+		Protocol *string `json:"protocol,omitempty"`
+		Scheme   *string `json:"scheme,omitempty"`
+	} `json:"offer,omitempty"`
+
 	// Requested What was to be paid
 	Requested *USD `json:"requested,omitempty"`
 

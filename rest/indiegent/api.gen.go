@@ -217,6 +217,17 @@ type Env struct {
 type Error struct {
 	Error string `json:"error"`
 
+	// Offer Addition. What a service asks now, that did not take a payment of what it asked before (409; the call may be made again)
+	Offer *struct {
+		// Amount USDC as decimal text
+		Amount   *string `json:"amount,omitempty"`
+		Asset    *string `json:"asset,omitempty"`
+		Network  *string `json:"network,omitempty"`
+		PayTo    *string `json:"pay_to,omitempty"`
+		Protocol *string `json:"protocol,omitempty"`
+		Scheme   *string `json:"scheme,omitempty"`
+	} `json:"offer,omitempty"`
+
 	// TraceId Addition. Names what was offered and compared, in GraphQL trace(id)
 	TraceId *openapi_types.UUID `json:"trace_id,omitempty"`
 
@@ -267,6 +278,95 @@ type Funded struct {
 	GasTxHash    *HashOrNull `json:"gas_tx_hash"`
 }
 
+// Gateway defines model for Gateway.
+type Gateway struct {
+	// BaseUrl Addition. Where calls go
+	BaseUrl     string `json:"base_url,omitempty"`
+	CreatedAt   int64  `json:"created_at"`
+	Description string `json:"description"`
+	Id          ID     `json:"id"`
+	Name        string `json:"name"`
+
+	// PricePerRequest US dollars; at most six decimals and no exponent
+	PricePerRequest Dollars `json:"price_per_request"`
+	Slug            string  `json:"slug"`
+	WalletAddress   string  `json:"wallet_address"`
+	WebhookUrl      string  `json:"webhook_url"`
+}
+
+// GatewayAnswer defines model for GatewayAnswer.
+type GatewayAnswer struct {
+	Gateway Gateway `json:"gateway"`
+
+	// GatewayKey Example: ig_gw_…
+	GatewayKey string `json:"gateway_key"`
+
+	// Response402 Agent Pay, to be answered with 402
+	Response402 PaymentRequired `json:"response_402"`
+}
+
+// GatewayFigures Amounts are atomic USDC
+type GatewayFigures struct {
+	Active bool `json:"active"`
+
+	// Calls That were charged
+	Calls int    `json:"calls"`
+	Id    ID     `json:"id"`
+	Name  string `json:"name"`
+
+	// Owed Paid by sessions and not sent to the wallet yet
+	Owed    int64  `json:"owed"`
+	Revenue int64  `json:"revenue"`
+	Sending int64  `json:"sending"`
+	Sent    int64  `json:"sent"`
+	Slug    string `json:"slug"`
+
+	// Verified Payments that /gateway/verify has counted
+	Verified int `json:"verified"`
+}
+
+// GatewayRequest defines model for GatewayRequest.
+type GatewayRequest struct {
+	// BaseUrl Addition. https; where calls go
+	BaseUrl     string `json:"base_url,omitempty"`
+	Description string `json:"description,omitempty"`
+
+	// Name Its short name (slug) is made of it
+	Name            string          `json:"name"`
+	PricePerRequest json.RawMessage `json:"price_per_request"`
+	WalletAddress   string          `json:"wallet_address"`
+
+	// WebhookUrl https; where calls go without base_url
+	WebhookUrl string `json:"webhook_url,omitempty"`
+}
+
+// GatewayStats defines model for GatewayStats.
+type GatewayStats struct {
+	Gateways []GatewayFigures `json:"gateways"`
+}
+
+// GatewayVerified defines model for GatewayVerified.
+type GatewayVerified struct {
+	Amount      string `json:"amount,omitempty"`
+	BlockNumber int64  `json:"block_number,omitempty"`
+	From        string `json:"from,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+	To          string `json:"to,omitempty"`
+	TxHash      string `json:"tx_hash"`
+	Verified    bool   `json:"verified"`
+}
+
+// GatewayVerifyRequest defines model for GatewayVerifyRequest.
+type GatewayVerifyRequest struct {
+	// ExpectedAmount Example: 0.50
+	ExpectedAmount string `json:"expected_amount"`
+
+	// ExpectedRecipient The business's own address when it is left out
+	ExpectedRecipient string `json:"expected_recipient,omitempty"`
+	GatewayKey        string `json:"gateway_key"`
+	TxHash            string `json:"tx_hash"`
+}
+
 // Hash defines model for Hash.
 type Hash = string
 
@@ -315,6 +415,26 @@ type Login struct {
 type PasswordRequest struct {
 	Email    string `json:"email"`
 	Password string `json:"password"`
+}
+
+// PaymentRequired Agent Pay, to be answered with 402
+type PaymentRequired struct {
+	// Amount Example: 0.005
+	Amount string `json:"amount"`
+
+	// Chain Example: base
+	Chain string `json:"chain"`
+
+	// Currency Example: USD
+	Currency string `json:"currency"`
+
+	// Error Example: payment_required
+	Error     string `json:"error"`
+	Memo      string `json:"memo"`
+	Recipient string `json:"recipient"`
+
+	// Token Example: USDC
+	Token string `json:"token"`
 }
 
 // Policy defines model for Policy.
@@ -380,6 +500,25 @@ type Receipt struct {
 
 	// Unpayable Addition. Why the service's price could not be paid
 	Unpayable string `json:"unpayable,omitempty"`
+}
+
+// ServiceReceipt defines model for ServiceReceipt.
+type ServiceReceipt struct {
+	// Cost Example: $0.0100
+	Cost string `json:"cost"`
+
+	// Payment session, onchain, or none
+	Payment   string              `json:"payment"`
+	SessionId *openapi_types.UUID `json:"session_id,omitempty"`
+
+	// SessionRemaining Example: $4.9900
+	SessionRemaining *string `json:"session_remaining,omitempty"`
+
+	// TransactionId Addition
+	TransactionId *openapi_types.UUID `json:"transaction_id,omitempty"`
+
+	// TxHash Without a session only; absent while it is not sent yet
+	TxHash *string `json:"tx_hash,omitempty"`
 }
 
 // Session defines model for Session.
@@ -646,6 +785,12 @@ type RegisterJSONRequestBody = PasswordRequest
 // CreateDepartmentJSONRequestBody defines body for CreateDepartment for application/json ContentType.
 type CreateDepartmentJSONRequestBody = DepartmentRequest
 
+// RegisterGatewayJSONRequestBody defines body for RegisterGateway for application/json ContentType.
+type RegisterGatewayJSONRequestBody = GatewayRequest
+
+// VerifyGatewayJSONRequestBody defines body for VerifyGateway for application/json ContentType.
+type VerifyGatewayJSONRequestBody = GatewayVerifyRequest
+
 // OpenSessionJSONRequestBody defines body for OpenSession for application/json ContentType.
 type OpenSessionJSONRequestBody = SessionRequest
 
@@ -711,6 +856,15 @@ type ServerInterface interface {
 	// CreateDepartment Create a department
 	// (POST /departments)
 	CreateDepartment(w http.ResponseWriter, r *http.Request)
+	// RegisterGateway Register a business that is paid per call
+	// (POST /gateway/register)
+	RegisterGateway(w http.ResponseWriter, r *http.Request)
+	// GatewayStats What the organisation's businesses have earned
+	// (GET /gateway/stats)
+	GatewayStats(w http.ResponseWriter, r *http.Request)
+	// VerifyGateway Ask whether a transaction has paid the business
+	// (POST /gateway/verify)
+	VerifyGateway(w http.ResponseWriter, r *http.Request)
 	// ListSessions List all sessions with usage
 	// (GET /sessions)
 	ListSessions(w http.ResponseWriter, r *http.Request)
@@ -1266,6 +1420,48 @@ func (siw *ServerInterfaceWrapper) CreateDepartment(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// RegisterGateway operation middleware
+func (siw *ServerInterfaceWrapper) RegisterGateway(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RegisterGateway(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GatewayStats operation middleware
+func (siw *ServerInterfaceWrapper) GatewayStats(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GatewayStats(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// VerifyGateway operation middleware
+func (siw *ServerInterfaceWrapper) VerifyGateway(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.VerifyGateway(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListSessions operation middleware
 func (siw *ServerInterfaceWrapper) ListSessions(w http.ResponseWriter, r *http.Request) {
 
@@ -1588,6 +1784,9 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/balance", wrapper.GetBalance)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/departments", wrapper.ListDepartments)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/departments", wrapper.CreateDepartment)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/gateway/register", wrapper.RegisterGateway)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/gateway/verify", wrapper.VerifyGateway)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/gateway/stats", wrapper.GatewayStats)
 
 	return m
 }

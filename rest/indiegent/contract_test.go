@@ -51,7 +51,7 @@ func closeObjects(ref *openapi3.SchemaRef, done map[*openapi3.Schema]bool) {
 	}
 	s, no := ref.Value, false
 	done[s] = true
-	if len(s.Properties) > 0 {
+	if len(s.Properties) > 0 && s.Extensions["x-open"] == nil { // an answer of a service has fields of its own
 		s.AdditionalProperties.Has = &no
 	}
 	for _, p := range s.Properties {

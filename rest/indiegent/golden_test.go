@@ -2,11 +2,15 @@ package indiegent_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"bursar/core"
+	"bursar/core/pricing"
 	"bursar/money"
 	"bursar/rest"
 	"bursar/rest/golden"
@@ -15,7 +19,7 @@ import (
 func init() {
 	for name, pattern := range map[string]string{
 		"jwt": `[\w-]+\.[\w-]+\.[\w-]+`, "key": `ig_(live|test)_[0-9a-f]{64}`, "prefix": `ig_(live|test)_[0-9a-f]{4}`,
-		"privatekey": `0x[0-9a-f]{64}`, "wei": `[1-9][0-9]*`,
+		"privatekey": `0x[0-9a-f]{64}`, "gatewaykey": `ig_gw_[0-9a-f]{64}`, "wei": `[1-9][0-9]*`,
 	} {
 		golden.Kinds[name] = pattern
 	}
@@ -55,6 +59,29 @@ var scenes = map[string]func(l *lab, p *person, v vars){
 		}
 	},
 	"external-fetch": (*lab).session,
+	"services-call": func(l *lab, p *person, v vars) {
+		l.session(p, v)
+		l.catalogue("exa", pricing.Price{PerCall: cent}, exaAnswer)
+	},
+	"gateway-verify": (*lab).gatewayPaid,
+	"gateway-verify-again": func(l *lab, p *person, v vars) {
+		l.gatewayPaid(p, v)
+		l.must(p, "POST", "/gateway/verify", `{"gateway_key":"`+v["gateway_key"]+`","tx_hash":"`+v["tx_hash"]+`","expected_amount":"0.01"}`)
+	},
+	"gateway-stats": func(l *lab, p *person, v vars) {
+		l.gateway(p, v)
+		call := func(session string) {
+			a := l.send("POST", "/services/my-weather-api/search", `{}`, "Authorization", "Bearer "+p.Key, "X-Session-Id", session)
+			if a.Status != http.StatusOK {
+				l.t.Fatalf("%d %s", a.Status, a.Raw)
+			}
+		}
+		call("")
+		l.Settle()
+		l.session(p, v)
+		call(v["session"])
+	},
+	"services-call-onchain": func(l *lab, _ *person, _ vars) { l.catalogue("exa", pricing.Price{PerCall: cent}, exaAnswer) },
 	"api-keys-delete": func(l *lab, p *person, v vars) {
 		v["api_key_id"] = l.must(p, "POST", "/api-keys", `{"name":"old"}`).text("id")
 	},
@@ -98,6 +125,25 @@ func (l *lab) gasArrived(p *person) {
 
 func (l *lab) session(p *person, v vars) {
 	v["session"] = l.must(p, "POST", "/sessions", `{"agent_wallet_id":"`+v["agent"]+`","deposit_amount":5.00,"duration":3600}`).text("session", "id")
+}
+
+// gateway registers a business.
+func (l *lab) gateway(p *person, v vars) {
+	url := l.Serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		_, _ = w.Write([]byte(`{"sky":"clear"}`))
+	}))
+	v["gateway_key"] = l.must(p, "POST", "/gateway/register",
+		`{"name":"My Weather API","wallet_address":"`+owner+`","price_per_request":0.005,"webhook_url":"`+url+`"}`).text("gateway_key")
+}
+
+// gatewayPaid pays it half a dollar on chain.
+func (l *lab) gatewayPaid(p *person, v vars) {
+	l.gateway(p, v)
+	v["tx_hash"] = l.fund(owner, money.One/2)
+	r, err := l.Net.Client.Receipt(l.Ctx, common.HexToHash(v["tx_hash"]))
+	l.no(err)
+	v["block"] = fmt.Sprint(r.Block)
 }
 
 // exaCall pays the published example's service once, from the session if there is one.

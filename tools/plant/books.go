@@ -8,8 +8,8 @@ func bugs() []bug {
 }
 
 const (
-	judge   = "core/ledger/judge.go"
-	queries = "core/ledger/sql.go"
+	judge = "core/ledger/judge.go"
+	locks = "ent/migrate/postgres/20261126203000_ledger_load.sql"
 )
 
 // booksBugs are in the ledger itself.
@@ -19,13 +19,13 @@ func booksBugs() []bug {
 		{
 			name:  "accounts-unlocked",
 			costs: "two processes read one balance and both promise it: an account is overdrawn, and changes are lost",
-			edits: []edit{{queries, `tx.locking(fmt.Sprintf(selAccounts, q))`, `fmt.Sprintf(selAccounts, q)`}},
+			edits: []edit{{locks, `ORDER BY a.id FOR UPDATE`, `ORDER BY a.id`}},
 			proof: proof{folder: "core/ledger", test: "TestAccountIsLocked", postgres: true},
 		},
 		{
 			name:  "counters-unlocked",
 			costs: "two processes read one counter and both pass: an owner's limit is overrun",
-			edits: []edit{{queries, `tx.locking(fmt.Sprintf(selUsages, q))`, `fmt.Sprintf(selUsages, q)`}},
+			edits: []edit{{locks, `ORDER BY u.id FOR UPDATE`, `ORDER BY u.id`}},
 			proof: proof{folder: "core/ledger", test: "TestCounterIsLocked", postgres: true},
 		},
 		{

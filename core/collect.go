@@ -1,0 +1,83 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"bursar/core/ledger"
+	"bursar/ent"
+	"bursar/ent/operation"
+	"bursar/money"
+)
+
+// How a wallet pays for a metered call that was answered: an operation moves what it costs from the wallet to the seller.
+// The operation is there in the commit that ends the call's uncertain state, so no crash between loses or doubles it.
+
+// hashDeadline is how long an answer waits for the hash of its payment.
+const hashDeadline = 5 * time.Second
+
+// collect puts a hold of exactly what the call costs in the place of the first one, with the operation that takes it.
+func (f *Payments) collect(ctx context.Context, c *call, t *ent.Transaction, cost money.USDC) error {
+	op := uuid.Must(uuid.NewV7())
+	err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
+		first, err := tx.Transfer.Get(ctx, *t.HoldID)
+		if err != nil {
+			return err
+		}
+		key := "charge:" + t.ID.String()
+		hold := ledger.Move{
+			Verb: ledger.Hold, ID: uuid.Must(uuid.NewV7()), Key: key, Debit: first.DebitID, Credit: first.CreditID, Amount: cost,
+			Code: operation.KindCharge.String(), TransactionID: t.ID, Counters: strings.Fields(first.Counters),
+		}
+		r, err := tx.move(ctx, ledger.Move{Verb: ledger.Void, HoldID: first.ID}, hold)
+		if err != nil {
+			return err // the owner has spent the money with an exported key
+		}
+		if r.Repeated {
+			return errTooLate
+		}
+		if err := tx.Operation.Create().SetID(op).SetKey(key).SetChainID(int64(f.chainID())).SetOrgID(t.OrgID).SetAgentID(t.AgentID).
+			SetTransactionID(t.ID).SetKind(operation.KindCharge).SetFromAddress(t.FromAddress).SetToAddress(t.ToAddress).SetAmount(cost).
+			SetHoldID(hold.ID).SetCreatedAt(tx.Now).Exec(ctx); err != nil {
+			return err
+		}
+		return tx.Transaction.UpdateOneID(t.ID).SetHoldID(hold.ID).SetQuoted(cost).SetUpstreamStatus(t.UpstreamStatus).Exec(ctx)
+	})
+	if errors.Is(err, ledger.ErrInsufficient) {
+		return errors.Join(err, f.release(ctx, t, "The wallet no longer has what the call costs: nothing was charged"))
+	}
+	if err != nil {
+		return err
+	}
+	f.hashOf(ctx, op)
+	return f.refresh(ctx, t)
+}
+
+// hashOf takes an operation on until its transaction has a hash. Running out of time is no error: the jobs go on.
+func (f *Payments) hashOf(ctx context.Context, id uuid.UUID) {
+	ctx, cancel := context.WithTimeout(ctx, hashDeadline)
+	defer cancel()
+	for wait := driveFirst; ; wait = min(2*wait, driveMost) {
+		if err := f.operations.Advance(ctx, id); err != nil && ctx.Err() == nil {
+			f.log.WarnContext(ctx, "operation waits", "operation_id", id, "error", err)
+		}
+		op, err := f.db.readEnt.Operation.Get(ctx, id)
+		if err != nil || op.TxHash != nil || pause(ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// chargeEnded tells of the end of a wallet's metered payment.
+func (tx *Tx) chargeEnded(ctx context.Context, op *ent.Operation, how Outcome) error {
+	t, err := tx.Transaction.Get(ctx, op.TransactionID)
+	if err != nil {
+		return err
+	}
+	tx.done = append(tx.done, how)
+	return tx.paymentSettled(ctx, t)
+}
