@@ -173,6 +173,7 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 		MasterKey: secrets.MasterKey, JWTSecret: secrets.JWTSecret,
 		PlatformKey: secrets.PlatformKey, RelayerKey: secrets.RelayerKey, MoreRelayers: secrets.MoreRelayers,
 		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), PayAhead: cfg.PayAhead, Step: step,
+		Streams: core.StreamLimits{Bytes: cfg.StreamBytes, Time: cfg.StreamTime, Idle: cfg.StreamIdle},
 	})
 	return app, db, err
 }

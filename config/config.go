@@ -49,6 +49,10 @@ type Config struct {
 
 	Services string `name:"services" env:"BURSAR_SERVICES" placeholder:"file.json" help:"JSON list of the services that bill by use and are yours: docs/operations.md. They are put into the catalogue at each start, by their slug; one that is left out stays as it was. Default: none but the demo's."`
 
+	StreamBytes int64         `default:"1073741824" env:"BURSAR_STREAM_BYTES" help:"Most bytes of an answer that is handed on as it comes."`
+	StreamTime  time.Duration `default:"10m" env:"BURSAR_STREAM_TIME" help:"How long such an answer may take from its beginning to its end."`
+	StreamIdle  time.Duration `default:"1m" env:"BURSAR_STREAM_IDLE" help:"How long a service may be silent in the middle of such an answer. Raise it for models that think before they speak."`
+
 	Demo     string `default:"auto" enum:"auto,on,off" env:"BURSAR_DEMO" help:"The demo service and the demo user: on, off, or auto (on with the development chain only)."`
 	DemoAddr string `default:"127.0.0.1:8402" env:"BURSAR_DEMO_LISTEN" help:"Address of the demo service, host:port."`
 	GraphiQL string `default:"auto" enum:"auto,on,off" env:"BURSAR_GRAPHIQL" help:"The GraphQL page at /graphiql: on, off, or auto (on with the development chain only)."`
@@ -170,6 +174,9 @@ func (c Config) validate() error {
 	}
 	if c.RatePerKey < 0 || c.RatePerIP < 0 {
 		return errors.New("--rate-per-key, --rate-per-ip: must not be negative")
+	}
+	if c.StreamBytes <= 0 || c.StreamTime <= 0 || c.StreamIdle <= 0 {
+		return errors.New("--stream-bytes, --stream-time, --stream-idle: must be positive")
 	}
 	if c.PollInterval < 0 {
 		return errors.New("--poll-interval: must not be negative")

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"bursar/config"
 	"bursar/evm"
@@ -44,6 +45,17 @@ func TestMetricsAreOffUnlessAsked(t *testing.T) {
 	}
 	if _, err := config.Load([]string{"--metrics=9090"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--metrics") {
 		t.Errorf("a bad address: %v", err)
+	}
+}
+
+func TestStreamsHaveLimits(t *testing.T) {
+	if c, err := config.Load([]string{"--stream-idle=5m"}, &bytes.Buffer{}); err != nil || c.StreamIdle != 5*time.Minute || c.StreamBytes != 1<<30 || c.StreamTime != 10*time.Minute {
+		t.Errorf("%+v %v", c, err)
+	}
+	for _, bad := range []string{"--stream-bytes=0", "--stream-time=-1s", "--stream-idle=0"} {
+		if _, err := config.Load([]string{bad}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--stream") {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ type Deps struct {
 	GasGrantWei  *big.Int            // ether given to a wallet at its first funding; nil or zero: none
 	PayAhead     bool                // a service that has asked the same for a while is paid with the first request
 	MaxPayment   money.USDC          // no single call may cost more, whatever its policy says
+	Streams      StreamLimits        // of answers that are handed on as they come
 
 	// Step hears the name of each place between two commits at which a crash leaves work to be finished (see Steps).
 	// nil: nobody listens. Tests kill the program there.
@@ -110,10 +111,12 @@ type store struct {
 	platform  ledger.Platform
 	gasGrant  *big.Int
 	maxPay    money.USDC
+	streams   StreamLimits
 	payAhead  bool
 	step      func(name string)
 	readers   *readers
 	touched   sync.Map  // when this process noted the use of a key last, by its id
+	defaults  sync.Map  // the default wallets of users who have called, by organisation and user
 	process   uuid.UUID // of this run of the program, for leases
 	outcomes  outcomes
 	catalogue catalogue

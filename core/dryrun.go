@@ -28,19 +28,27 @@ func (c *call) verdict(e *Error) *Verdict {
 	return &Verdict{Allowed: true, Price: c.price(), TraceDetail: c.why}
 }
 
-// dryRun judges the cheapest offer by the figures of now, without a lock: a real call may find others.
-func (f *Payments) dryRun(ctx context.Context, c *call, resp *pay.Response, q pay.Quote) (*FetchResult, error) {
+// dryRun judges the cheapest offer by the figures of now, without a lock: a real call may find others. x is the challenge;
+// nil when the price was known without.
+func (f *Payments) dryRun(ctx context.Context, c *call, x *exchange, q pay.Quote) (*FetchResult, error) {
 	err := f.affordable(c, q.Offers[0])
 	if err == nil {
 		err = f.wouldHold(ctx, c, q.Offers[0].Amount)
 	}
 	if err != nil && AsError(err).Code == ServerError {
+		x.end()
 		return nil, err
 	}
-	r := f.result(c, resp, nil)
-	if err != nil {
+	r, broke := f.result(c, &pay.Response{}, nil), error(nil)
+	if x != nil {
+		r, broke = f.deliver(ctx, c, x, nil)
+	}
+	switch {
+	case broke != nil:
+		return nil, broke
+	case err != nil:
 		r.Verdict = c.verdict(AsError(err))
-	} else {
+	default:
 		r.Verdict = c.verdict(nil)
 	}
 	return r, nil

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -38,10 +39,11 @@ type FetchInput struct {
 	Header        http.Header
 	Body          []byte
 	MaxCost       *money.USDC   // nil: the policy and the server's ceiling alone
-	Timeout       time.Duration // zero: 30 s; clamped to 1 s … 60 s
+	Timeout       time.Duration // zero: 30 s; clamped to 1 s … 60 s; a stream's head must be there by then
 
 	IdempotencyKey *string // the caller's own name for this call; nil: none
 	DryRun         bool    // ask for the price and judge it, and pay nothing
+	Stream         bool    // hand the answer's body on as it comes, byte for byte, not whole
 }
 
 // Ways of paying, as FetchResult.Method names them.
@@ -54,7 +56,7 @@ const (
 type FetchResult struct {
 	Status  int
 	Header  http.Header
-	Body    []byte
+	Body    []byte // nil with FetchInput.Stream
 	Agent   *ent.Agent
 	Service string
 
@@ -70,6 +72,11 @@ type FetchResult struct {
 	TxHash           *string          // of the wallet's own transfer for a metered call, once it is sent
 	Unpayable        string           // the service asks for money in no way we can pay, and why
 	Verdict          *Verdict         // of a dry run; nil otherwise
+
+	// Stream is the body of an answer that was asked for as a stream. Who has it closes it. An error of Read but io.EOF means
+	// that it is cut off, by the service or by a limit, and must look so to its reader. Length is its bytes; -1: not known.
+	Stream io.ReadCloser `json:"-"`
+	Length int64         `json:"-"`
 }
 
 // call is one fetch under way.
@@ -93,17 +100,29 @@ type call struct {
 }
 
 // Fetch makes the call, pays if the service asks for it and the policy allows it, and returns the answer. The
-// money is reserved before a proof is signed; once a proof has left, anything but a good answer leaves the
-// payment unknown until the chain has spoken. Never a second signature for one call.
+// money is reserved before a proof is signed; once a proof has left, anything but the head of a good answer leaves
+// the payment unknown until the chain has spoken. Never a second signature for one call.
 func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*FetchResult, error) {
 	if err := p.needPayer(in.DefaultWallet); err != nil {
 		return nil, err
 	}
+	res, err := f.fetchOnce(ctx, p, in)
+	if err == nil && in.Stream && res.Stream == nil && res.Verdict == nil { // it was kept, or had to be read to be priced
+		res.again()
+	}
+	return res, err
+}
+
+// fetchOnce makes a call under its caller's key, if it has one.
+func (f *Payments) fetchOnce(ctx context.Context, p Principal, in FetchInput) (*FetchResult, error) {
 	if in.IdempotencyKey == nil || in.DryRun { // which may be asked again at will
 		return f.fetch(ctx, p, in, nil)
 	}
 	k, err := once(ctx, f.store, p, ask{in.IdempotencyKey, "fetch", in.same()}, f.lostAnswer, func(r *run) (keptFetch, error) {
 		res, err := f.fetch(ctx, p, in, r)
+		if err == nil && res.Stream != nil {
+			f.keepStream(ctx, r, res)
+		}
 		return keepFetch(res), err
 	})
 	return k.result(), err
@@ -123,7 +142,7 @@ func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run
 		return nil, err
 	}
 	if err := c.checkService(); err != nil {
-		return f.decline(ctx, c, nil, err)
+		return f.decline(ctx, c, err)
 	}
 	if c.entry != nil {
 		return f.metered(ctx, c)
@@ -131,52 +150,65 @@ func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run
 	if d := f.ahead(ctx, c); d != nil {
 		return f.complete(ctx, c, d)
 	}
-	sendCtx, cancel := context.WithTimeout(ctx, clampTimeout(in.Timeout))
-	defer cancel()
-	resp, err := f.send(sendCtx, c.request)
+	x, err := f.send(ctx, c.request, clampTimeout(in.Timeout))
 	if err != nil {
 		return nil, err
 	}
-	if resp.Status != http.StatusPaymentRequired {
-		return f.unasked(c, resp), nil
+	if x.status != http.StatusPaymentRequired {
+		return f.unasked(ctx, c, x)
 	}
-	quote, err := pay.Offers(f.protocols, pay.Wallet{Network: f.chain.Network(), Address: c.payer, Also: c.mayTransfer()}, c.request, resp)
+	return f.asked(ctx, c, x)
+}
+
+// asked takes a challenge: it is paid, or handed on when nothing in it can be.
+func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResult, error) {
+	if err := x.peek(pay.MaxBody + 1); err != nil {
+		x.end()
+		return nil, err
+	}
+	quote, err := pay.Offers(f.protocols, pay.Wallet{Network: f.chain.Network(), Address: c.payer, Also: c.mayTransfer()}, c.request, x.response())
 	var unpayable *pay.UnpayableError
 	switch {
 	case errors.Is(err, pay.ErrNotAsked):
-		return f.unasked(c, resp), nil
+		return f.unasked(ctx, c, x)
 	case errors.As(err, &unpayable):
-		return f.unpayable(ctx, c, resp, unpayable)
+		return f.unpayable(ctx, c, x, unpayable)
 	case err != nil:
+		x.end()
 		return nil, err
 	}
 	c.sawOffers(quote.Offers, quote.Refused)
-	if in.DryRun {
-		return f.dryRun(ctx, c, resp, quote)
+	if c.in.DryRun {
+		return f.dryRun(ctx, c, x, quote)
 	}
+	x.end()
 	return f.pay(ctx, c, quote)
 }
 
 // unasked is the answer of a service that wants no money in a way we know.
-func (f *Payments) unasked(c *call, resp *pay.Response) *FetchResult {
-	r := f.result(c, resp, nil)
-	if c.in.DryRun {
+func (f *Payments) unasked(ctx context.Context, c *call, x *exchange) (*FetchResult, error) {
+	r, err := f.deliver(ctx, c, x, nil)
+	if err == nil && c.in.DryRun {
 		r.Verdict = &Verdict{Allowed: true, TraceDetail: c.why}
 	}
-	return r
+	return r, err
 }
 
 // unpayable hands on a challenge in which nothing can be paid, and keeps why.
-func (f *Payments) unpayable(ctx context.Context, c *call, resp *pay.Response, why *pay.UnpayableError) (*FetchResult, error) {
+func (f *Payments) unpayable(ctx context.Context, c *call, x *exchange, why *pay.UnpayableError) (*FetchResult, error) {
 	c.sawOffers(nil, why.Refused)
-	r := f.result(c, resp, nil)
+	cause := E(ServiceFailed, "%s", why)
+	if !c.in.DryRun {
+		_ = f.refused(ctx, c, cause) // the answer is the service's; its trace is found by the agent's history
+	}
+	r, err := f.deliver(ctx, c, x, nil)
+	if err != nil {
+		return nil, err
+	}
 	r.Unpayable = why.Error()
-	cause := E(ServiceFailed, "%s", r.Unpayable)
 	if c.in.DryRun {
 		r.Verdict = c.verdict(cause)
-		return r, nil
 	}
-	_ = f.refused(ctx, c, cause) // the answer is the service's; its trace is found by the agent's history
 	return r, nil
 }
 
@@ -239,8 +271,7 @@ func (f *Payments) payer(ctx context.Context, c *call) error {
 // who resolves the agent that the call names.
 func (f *Payments) who(ctx context.Context, c *call) (uuid.UUID, error) {
 	if c.in.DefaultWallet {
-		id, err := of(c.p, f.db.readEnt).defaultAgent().OnlyID(ctx)
-		return id, missing(err, "Wallet")
+		return f.defaultWallet(ctx, c.p)
 	}
 	if id, err := uuid.Parse(c.in.Agent); err == nil {
 		return id, nil
@@ -250,6 +281,23 @@ func (f *Payments) who(ctx context.Context, c *call) (uuid.UUID, error) {
 		return uuid.Nil, err
 	}
 	return found.ID, nil
+}
+
+// defaultWallet is the caller's. It is made with the user and never becomes another, so it is looked for once; whether it
+// may pay is read each time (load).
+func (f *Payments) defaultWallet(ctx context.Context, p Principal) (uuid.UUID, error) {
+	key := [2]uuid.UUID{p.OrgID, p.UserID}
+	if known, ok := f.defaults.Load(key); ok {
+		if id, ok := known.(uuid.UUID); ok {
+			return id, nil
+		}
+	}
+	id, err := of(p, f.db.readEnt).defaultAgent().OnlyID(ctx)
+	if err != nil {
+		return uuid.Nil, missing(err, "Wallet")
+	}
+	f.defaults.Store(key, id)
+	return id, nil
 }
 
 // load reads the agent with everything that limits it.

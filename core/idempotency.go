@@ -34,6 +34,7 @@ const (
 	lookMost          = 250 * time.Millisecond
 	keepTimeout       = 5 * time.Second
 	maxAnswer         = 3 << 19  // bytes of JSON, in which a body of 1 MiB is a third longer
+	maxKeptBody       = 1 << 20  // bytes of an answer that is gathered while it goes by
 	maxFreeAnswer     = 96 << 10 // the same of 64 KiB, where nothing was begun: what costs nothing must not fill the disk
 	forgetBatch       = 500      // rows forgotten in one statement
 	forgetBatches     = 100      // and statements in one run of the job
@@ -85,9 +86,20 @@ func once[T any](ctx context.Context, s *store, p Principal, a ask, lost func(co
 	if r == nil {
 		return repeat(ctx, s, answered, lost)
 	}
-	defer r.keepLease(ctx)()
+	stop := r.keepLease(ctx)
+	defer func() {
+		if !r.goesOn {
+			stop()
+		}
+	}()
+	r.finish = func(ctx context.Context, v any, cause error) {
+		r.end(ctx, v, cause)
+		stop()
+	}
 	v, err := do(r)
-	r.end(ctx, v, err)
+	if !r.goesOn {
+		r.end(ctx, v, err)
+	}
 	return v, err
 }
 
@@ -96,6 +108,9 @@ type run struct {
 	*store
 	id, owner uuid.UUID // the row, and this run of it
 	begun     bool
+
+	goesOn bool                                        // its answer is still under way when do returns: finish is called at its end
+	finish func(ctx context.Context, v any, err error) // keeps the answer, and ends the run
 }
 
 func (r *run) mine() predicate.IdempotencyKey {

@@ -92,7 +92,7 @@ func (f *Payments) metered(ctx context.Context, c *call) (*FetchResult, error) {
 	offer := f.meteredOffer(c)
 	c.sawOffers([]pay.Offer{offer}, nil)
 	if c.in.DryRun {
-		return f.dryRun(ctx, c, &pay.Response{}, pay.Quote{Offers: []pay.Offer{offer}})
+		return f.dryRun(ctx, c, nil, pay.Quote{Offers: []pay.Offer{offer}})
 	}
 	c.entry.ends = f.clock().Add(clampTimeout(c.in.Timeout) + afterPayment + meteredSlack).Unix()
 	request, secret, err := f.dress(c.entry, c.request)
@@ -109,9 +109,7 @@ func (f *Payments) metered(ctx context.Context, c *call) (*FetchResult, error) {
 		}
 	}
 	f.step(StepHeld)
-	sendCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), clampTimeout(c.in.Timeout))
-	defer stop()
-	resp, sendErr := f.sendOnce(sendCtx, request)
+	resp, sendErr := f.whole(context.WithoutCancel(ctx), request, clampTimeout(c.in.Timeout)) // what it costs may stand at its end
 	f.step(StepPaid)
 	bookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterPayment)
 	defer cancel()

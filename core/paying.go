@@ -49,14 +49,16 @@ func (f *Payments) complete(ctx context.Context, c *call, d *decision) (_ *Fetch
 	}
 	f.step(StepSigned)
 	// From here on the money may be gone, whatever happens: the request and the books outlive the caller.
-	paidCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), clampTimeout(c.in.Timeout))
-	defer stop()
-	resp, sendErr := f.sendOnce(paidCtx, paid)
+	x, sendErr := f.sendOnce(context.WithoutCancel(ctx), paid, clampTimeout(c.in.Timeout))
 	f.step(StepPaid)
 	bookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterPayment)
 	defer cancel()
-	defer f.step(StepBooked)
-	return f.book(bookCtx, c, t, d.protocol, offer, resp, sendErr)
+	err = f.book(bookCtx, c, t, d.protocol, offer, x, sendErr)
+	f.step(StepBooked)
+	if err != nil {
+		return nil, err
+	}
+	return f.deliver(ctx, c, x, t)
 }
 
 // decision is what a call pays, and how.

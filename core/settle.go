@@ -13,21 +13,22 @@ import (
 	"bursar/pay"
 )
 
-// book writes down what the paid request's answer tells. A session's call that was answered is charged at once;
-// a wallet's is charged when the chain shows it. Anything but a good answer is unknown: the hold stays.
-func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.Protocol, o pay.Offer, resp *pay.Response, sendErr error) (*FetchResult, error) {
+// book writes down what the head of the paid request's answer tells. A session's call that was answered is charged at
+// once; a wallet's is charged when the chain shows it. Anything but a good answer is unknown: the hold stays. What becomes
+// of the body changes nothing of it: the service has the proof and has said that it serves. x ends with an error.
+func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.Protocol, o pay.Offer, x *exchange, sendErr error) error {
 	if sendErr != nil {
 		f.remember(c, o, false, pay.Receipt{})
-		e := AsError(sendErr)
-		if err := f.unknown(ctx, t, 0, e.Message); err != nil {
-			return nil, unbooked(t, err)
+		if err := f.unknown(ctx, t, 0, AsError(sendErr).Message); err != nil {
+			return unbooked(t, err)
 		}
-		return nil, &Error{
-			Code: e.Code, Err: e.Err, Payment: t.ID.String(),
-			Message: fmt.Sprintf("%s; the payment's outcome is unknown until the chain shows it, or until its proof ends at %s",
-				e.Message, time.Unix(t.ValidBeforeUnix, 0).UTC().Format(time.RFC3339)),
-		}
+		return lostBody(t, sendErr)
 	}
+	if x.status >= http.StatusBadRequest {
+		_ = x.peek(pay.MaxBody + 1) // refusals say why; what is wrong with the body is told to who reads on
+	}
+	x.timer.Stop()
+	resp := x.response()
 	receipt, err := p.Receipt(o, resp)
 	if err != nil {
 		receipt = pay.Receipt{Reason: err.Error()}
@@ -41,12 +42,14 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 		err = f.answered(ctx, c, t, resp.Status)
 	}
 	if err != nil {
-		return nil, unbooked(t, err)
+		x.end()
+		return unbooked(t, err)
 	}
-	if c.ahead && resp.Status == http.StatusPaymentRequired {
-		return nil, f.askedAnew(c, t, resp)
+	if c.ahead && x.status == http.StatusPaymentRequired {
+		x.end()
+		return f.askedAnew(c, t, resp)
 	}
-	return f.result(c, resp, t), nil
+	return nil
 }
 
 // unbooked is the error for a payment that was made and could not be written down: its hold stays, the chain decides, and

@@ -131,12 +131,9 @@ func (c *call) traceRow(id uuid.UUID, at time.Time, outcome trace.Outcome, e *Er
 }
 
 // decline ends a call that may not pay; a dry run is told the verdict.
-func (f *Payments) decline(ctx context.Context, c *call, resp *pay.Response, cause error) (*FetchResult, error) {
+func (f *Payments) decline(ctx context.Context, c *call, cause error) (*FetchResult, error) {
 	if c.in.DryRun {
-		if resp == nil {
-			resp = &pay.Response{}
-		}
-		r := f.result(c, resp, nil)
+		r := f.result(c, &pay.Response{}, nil)
 		r.Verdict = c.verdict(AsError(cause))
 		return r, nil
 	}

@@ -94,8 +94,8 @@ func (f *Payments) owed(ctx context.Context, c *call, o pay.Offer) (*ent.Transac
 }
 
 // transfer waits until the money is on the chain, shows the service its hash, and books what it answers.
-func (f *Payments) transfer(ctx context.Context, c *call, d *decision) (*FetchResult, error) {
-	ctx = context.WithoutCancel(ctx) // the money is on its way, whatever the caller does
+func (f *Payments) transfer(caller context.Context, c *call, d *decision) (*FetchResult, error) {
+	ctx := context.WithoutCancel(caller) // the money is on its way, whatever the caller does
 	t := d.payment
 	hash, err := f.mined(ctx, t)
 	if err != nil {
@@ -106,23 +106,33 @@ func (f *Payments) transfer(ctx context.Context, c *call, d *decision) (*FetchRe
 	if err := d.protocol.Attach(paid, d.offer, pay.Proof{TxHash: hash}); err != nil {
 		return nil, f.notShown(ctx, t, err)
 	}
-	resp, err := f.show(ctx, c, paid)
+	x, err := f.show(ctx, c, paid)
 	f.step(StepPaid)
 	if err != nil {
 		return nil, f.notShown(ctx, t, err)
 	}
-	receipt, err := d.protocol.Receipt(d.offer, resp)
+	if err := f.taken(ctx, d, x); err != nil {
+		x.end()
+		return nil, unbooked(t, err)
+	}
+	return f.deliver(caller, c, x, t)
+}
+
+// taken notes what the head of the answer tells.
+func (f *Payments) taken(ctx context.Context, d *decision, x *exchange) error {
+	if x.status >= http.StatusBadRequest {
+		_ = x.peek(pay.MaxBody + 1) // refusals say why
+	}
+	x.timer.Stop()
+	receipt, err := d.protocol.Receipt(d.offer, x.response())
 	if err != nil {
 		receipt = pay.Receipt{Reason: err.Error()}
 	}
 	claim := claimed(receipt)
 	if claim == "" && d.again { // it has been shown to two calls: a third pays anew
-		claim = claimed(pay.Receipt{Known: true, Success: resp.Status < http.StatusBadRequest, Reason: receipt.Reason})
+		claim = claimed(pay.Receipt{Known: true, Success: x.status < http.StatusBadRequest, Reason: receipt.Reason})
 	}
-	if err := f.handBack(ctx, t, resp.Status, claim); err != nil {
-		return nil, unbooked(t, err)
-	}
-	return f.result(c, resp, t), nil
+	return f.handBack(ctx, d.payment, x.status, claim)
 }
 
 // mined takes the operation of a transfer on until a block has it.
@@ -152,16 +162,15 @@ func (f *Payments) mined(ctx context.Context, t *ent.Transaction) (common.Hash, 
 
 // show sends the request with the hash, and again while the service says that it is not paid: it may not have seen the block
 // yet. The same hash can be taken once.
-func (f *Payments) show(ctx context.Context, c *call, paid *pay.Request) (*pay.Response, error) {
+func (f *Payments) show(ctx context.Context, c *call, paid *pay.Request) (*exchange, error) {
 	until, cancel := context.WithTimeout(ctx, shownFor)
 	defer cancel()
 	for wait := showFirst; ; wait = min(2*wait, showMost) {
-		sendCtx, stop := context.WithTimeout(ctx, clampTimeout(c.in.Timeout))
-		resp, err := f.sendOnce(sendCtx, paid)
-		stop()
-		if err != nil || resp.Status != http.StatusPaymentRequired || pause(until, wait) != nil {
-			return resp, err
+		x, err := f.sendOnce(ctx, paid, clampTimeout(c.in.Timeout))
+		if err != nil || x.status != http.StatusPaymentRequired || pause(until, wait) != nil {
+			return x, err
 		}
+		x.end()
 	}
 }
 

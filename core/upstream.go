@@ -29,7 +29,8 @@ const (
 	defaultTimeout  = 30 * time.Second
 	minTimeout      = time.Second
 	maxTimeout      = 60 * time.Second
-	maxUpstreamBody = 10 << 20 // bytes of an answer
+	maxUpstreamBody = 10 << 20 // bytes of an answer that is handed on whole
+	maxFirstRead    = 64 << 10 // bytes made ready for a body because the service says that it has so many
 	maxUpstreamHead = 64 << 10 // bytes of an answer's header
 	maxURLLength    = 2048
 	maxIdlePerHost  = 512 // a burst of callers must not make and drop a connection for each call
@@ -37,7 +38,7 @@ const (
 
 // NewUpstream makes the client that reaches paid services: public addresses only, judged at the moment of the
 // dial so that a name cannot change in between; no proxy from the environment; redirects are never followed,
-// because a proof of payment must not reach a stranger. allow lists address:port pairs that may be dialled
+// because a proof of payment must not reach a stranger; nothing is packed or unpacked on the way. allow lists address:port pairs that may be dialled
 // although they are private (the demo service, tests).
 func NewUpstream(allow []netip.AddrPort) *http.Client {
 	guard := ssrf.New(ssrf.WithAnyPort())
@@ -55,6 +56,7 @@ func NewUpstream(allow []netip.AddrPort) *http.Client {
 		Transport: &http.Transport{
 			DialContext: dialer.DialContext, TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true,
 			MaxIdleConnsPerHost: maxIdlePerHost, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: maxUpstreamHead,
+			DisableCompression: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -185,47 +187,25 @@ func dropConnectionHeaders(h http.Header) {
 	}
 }
 
-// send makes one request and reads the whole answer. Its errors are *Error; a failure says nothing about
-// whether the service acted.
-func (s *store) send(ctx context.Context, r *pay.Request) (*pay.Response, error) {
-	return s.roundTrip(ctx, r, bytes.NewReader(r.Body))
+// send makes one request. Its errors are *Error; a failure says nothing about whether the service acted. The exchange is
+// the caller's to end, and ends with ctx.
+func (s *store) send(ctx context.Context, r *pay.Request, patience time.Duration) (*exchange, error) {
+	return s.roundTrip(ctx, r, bytes.NewReader(r.Body), patience)
 }
 
-// sendOnce is send for a request that carries a proof. net/http repeats a request by itself when a reused
-// connection breaks and the body can be had again; this body cannot, so the proof leaves at most once.
-func (s *store) sendOnce(ctx context.Context, r *pay.Request) (*pay.Response, error) {
-	idempotent := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions ||
-		r.Header.Get("Idempotency-Key") != "" || r.Header.Get("X-Idempotency-Key") != ""
-	if len(r.Body) == 0 && !idempotent {
-		return s.roundTrip(ctx, r, http.NoBody) // not repeated either, and sent without chunks
+// sendOnce is send for a request that carries a proof. net/http repeats a request by itself when a reused connection
+// breaks, if its method or a header says that it may and its body can be had again; so the proof leaves at most once.
+func (s *store) sendOnce(ctx context.Context, r *pay.Request, patience time.Duration) (*exchange, error) {
+	if len(r.Body) > 0 || r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
+		return s.roundTrip(ctx, r, struct{ io.Reader }{bytes.NewReader(r.Body)}, patience) // cannot be had again
 	}
-	return s.roundTrip(ctx, r, struct{ io.Reader }{bytes.NewReader(r.Body)})
-}
-
-func (s *store) roundTrip(ctx context.Context, r *pay.Request, body io.Reader) (*pay.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, r.Method, r.URL, body)
-	if err != nil {
-		return nil, E(InvalidRequest, "The request cannot be sent: bad method or URL")
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} { // net/http knows them in this spelling only
+		if values, ok := r.Header[name]; ok {
+			delete(r.Header, name)
+			r.Header[strings.ToLower(name)] = values
+		}
 	}
-	req.ContentLength = int64(len(r.Body))
-	req.Header = r.Header.Clone()
-	resp, err := s.upstream.Do(req)
-	if err != nil {
-		return nil, upstreamError(err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxUpstreamBody+1))
-	if err != nil {
-		return nil, upstreamError(err)
-	}
-	if len(answer) > maxUpstreamBody {
-		return nil, E(ServiceFailed, "The service's answer is larger than %d bytes", maxUpstreamBody)
-	}
-	if resp.StatusCode < http.StatusOK { // no final answer that HTTP knows
-		return nil, E(ServiceFailed, "The service answered with status %03d", resp.StatusCode)
-	}
-	dropConnectionHeaders(resp.Header)
-	return &pay.Response{Status: resp.StatusCode, Header: resp.Header, Body: answer}, nil
+	return s.roundTrip(ctx, r, http.NoBody, patience) // sent without chunks
 }
 
 func upstreamError(err error) error {

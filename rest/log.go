@@ -25,6 +25,7 @@ type record struct {
 	requestID   string
 	principal   core.Principal
 	transaction string
+	cut         string // why an answer was cut off after it had begun
 }
 
 type recordKey struct{}
@@ -54,11 +55,11 @@ func (d *Door) Handler(routes *http.ServeMux) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
 		out := &recorder{ResponseWriter: w}
 		next, pattern := routes.Handler(r)
+		defer func() { d.logRequest(r, rec, pattern, out.status, start) }()
 		defer func() {
 			if fault := recover(); fault != nil {
 				d.recovered(out, r, fault)
 			}
-			d.logRequest(r, rec, pattern, out.status, start)
 		}()
 		if pattern == "" {
 			d.noRoute(out, r, next)
@@ -82,6 +83,9 @@ func requestID(r *http.Request) string {
 
 // recovered answers 500 after a panic, unless the answer has begun; then the connection is cut.
 func (d *Door) recovered(out *recorder, r *http.Request, fault any) {
+	if fault == any(http.ErrAbortHandler) { // an answer that is cut off on purpose
+		panic(fault)
+	}
 	stack := debug.Stack()
 	d.log.LogAttrs(r.Context(), slog.LevelError, "panic", slog.String("request_id", RequestID(r.Context())),
 		slog.String("panic", fmt.Sprint(fault)), slog.String("stack", string(stack[:min(len(stack), stackBytes)])))
@@ -106,6 +110,9 @@ func (d *Door) logRequest(r *http.Request, rec *record, pattern string, status i
 	}
 	if rec.transaction != "" {
 		attrs = append(attrs, slog.String("transaction_id", rec.transaction))
+	}
+	if rec.cut != "" {
+		attrs = append(attrs, slog.String("cut", rec.cut))
 	}
 	d.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 }

@@ -72,7 +72,7 @@ var methods = map[string]bool{
 func fetchInput(w http.ResponseWriter, r *http.Request, header http.Header) (core.FetchInput, error) {
 	q := r.URL.Query()
 	in := core.FetchInput{
-		DefaultWallet: true, URL: q.Get("url"), Method: strings.ToUpper(q.Get("method")), SessionID: r.Header.Get("X-Session-Id"), Header: header,
+		DefaultWallet: true, Stream: true, URL: q.Get("url"), Method: strings.ToUpper(q.Get("method")), SessionID: r.Header.Get("X-Session-Id"), Header: header,
 	}
 	if in.Method == "" {
 		in.Method = http.MethodGet
@@ -144,14 +144,6 @@ func published(err error) error {
 
 // answer is the target's, with what is ours to say.
 func (a *api) answer(w http.ResponseWriter, r *http.Request, res *core.FetchResult) {
-	if res.Status < http.StatusOK || res.Status > 999 { // net/http cannot write these, and they are no final answer
-		e := core.E(core.ServiceFailed, "The service answered with status %03d", res.Status)
-		if res.Payment != nil {
-			e.Payment = res.Payment.ID.String()
-		}
-		a.door.Fail(w, r, e)
-		return
-	}
 	h := w.Header()
 	h["Content-Type"] = nil // none is guessed where the target has none
 	for name, values := range res.Header {
@@ -163,8 +155,7 @@ func (a *api) answer(w http.ResponseWriter, r *http.Request, res *core.FetchResu
 	if res.Payment != nil {
 		rest.Note(r.Context(), res.Payment.ID.String())
 	}
-	w.WriteHeader(res.Status)
-	_, _ = w.Write(res.Body) // a caller that has gone away is no error
+	a.door.Stream(w, r, res.Status, res.Stream, res.Length)
 }
 
 // paidHeaders tell what the call cost. A proof that the service did not honour is not "paid" (contracts: B.1), though

@@ -39,12 +39,16 @@ type lab struct {
 
 const quarter = money.One / 4
 
+// longest is how many bytes a stream may have here: above what the door hands on whole.
+const longest = 12 << 20
+
 func newLab(t testing.TB, o rest.Options) *lab {
 	t.Helper()
 	w := coretest.New(t, coretest.WithChainID(evm.BaseSepoliaID))
 	l := &lab{World: w, t: t, seller: w.Seller(quarter), spec: contract(t)}
 	deps := w.Deps
 	deps.Chain = shallow{w.Net.Client}
+	deps.Streams.Bytes = longest
 	deps.Upstream = &http.Client{
 		Transport:     example{w.Deps.Upstream.Transport, strings.TrimPrefix(l.seller.URL, "http://")},
 		CheckRedirect: w.Deps.Upstream.CheckRedirect,
