@@ -81,6 +81,8 @@ type call struct {
 	request *pay.Request
 	payer   common.Address
 	run     *run // nil without an idempotency key
+	place   place
+	recall  asked[uuid.UUID, *ent.Price] // what is remembered of the route, read while the call begins
 
 	why     TraceDetail       // what has been seen and compared so far
 	weighed []policy.Weighing // under the counters' locks
@@ -191,6 +193,8 @@ func (f *Payments) prepare(ctx context.Context, p Principal, in FetchInput) (*ca
 		return nil, E(InvalidRequest, "max_cost must not be negative")
 	}
 	c.request = &pay.Request{Method: in.Method, URL: c.target.url.String(), Header: cleanRequestHeader(in.Header), Body: in.Body}
+	c.place = f.placeOf(p.OrgID, in.Method, c.target)
+	c.recall = f.readers.prices.ask(ctx, c.place.price)
 	return c, f.payer(ctx, c)
 }
 

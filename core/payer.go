@@ -16,8 +16,8 @@ import (
 	"bursar/money"
 )
 
-// What a paid call must know is read by three queries that its neighbours share: the credential, the agent with all
-// that limits it, and the session. They are by hand because ent reads one row at a time.
+// What a paid call must know is read by queries that its neighbours share: the credential, the agent with all that limits
+// it, the session, and what is remembered of its route (memory.go). They are by hand because ent reads one row at a time.
 
 // payer is an agent with what limits it, as of one query.
 type payer struct {
@@ -39,11 +39,12 @@ type readers struct {
 	payers   gather[uuid.UUID, *payer]
 	sessions gather[uuid.UUID, *prepaid]
 	keys     gather[[32]byte, *keyRow]
+	prices   gather[uuid.UUID, *ent.Price]
 }
 
 func newReaders(s *store) *readers {
 	r := &readers{}
-	r.payers.load, r.sessions.load, r.keys.load = s.loadPayers, s.loadPrepaid, s.loadKeys
+	r.payers.load, r.sessions.load, r.keys.load, r.prices.load = s.loadPayers, s.loadPrepaid, s.loadKeys, s.loadPrices
 	return r
 }
 

@@ -147,11 +147,16 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 		hold.Counters = append(hold.Counters, sessionCounter(c.prepaid.session.ID))
 	}
 	digest := auth.Digest(o.Network.Domain()).Hex()
+	known, err := c.remembered(ctx)
+	if err != nil {
+		return nil, err
+	}
 	r, err := f.commit(ctx, unit{
 		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},
 		moves: []ledger.Move{hold},
 		rows: func(_ time.Time, r ledger.Result) []ledger.Row {
-			return append(c.run.begunRows(id), addPayment(t), c.allowedRow(t, digest, r.Accounts[c.account].Available()))
+			rows := append(c.run.begunRows(id), addPayment(t), c.allowedRow(t, digest, r.Accounts[c.account].Available()))
+			return append(rows, c.memoryRows(t, o, known)...)
 		},
 		done: []Outcome{PaymentReserved},
 	})

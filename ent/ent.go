@@ -18,6 +18,8 @@ import (
 	"bursar/ent/membership"
 	"bursar/ent/operation"
 	"bursar/ent/org"
+	"bursar/ent/payee"
+	"bursar/ent/price"
 	"bursar/ent/sender"
 	"bursar/ent/session"
 	"bursar/ent/spendingpolicy"
@@ -110,6 +112,8 @@ func checkColumn(t, c string) error {
 			membership.Table:     membership.ValidColumn,
 			operation.Table:      operation.ValidColumn,
 			org.Table:            org.ValidColumn,
+			payee.Table:          payee.ValidColumn,
+			price.Table:          price.ValidColumn,
 			sender.Table:         sender.ValidColumn,
 			session.Table:        session.ValidColumn,
 			spendingpolicy.Table: spendingpolicy.ValidColumn,

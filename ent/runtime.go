@@ -17,6 +17,8 @@ import (
 	"bursar/ent/membership"
 	"bursar/ent/operation"
 	"bursar/ent/org"
+	"bursar/ent/payee"
+	"bursar/ent/price"
 	"bursar/ent/schema"
 	"bursar/ent/sender"
 	"bursar/ent/session"
@@ -303,6 +305,64 @@ func init() {
 	orgDescID := orgMixinFields0[0].Descriptor()
 	// org.DefaultID holds the default value on creation for the id field.
 	org.DefaultID = orgDescID.Default.(func() uuid.UUID)
+	payeeMixin := schema.Payee{}.Mixin()
+	payeeMixinFields0 := payeeMixin[0].Fields()
+	_ = payeeMixinFields0
+	payeeFields := schema.Payee{}.Fields()
+	_ = payeeFields
+	// payeeDescHost is the schema descriptor for host field.
+	payeeDescHost := payeeFields[2].Descriptor()
+	// payee.HostValidator is a validator for the "host" field. It is called by the builders before save.
+	payee.HostValidator = payeeDescHost.Validators[0].(func(string) error)
+	// payeeDescAddress is the schema descriptor for address field.
+	payeeDescAddress := payeeFields[3].Descriptor()
+	// payee.AddressValidator is a validator for the "address" field. It is called by the builders before save.
+	payee.AddressValidator = payeeDescAddress.Validators[0].(func(string) error)
+	// payeeDescID is the schema descriptor for id field.
+	payeeDescID := payeeMixinFields0[0].Descriptor()
+	// payee.DefaultID holds the default value on creation for the id field.
+	payee.DefaultID = payeeDescID.Default.(func() uuid.UUID)
+	priceMixin := schema.Price{}.Mixin()
+	priceMixinFields0 := priceMixin[0].Fields()
+	_ = priceMixinFields0
+	priceFields := schema.Price{}.Fields()
+	_ = priceFields
+	// priceDescHost is the schema descriptor for host field.
+	priceDescHost := priceFields[2].Descriptor()
+	// price.HostValidator is a validator for the "host" field. It is called by the builders before save.
+	price.HostValidator = priceDescHost.Validators[0].(func(string) error)
+	// priceDescRoute is the schema descriptor for route field.
+	priceDescRoute := priceFields[3].Descriptor()
+	// price.RouteValidator is a validator for the "route" field. It is called by the builders before save.
+	price.RouteValidator = priceDescRoute.Validators[0].(func(string) error)
+	// priceDescProtocol is the schema descriptor for protocol field.
+	priceDescProtocol := priceFields[4].Descriptor()
+	// price.ProtocolValidator is a validator for the "protocol" field. It is called by the builders before save.
+	price.ProtocolValidator = priceDescProtocol.Validators[0].(func(string) error)
+	// priceDescScheme is the schema descriptor for scheme field.
+	priceDescScheme := priceFields[5].Descriptor()
+	// price.SchemeValidator is a validator for the "scheme" field. It is called by the builders before save.
+	price.SchemeValidator = priceDescScheme.Validators[0].(func(string) error)
+	// priceDescNetwork is the schema descriptor for network field.
+	priceDescNetwork := priceFields[6].Descriptor()
+	// price.NetworkValidator is a validator for the "network" field. It is called by the builders before save.
+	price.NetworkValidator = priceDescNetwork.Validators[0].(func(string) error)
+	// priceDescAsset is the schema descriptor for asset field.
+	priceDescAsset := priceFields[7].Descriptor()
+	// price.AssetValidator is a validator for the "asset" field. It is called by the builders before save.
+	price.AssetValidator = priceDescAsset.Validators[0].(func(string) error)
+	// priceDescPayee is the schema descriptor for payee field.
+	priceDescPayee := priceFields[8].Descriptor()
+	// price.PayeeValidator is a validator for the "payee" field. It is called by the builders before save.
+	price.PayeeValidator = priceDescPayee.Validators[0].(func(string) error)
+	// priceDescAmount is the schema descriptor for amount field.
+	priceDescAmount := priceFields[9].Descriptor()
+	// price.DefaultAmount holds the default value on creation for the amount field.
+	price.DefaultAmount = money.USDC(priceDescAmount.Default.(int64))
+	// priceDescID is the schema descriptor for id field.
+	priceDescID := priceMixinFields0[0].Descriptor()
+	// price.DefaultID holds the default value on creation for the id field.
+	price.DefaultID = priceDescID.Default.(func() uuid.UUID)
 	senderMixin := schema.Sender{}.Mixin()
 	senderMixinFields0 := senderMixin[0].Fields()
 	_ = senderMixinFields0

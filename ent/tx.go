@@ -44,6 +44,10 @@ type Tx struct {
 	Operation *OperationClient
 	// Org is the client for interacting with the Org builders.
 	Org *OrgClient
+	// Payee is the client for interacting with the Payee builders.
+	Payee *PayeeClient
+	// Price is the client for interacting with the Price builders.
+	Price *PriceClient
 	// Sender is the client for interacting with the Sender builders.
 	Sender *SenderClient
 	// Session is the client for interacting with the Session builders.
@@ -206,6 +210,8 @@ func (tx *Tx) init() {
 	tx.Membership = NewMembershipClient(tx.config)
 	tx.Operation = NewOperationClient(tx.config)
 	tx.Org = NewOrgClient(tx.config)
+	tx.Payee = NewPayeeClient(tx.config)
+	tx.Price = NewPriceClient(tx.config)
 	tx.Sender = NewSenderClient(tx.config)
 	tx.Session = NewSessionClient(tx.config)
 	tx.SpendingPolicy = NewSpendingPolicyClient(tx.config)

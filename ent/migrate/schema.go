@@ -399,6 +399,68 @@ var (
 		Columns:    OrgsColumns,
 		PrimaryKey: []*schema.Column{OrgsColumns[0]},
 	}
+	// PayeesColumns holds the columns for the "payees" table.
+	PayeesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeUUID},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "org_id", Type: field.TypeUUID},
+		{Name: "host_id", Type: field.TypeUUID},
+		{Name: "host", Type: field.TypeString, Size: 260},
+		{Name: "address", Type: field.TypeString, Size: 42},
+		{Name: "number", Type: field.TypeInt64},
+		{Name: "agent_id", Type: field.TypeUUID},
+		{Name: "payment_id", Type: field.TypeUUID},
+	}
+	// PayeesTable holds the schema information for the "payees" table.
+	PayeesTable = &schema.Table{
+		Name:       "payees",
+		Columns:    PayeesColumns,
+		PrimaryKey: []*schema.Column{PayeesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "payee_host_id_address",
+				Unique:  true,
+				Columns: []*schema.Column{PayeesColumns[3], PayeesColumns[5]},
+			},
+			{
+				Name:    "payee_host_id_number",
+				Unique:  true,
+				Columns: []*schema.Column{PayeesColumns[3], PayeesColumns[6]},
+			},
+		},
+	}
+	// PricesColumns holds the columns for the "prices" table.
+	PricesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeUUID},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "org_id", Type: field.TypeUUID},
+		{Name: "host_id", Type: field.TypeUUID},
+		{Name: "host", Type: field.TypeString, Size: 260},
+		{Name: "route", Type: field.TypeString, Size: 6200},
+		{Name: "protocol", Type: field.TypeString, Size: 20},
+		{Name: "scheme", Type: field.TypeString, Size: 20},
+		{Name: "network", Type: field.TypeString, Size: 40},
+		{Name: "asset", Type: field.TypeString, Size: 42},
+		{Name: "payee", Type: field.TypeString, Size: 42},
+		{Name: "amount", Type: field.TypeInt64, Default: 0},
+		{Name: "offer", Type: field.TypeString, Size: 2147483647},
+		{Name: "same", Type: field.TypeInt64},
+		{Name: "since_unix", Type: field.TypeInt64},
+		{Name: "seen_unix", Type: field.TypeInt64},
+	}
+	// PricesTable holds the schema information for the "prices" table.
+	PricesTable = &schema.Table{
+		Name:       "prices",
+		Columns:    PricesColumns,
+		PrimaryKey: []*schema.Column{PricesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "price_host_id_seen_unix",
+				Unique:  false,
+				Columns: []*schema.Column{PricesColumns[3], PricesColumns[15]},
+			},
+		},
+	}
 	// SendersColumns holds the columns for the "senders" table.
 	SendersColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeUUID},
@@ -665,6 +727,8 @@ var (
 		MembershipsTable,
 		OperationsTable,
 		OrgsTable,
+		PayeesTable,
+		PricesTable,
 		SendersTable,
 		SessionsTable,
 		SpendingPoliciesTable,

@@ -51,6 +51,12 @@ type Operation func(*sql.Selector)
 // Org is the predicate function for org builders.
 type Org func(*sql.Selector)
 
+// Payee is the predicate function for payee builders.
+type Payee func(*sql.Selector)
+
+// Price is the predicate function for price builders.
+type Price func(*sql.Selector)
+
 // Sender is the predicate function for sender builders.
 type Sender func(*sql.Selector)
 
