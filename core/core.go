@@ -52,6 +52,7 @@ type Core struct {
 	Departments  *Departments  // groups of agents with a budget
 	Orgs         *Orgs         // tenants with limits
 	Payments     *Payments     // Fetch: the main job
+	Approvals    *Approvals    // a person's yes
 	Sessions     *Sessions     // prepaid balances
 	Operations   *Operations   // on-chain sends
 	Funding      *Funding      // money in and out, and the watcher
@@ -81,7 +82,8 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
 	c.TopUps = &TopUps{store: s, operations: c.Operations, agents: c.Agents}
 	c.Policies = &Policies{s}
-	c.Payments = &Payments{store: s, sessions: c.Sessions}
+	c.Approvals = &Approvals{store: s}
+	c.Payments = &Payments{store: s, sessions: c.Sessions, approvals: c.Approvals}
 	c.Transactions = &Transactions{s}
 	c.Traces = &Traces{s}
 	c.Books = newBooks(s)

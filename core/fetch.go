@@ -20,7 +20,8 @@ import (
 // Payments call paid services on an agent's behalf.
 type Payments struct {
 	*store
-	sessions *Sessions
+	sessions  *Sessions
+	approvals *Approvals
 }
 
 // afterPayment is how long the books may take once a proof has left, whatever the caller does.
@@ -36,6 +37,9 @@ type FetchInput struct {
 	Body          []byte
 	MaxCost       *money.USDC   // nil: the policy and the server's ceiling alone
 	Timeout       time.Duration // zero: 30 s; clamped to 1 s … 60 s
+
+	ApprovalID   *uuid.UUID    // a person's yes to this call, as its first answer named it; nil: one is looked for
+	ApprovalWait time.Duration // how long to wait for a person who must say yes; clamped to 0 … 60 s
 
 	IdempotencyKey *string // the caller's own name for this call; nil: none
 	DryRun         bool    // ask for the price and judge it, and pay nothing
@@ -81,6 +85,7 @@ type call struct {
 	request *pay.Request
 	payer   common.Address
 	run     *run // nil without an idempotency key
+	shown   bool // the offer comes from the caller, not from the service
 	place   place
 	recall  asked[uuid.UUID, *ent.Price] // what is remembered of the route, read while the call begins
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,11 +42,16 @@ func (s *store) placeOf(org uuid.UUID, method string, t target) place {
 	if path == "" {
 		path = "/"
 	}
-	p := place{route: method + " " + path}
-	const version = 8 // of the caller's own making (RFC 9562)
-	p.host = uuid.NewHash(sha256.New(), org, []byte(strconv.FormatUint(s.chainID(), 10)+" "+t.host), version)
-	p.price = uuid.NewHash(sha256.New(), p.host, []byte(p.route), version)
+	p := place{host: s.hostID(org, t.host), route: method + " " + path}
+	p.price = uuid.NewHash(sha256.New(), p.host, []byte(p.route), ownVersion)
 	return p
+}
+
+const ownVersion = 8 // of the ids that are hashes of our own (RFC 9562)
+
+// hostID is a host in an organisation's memory of this chain.
+func (s *store) hostID(org uuid.UUID, host string) uuid.UUID {
+	return uuid.NewHash(sha256.New(), org, []byte(strconv.FormatUint(s.chainID(), 10)+" "+host), ownVersion)
 }
 
 const selPrices = `SELECT id, protocol, scheme, network, asset, payee, amount, offer, same, since_unix, seen_unix FROM prices WHERE id `
@@ -80,9 +86,20 @@ func offerText(o pay.Offer) string {
 	return string(text)
 }
 
-// memoryRows write down an offer that is taken, given what was known of its route before.
-func (c *call) memoryRows(t *ent.Transaction, o pay.Offer, known *ent.Price) []ledger.Row {
-	text, now := offerText(o), t.CreatedAt.Unix()
+// memoryRows write down an offer that is taken. One that the caller has shown teaches nothing: the service may never have
+// asked so. A person who approves it vouches for its payee.
+func (c *call) memoryRows(t *ent.Transaction, d *decision) []ledger.Row {
+	switch {
+	case !c.shown:
+		return slices.Concat(c.priceRows(t, d), c.payeeRows(t, d))
+	case d.approval != nil:
+		return c.payeeRows(t, d)
+	}
+	return nil
+}
+
+func (c *call) priceRows(t *ent.Transaction, d *decision) []ledger.Row {
+	o, known, text, now := d.offer, d.memory.price, offerText(d.offer), t.CreatedAt.Unix()
 	same := text != "" && known != nil && known.Offer == text
 	if same && known.Same >= settled && now-known.SeenUnix < int64(settledIn/time.Second) {
 		return nil
@@ -94,13 +111,22 @@ func (c *call) memoryRows(t *ent.Transaction, o pay.Offer, known *ent.Price) []l
 	if known == nil {
 		out = append(out, ledger.Row{Into: forgetPricesRow, Values: []any{c.place.host.String()}})
 	}
-	if known == nil || known.Payee != o.PayTo.Hex() {
-		out = append(out, ledger.Row{Into: addPayeeRow, Values: []any{
-			uuid.Must(uuid.NewV7()).String(), t.CreatedAt, t.OrgID.String(), c.place.host.String(), c.target.host, o.PayTo.Hex(),
-			t.AgentID.String(), t.ID.String(),
-		}})
-	}
 	return out
+}
+
+// payeeRows add a payee who is new. Where the policy does more than note one, the row must be hit.
+func (c *call) payeeRows(t *ent.Transaction, d *decision) []ledger.Row {
+	if d.memory.payee(d.offer) {
+		return nil
+	}
+	row := ledger.Row{Into: addPayeeRow, Values: []any{
+		uuid.Must(uuid.NewV7()).String(), t.CreatedAt, t.OrgID.String(), c.place.host.String(), c.target.host, d.offer.PayTo.Hex(),
+		t.AgentID.String(), t.ID.String(), d.memory.last + 1,
+	}}
+	if c.budget.Agent.PayeeMatters() {
+		row.Into = newPayeeRow
+	}
+	return []ledger.Row{row}
 }
 
 var (
@@ -118,17 +144,10 @@ var (
 			same, since_unix, seen_unix)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, CASE ?13 WHEN '' THEN 0 ELSE 1 END, ?14, ?14) ` + onKnownPrice,
 	}
-	// addPayeeRow gives a payee the host's next number. Of two that are new in one batch one may be left for its next payment.
-	addPayeeRow = &ledger.Statement{
-		Name: "remember a payee", MayMiss: true,
-		Columns: []string{"uuid", "timestamptz", "uuid", "uuid", "text", "text", "uuid", "uuid"},
-		Postgres: `INSERT INTO payees (id, created_at, org_id, host_id, host, address, agent_id, payment_id, number)
-			SELECT c1, c2, c3, c4, c5, c6, c7, c8, COALESCE((SELECT max(number) FROM payees WHERE host_id = v.c4), 0) + 1 FROM v
-			ON CONFLICT DO NOTHING`,
-		SQLite: `INSERT INTO payees (id, created_at, org_id, host_id, host, address, agent_id, payment_id, number)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, COALESCE((SELECT max(number) FROM payees WHERE host_id = ?4), 0) + 1)
-			ON CONFLICT DO NOTHING`,
-	}
+	// addPayeeRow leaves a payee for its next payment when another has taken the number meanwhile; newPayeeRow does not: of
+	// two payments that were judged by the same payees, one is judged anew.
+	addPayeeRow = payeeStatement("remember a payee", true)
+	newPayeeRow = payeeStatement("admit a payee", false)
 	// forgetPricesRow keeps a host's routes within their bound.
 	forgetPricesRow = &ledger.Statement{
 		Name: "forget prices", MayMiss: true, Columns: []string{"uuid"},
@@ -138,6 +157,15 @@ var (
 			(SELECT id FROM prices WHERE host_id = ?1 ORDER BY seen_unix DESC, id LIMIT -1 OFFSET %d)`, maxRoutes),
 	}
 )
+
+func payeeStatement(name string, mayMiss bool) *ledger.Statement {
+	const into = `INSERT INTO payees (id, created_at, org_id, host_id, host, address, agent_id, payment_id, number) `
+	return &ledger.Statement{
+		Name: name, MayMiss: mayMiss, Columns: []string{"uuid", "timestamptz", "uuid", "uuid", "text", "text", "uuid", "uuid", "bigint"},
+		Postgres: into + `SELECT c1, c2, c3, c4, c5, c6, c7, c8, c9 FROM v ON CONFLICT DO NOTHING`,
+		SQLite:   into + `VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING`,
+	}
+}
 
 const onKnownPrice = `ON CONFLICT (id) DO UPDATE SET protocol = excluded.protocol, scheme = excluded.scheme, network = excluded.network,
 	asset = excluded.asset, payee = excluded.payee, amount = excluded.amount, offer = excluded.offer, seen_unix = excluded.seen_unix,

@@ -47,7 +47,9 @@ func prices(t *testing.T, db *sql.DB) []remembered {
 }
 
 // twoFaced is one host whose calls are served, and paid to, whoever is set.
-type twoFaced struct{ now atomic.Pointer[coretest.Seller] }
+type twoFaced struct {
+	now atomic.Pointer[coretest.Seller]
+}
 
 func (f *twoFaced) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.now.Load().ServeHTTP(w, r) }
 

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"entgo.io/ent/dialect/sql/sqlgraph"
@@ -57,29 +58,84 @@ type decision struct {
 	offer       pay.Offer
 	instruction pay.Instruction
 	payment     *ent.Transaction
+
+	memory   *memory
+	found    []policy.Finding // rules of caution that the offer falls under
+	approval *ent.Approval    // a person's yes, where one is needed; nil: there is none yet
 }
 
-// decide says whether an offer is taken, and how: what it costs is reserved when it returns without an error.
+// errContended is for a call whose ground has changed under each of its judgements.
+var errContended = &Error{Code: Conflict, Message: "What this call is judged by keeps changing", RetryAfter: time.Second}
+
+// decide says whether an offer is taken, and how: what it costs is reserved when it returns without an error. What a
+// judgement rests on is held to in the commit of the hold; when it has changed, the call is judged anew.
 func (f *Payments) decide(ctx context.Context, c *call, protocols []pay.Protocol, q pay.Quote) (*decision, error) {
 	id := uuid.Must(uuid.NewV7())
-	d, err := f.choose(c, protocols, q, id)
+	patience, stop := context.WithTimeout(ctx, min(max(c.in.ApprovalWait, 0), maxApprovalWait))
+	defer stop()
+	seen := c.why
+	seen.Rules, seen.Notes = slices.Clip(seen.Rules), slices.Clip(seen.Notes)
+	for tries := 0; tries < maxTxTries; tries++ {
+		c.why, c.weighed = seen, nil
+		d, err := f.judge(ctx, c, protocols, q, id)
+		if err != nil {
+			return nil, err
+		}
+		if d.undecided() {
+			if err := f.ask(ctx, patience, c, d); err != nil {
+				return nil, err
+			}
+			tries-- // bounded by the patience
+			err = f.reload(ctx, c)
+		} else {
+			d.payment, err = f.reserve(ctx, c, id, d)
+			switch {
+			case errors.Is(err, ledger.ErrChanged): // the policy, or the credential
+				err = f.reload(ctx, c)
+			case errors.Is(err, ledger.ErrMissed): // the key's row, whom the host was paid to, its price, or the approval
+				err = c.run.owned(ctx)
+			default:
+				return d, err
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		c.recall = f.readers.prices.ask(ctx, c.place.price)
+	}
+	return nil, errContended
+}
+
+// judge asks the rules that need neither counters nor locks.
+func (f *Payments) judge(ctx context.Context, c *call, protocols []pay.Protocol, q pay.Quote, id uuid.UUID) (*decision, error) {
+	m, err := f.recollect(ctx, c, q.Offers)
 	if err != nil {
 		return nil, err
+	}
+	d, err := f.choose(c, protocols, q, id, m)
+	if err != nil {
+		return nil, err
+	}
+	does, by := policy.Strongest(d.found)
+	if does == policy.Refuse {
+		c.compared(d)
+		return nil, by[0].Denial()
 	}
 	if err := f.affordable(c, d.offer); err != nil {
 		return nil, err
 	}
-	d.payment, err = f.reserve(ctx, c, id, d.offer, d.instruction.Authorization)
-	for tries := 1; errors.Is(err, ledger.ErrChanged) && tries < maxTxTries; tries++ { // the policy changed meanwhile
-		if err = f.reload(ctx, c); err == nil {
-			d.payment, err = f.reserve(ctx, c, id, d.offer, d.instruction.Authorization)
-		}
+	if does == policy.Approve {
+		d.approval, err = f.approvals.standing(ctx, c, d.offer)
 	}
+	c.compared(d)
 	return d, err
 }
 
-// choose takes the cheapest offer for which something can be signed: one may have ended since it was read.
-func (f *Payments) choose(c *call, protocols []pay.Protocol, q pay.Quote, id uuid.UUID) (*decision, error) {
+// choose takes the cheapest offer that the policy lets pass; if there is none, the cheapest that a person may let pass; else
+// the cheapest. One for which nothing can be signed is left out: it may have ended since it was read.
+func (f *Payments) choose(c *call, protocols []pay.Protocol, q pay.Quote, id uuid.UUID, m *memory) (*decision, error) {
+	var best *decision
+	var rank int
 	var why error
 	for i, o := range q.Offers {
 		protocol, known := pay.ByName(protocols, o.Protocol)
@@ -87,13 +143,20 @@ func (f *Payments) choose(c *call, protocols []pay.Protocol, q pay.Quote, id uui
 			continue
 		}
 		instruction, err := protocol.Instruct(o, c.payer, f.clock(), f.nonce("payment", id))
-		if err == nil && instruction.Kind == pay.SignAuthorization {
-			c.why.Chosen = &i
-			return &decision{protocol: protocol, offer: o, instruction: instruction}, nil
+		if err != nil || instruction.Kind != pay.SignAuthorization {
+			why = errors.Join(why, err)
+			continue
 		}
-		why = errors.Join(why, err)
+		d := &decision{protocol: protocol, offer: o, instruction: instruction, memory: m, found: c.cautions(o, m)}
+		does, _ := policy.Strongest(d.found)
+		if r := slices.Index([]policy.Reaction{policy.Note, policy.Approve, policy.Refuse}, does); best == nil || r < rank {
+			best, rank, c.why.Chosen = d, r, &i
+		}
 	}
-	return nil, E(ServiceFailed, "The service's offer cannot be taken: %v", why)
+	if best == nil {
+		return nil, E(ServiceFailed, "The service's offer cannot be taken: %v", why)
+	}
+	return best, nil
 }
 
 // affordable asks the rules about a price that need neither counters nor locks.
@@ -121,8 +184,8 @@ func (s *store) nonce(what string, id uuid.UUID) common.Hash {
 }
 
 // reserve makes the hold and the history record, in one commit, if every limit allows it.
-func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Offer, auth evm.Authorization) (*ent.Transaction, error) {
-	now := f.now()
+func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, d *decision) (*ent.Transaction, error) {
+	now, o, auth := f.now(), d.offer, d.instruction.Authorization
 	counters := c.budget.Counters(now)
 	nonce := auth.Nonce.Hex()
 	t := &ent.Transaction{
@@ -147,22 +210,16 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 		hold.Counters = append(hold.Counters, sessionCounter(c.prepaid.session.ID))
 	}
 	digest := auth.Digest(o.Network.Domain()).Hex()
-	known, err := c.remembered(ctx)
-	if err != nil {
-		return nil, err
-	}
 	r, err := f.commit(ctx, unit{
 		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},
 		moves: []ledger.Move{hold},
 		rows: func(_ time.Time, r ledger.Result) []ledger.Row {
-			rows := append(c.run.begunRows(id), addPayment(t), c.allowedRow(t, digest, r.Accounts[c.account].Available()))
-			return append(rows, c.memoryRows(t, o, known)...)
+			rows := append(c.run.begunRows(id), c.paymentRow(t, d), c.allowedRow(t, digest, r.Accounts[c.account].Available()))
+			return slices.Concat(rows, c.memoryRows(t, d), d.useApproval(t))
 		},
+		news: d.news(),
 		done: []Outcome{PaymentReserved},
 	})
-	if errors.Is(err, ledger.ErrMissed) {
-		return nil, errRuns // the key's row is another run's now
-	}
 	if sqlgraph.IsUniqueConstraintError(err) { // of auth_nonce, which MPP takes from the challenge
 		return nil, E(ServiceFailed, "The service asks by a challenge that was answered before")
 	}

@@ -6,6 +6,7 @@ import (
 	"bursar/ent/account"
 	"bursar/ent/agent"
 	"bursar/ent/apikey"
+	"bursar/ent/approval"
 	"bursar/ent/attempt"
 	"bursar/ent/auditlog"
 	"bursar/ent/block"
@@ -100,6 +101,7 @@ func checkColumn(t, c string) error {
 			apikey.Table:         apikey.ValidColumn,
 			account.Table:        account.ValidColumn,
 			agent.Table:          agent.ValidColumn,
+			approval.Table:       approval.ValidColumn,
 			attempt.Table:        attempt.ValidColumn,
 			auditlog.Table:       auditlog.ValidColumn,
 			block.Table:          block.ValidColumn,

@@ -6,6 +6,7 @@ import (
 	"bursar/ent/account"
 	"bursar/ent/agent"
 	"bursar/ent/apikey"
+	"bursar/ent/approval"
 	"bursar/ent/attempt"
 	"bursar/ent/auditlog"
 	"bursar/ent/block"
@@ -132,6 +133,59 @@ func init() {
 	agentDescID := agentMixinFields0[0].Descriptor()
 	// agent.DefaultID holds the default value on creation for the id field.
 	agent.DefaultID = agentDescID.Default.(func() uuid.UUID)
+	approvalMixin := schema.Approval{}.Mixin()
+	approvalMixinFields0 := approvalMixin[0].Fields()
+	_ = approvalMixinFields0
+	approvalFields := schema.Approval{}.Fields()
+	_ = approvalFields
+	// approvalDescHost is the schema descriptor for host field.
+	approvalDescHost := approvalFields[3].Descriptor()
+	// approval.HostValidator is a validator for the "host" field. It is called by the builders before save.
+	approval.HostValidator = approvalDescHost.Validators[0].(func(string) error)
+	// approvalDescPayee is the schema descriptor for payee field.
+	approvalDescPayee := approvalFields[4].Descriptor()
+	// approval.PayeeValidator is a validator for the "payee" field. It is called by the builders before save.
+	approval.PayeeValidator = approvalDescPayee.Validators[0].(func(string) error)
+	// approvalDescNetwork is the schema descriptor for network field.
+	approvalDescNetwork := approvalFields[5].Descriptor()
+	// approval.NetworkValidator is a validator for the "network" field. It is called by the builders before save.
+	approval.NetworkValidator = approvalDescNetwork.Validators[0].(func(string) error)
+	// approvalDescAsset is the schema descriptor for asset field.
+	approvalDescAsset := approvalFields[6].Descriptor()
+	// approval.AssetValidator is a validator for the "asset" field. It is called by the builders before save.
+	approval.AssetValidator = approvalDescAsset.Validators[0].(func(string) error)
+	// approvalDescCeiling is the schema descriptor for ceiling field.
+	approvalDescCeiling := approvalFields[7].Descriptor()
+	// approval.DefaultCeiling holds the default value on creation for the ceiling field.
+	approval.DefaultCeiling = money.USDC(approvalDescCeiling.Default.(int64))
+	// approvalDescMethod is the schema descriptor for method field.
+	approvalDescMethod := approvalFields[8].Descriptor()
+	// approval.MethodValidator is a validator for the "method" field. It is called by the builders before save.
+	approval.MethodValidator = approvalDescMethod.Validators[0].(func(string) error)
+	// approvalDescEndpoint is the schema descriptor for endpoint field.
+	approvalDescEndpoint := approvalFields[9].Descriptor()
+	// approval.EndpointValidator is a validator for the "endpoint" field. It is called by the builders before save.
+	approval.EndpointValidator = approvalDescEndpoint.Validators[0].(func(string) error)
+	// approvalDescProtocol is the schema descriptor for protocol field.
+	approvalDescProtocol := approvalFields[10].Descriptor()
+	// approval.ProtocolValidator is a validator for the "protocol" field. It is called by the builders before save.
+	approval.ProtocolValidator = approvalDescProtocol.Validators[0].(func(string) error)
+	// approvalDescRule is the schema descriptor for rule field.
+	approvalDescRule := approvalFields[11].Descriptor()
+	// approval.RuleValidator is a validator for the "rule" field. It is called by the builders before save.
+	approval.RuleValidator = approvalDescRule.Validators[0].(func(string) error)
+	// approvalDescReason is the schema descriptor for reason field.
+	approvalDescReason := approvalFields[12].Descriptor()
+	// approval.ReasonValidator is a validator for the "reason" field. It is called by the builders before save.
+	approval.ReasonValidator = approvalDescReason.Validators[0].(func(string) error)
+	// approvalDescDecisionReason is the schema descriptor for decision_reason field.
+	approvalDescDecisionReason := approvalFields[17].Descriptor()
+	// approval.DecisionReasonValidator is a validator for the "decision_reason" field. It is called by the builders before save.
+	approval.DecisionReasonValidator = approvalDescDecisionReason.Validators[0].(func(string) error)
+	// approvalDescID is the schema descriptor for id field.
+	approvalDescID := approvalMixinFields0[0].Descriptor()
+	// approval.DefaultID holds the default value on creation for the id field.
+	approval.DefaultID = approvalDescID.Default.(func() uuid.UUID)
 	attemptMixin := schema.Attempt{}.Mixin()
 	attemptMixinFields0 := attemptMixin[0].Fields()
 	_ = attemptMixinFields0
@@ -398,8 +452,12 @@ func init() {
 	spendingpolicyDescRequireSession := spendingpolicyFields[7].Descriptor()
 	// spendingpolicy.DefaultRequireSession holds the default value on creation for the require_session field.
 	spendingpolicy.DefaultRequireSession = spendingpolicyDescRequireSession.Default.(bool)
+	// spendingpolicyDescPriceJumpPercent is the schema descriptor for price_jump_percent field.
+	spendingpolicyDescPriceJumpPercent := spendingpolicyFields[11].Descriptor()
+	// spendingpolicy.DefaultPriceJumpPercent holds the default value on creation for the price_jump_percent field.
+	spendingpolicy.DefaultPriceJumpPercent = spendingpolicyDescPriceJumpPercent.Default.(int64)
 	// spendingpolicyDescVersion is the schema descriptor for version field.
-	spendingpolicyDescVersion := spendingpolicyFields[8].Descriptor()
+	spendingpolicyDescVersion := spendingpolicyFields[13].Descriptor()
 	// spendingpolicy.DefaultVersion holds the default value on creation for the version field.
 	spendingpolicy.DefaultVersion = spendingpolicyDescVersion.Default.(int)
 	// spendingpolicyDescID is the schema descriptor for id field.

@@ -20,6 +20,8 @@ type Tx struct {
 	Account *AccountClient
 	// Agent is the client for interacting with the Agent builders.
 	Agent *AgentClient
+	// Approval is the client for interacting with the Approval builders.
+	Approval *ApprovalClient
 	// Attempt is the client for interacting with the Attempt builders.
 	Attempt *AttemptClient
 	// AuditLog is the client for interacting with the AuditLog builders.
@@ -198,6 +200,7 @@ func (tx *Tx) init() {
 	tx.APIKey = NewAPIKeyClient(tx.config)
 	tx.Account = NewAccountClient(tx.config)
 	tx.Agent = NewAgentClient(tx.config)
+	tx.Approval = NewApprovalClient(tx.config)
 	tx.Attempt = NewAttemptClient(tx.config)
 	tx.AuditLog = NewAuditLogClient(tx.config)
 	tx.Block = NewBlockClient(tx.config)

@@ -46,6 +46,10 @@ func weights() (c graph.ComplexityRoot) {
 	c.Query.Traces = func(inside int, _ *core.TraceFilter, limit, _ int32) int {
 		return 1 + int(min(max(limit, 1), usualRows))*inside
 	}
+	c.Query.Approvals = func(inside int, _ *core.ApprovalFilter, limit, _ int32) int {
+		return 1 + int(min(max(limit, 1), usualRows))*inside
+	}
+	c.Approval.Trace = func(inside int) int { return queryCost + inside }
 	c.Query.PolicyReplay = func(inside int, _ graph.PolicyReplayInput) int { return replayCost + inside }
 	c.PolicyReplay.Differences = rows
 	c.Trace.Transaction = func(inside int) int { return queryCost + inside }
