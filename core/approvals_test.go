@@ -222,6 +222,8 @@ func TestApprovalIsUsedOnce(t *testing.T) {
 			id := asks(w, p, s.call(0, false))
 			approve(w, p, id)
 			errs := make([]error, calls)
+			s.meet = &sync.WaitGroup{}
+			s.meet.Add(calls)
 			var wait sync.WaitGroup
 			for i := range calls {
 				in := s.call(0, false)
@@ -231,6 +233,7 @@ func TestApprovalIsUsedOnce(t *testing.T) {
 				wait.Go(func() { _, errs[i] = cores[i%2].Payments.Fetch(w.Ctx, p, in) })
 			}
 			wait.Wait()
+			s.meet = nil
 			next := map[uuid.UUID]bool{}
 			for _, err := range errs {
 				if err == nil {

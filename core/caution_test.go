@@ -20,11 +20,16 @@ import (
 type shop struct {
 	base     string
 	one, two *coretest.Seller
+	meet     *sync.WaitGroup // calls that are answered together; nil: each at once
 }
 
 func newShop(w *coretest.World, price money.USDC) *shop {
 	s := &shop{one: w.Seller(price), two: w.Seller(price)}
 	s.base = strings.Replace(w.Serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if s.meet != nil && r.Header.Get("X-Payment") == "" {
+			s.meet.Done()
+			s.meet.Wait()
+		}
 		if r.Header.Get("X-Face") != "" {
 			s.two.ServeHTTP(rw, r)
 			return
@@ -285,6 +290,8 @@ func TestCautionRaces(t *testing.T) {
 		for range rounds {
 			s := newShop(w, cent)
 			errs := make([]error, calls)
+			s.meet = &sync.WaitGroup{}
+			s.meet.Add(calls)
 			var wait sync.WaitGroup
 			for i := range calls {
 				wait.Go(func() { _, errs[i] = cores[i%2].Payments.Fetch(w.Ctx, p, s.call(0, i%4 > 1)) })
