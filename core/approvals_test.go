@@ -212,6 +212,28 @@ func TestApprovalLiftsNoLimit(t *testing.T) {
 	})
 }
 
+// noWrites keeps everybody from writing to a table, until it is released; they may read.
+func noWrites(t *testing.T, w *coretest.World, table string) (release func()) {
+	t.Helper()
+	conn, err := raw(t, w).Conn(w.Ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := "BEGIN IMMEDIATE"
+	if w.DB.Dialect == dialect.Postgres {
+		begin = "BEGIN; LOCK TABLE " + table + " IN SHARE MODE"
+	}
+	if _, err := conn.ExecContext(w.Ctx, begin); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if _, err := conn.ExecContext(w.Ctx, "ROLLBACK"); err != nil {
+			t.Error(err)
+		}
+		_ = conn.Close()
+	}
+}
+
 // TestApprovalIsUsedOnce: of calls at once, in two processes, one pays by a yes; each other needs its own.
 func TestApprovalIsUsedOnce(t *testing.T) {
 	const calls = 6
@@ -224,6 +246,7 @@ func TestApprovalIsUsedOnce(t *testing.T) {
 			errs := make([]error, calls)
 			s.meet = &sync.WaitGroup{}
 			s.meet.Add(calls)
+			release := noWrites(t, w, "approvals") // so that all are judged before one is paid
 			var wait sync.WaitGroup
 			for i := range calls {
 				in := s.call(0, false)
@@ -232,6 +255,9 @@ func TestApprovalIsUsedOnce(t *testing.T) {
 				}
 				wait.Go(func() { _, errs[i] = cores[i%2].Payments.Fetch(w.Ctx, p, in) })
 			}
+			s.meet.Wait()
+			time.Sleep(100 * time.Millisecond) // nothing tells that a call waits for the database
+			release()
 			wait.Wait()
 			s.meet = nil
 			next := map[uuid.UUID]bool{}

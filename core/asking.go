@@ -32,7 +32,7 @@ func (c *call) same(o pay.Offer) predicate.Approval {
 func (s *Approvals) standing(ctx context.Context, c *call, o pay.Offer) (*ent.Approval, error) {
 	now := s.clock().Unix()
 	if c.in.ApprovalID != nil {
-		a, err := of(c.p, s.db.writeEnt).approvals().Where(approval.ID(*c.in.ApprovalID), approval.AgentID(c.agent.ID)).Only(ctx)
+		a, err := of(c.p, s.db.readEnt).approvals().Where(approval.ID(*c.in.ApprovalID), approval.AgentID(c.agent.ID)).Only(ctx)
 		if err != nil {
 			return nil, missing(err, "Approval")
 		}
@@ -41,7 +41,7 @@ func (s *Approvals) standing(ctx context.Context, c *call, o pay.Offer) (*ent.Ap
 			return nil, err
 		}
 	}
-	known, err := of(c.p, s.db.writeEnt).approvals().Where(c.same(o), approval.ExpiresUnixGT(now), approval.Or(
+	known, err := of(c.p, s.db.readEnt).approvals().Where(c.same(o), approval.ExpiresUnixGT(now), approval.Or(
 		approval.And(approval.StatusEQ(approval.StatusApproved), approval.CeilingGTE(o.Amount)),
 		approval.And(approval.StatusEQ(approval.StatusDenied), approval.CeilingLTE(o.Amount)),
 	)).Order(approval.ByStatus(), approval.ByID()).First(ctx) // approved comes before denied
@@ -116,7 +116,7 @@ func (d *decision) wouldRequire() *Error {
 // too low now makes room: nobody must say yes to a price that was raised meanwhile.
 func (s *Approvals) request(ctx context.Context, c *call, d *decision) (*ent.Approval, error) {
 	for range maxTxTries {
-		pending, err := of(c.p, s.db.writeEnt).approvals().Where(c.same(d.offer), approval.StatusEQ(approval.StatusPending)).Only(ctx)
+		pending, err := of(c.p, s.db.readEnt).approvals().Where(c.same(d.offer), approval.StatusEQ(approval.StatusPending)).Only(ctx)
 		switch {
 		case err == nil && pending.ExpiresUnix > s.clock().Unix() && pending.Ceiling >= d.offer.Amount:
 			return pending, nil
@@ -218,7 +218,7 @@ func (s *Approvals) wait(ctx, patience context.Context, id uuid.UUID) (*ent.Appr
 	}
 	defer s.waiting.Add(-1)
 	for {
-		a, err := s.db.writeEnt.Approval.Get(ctx, id)
+		a, err := s.db.readEnt.Approval.Get(ctx, id)
 		if err != nil || a.Status != approval.StatusPending || a.ExpiresUnix <= s.clock().Unix() || patience.Err() != nil {
 			return a, err
 		}

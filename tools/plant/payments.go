@@ -53,7 +53,7 @@ func paymentBugs() []bug {
 		{
 			name:  "key-not-noted-with-the-hold",
 			costs: "a request whose process died after it paid is run again under its own idempotency key: it pays twice",
-			edits: []edit{{paying, `append(c.run.begunRows(id), addPayment(t), `, `append([]ledger.Row(nil), addPayment(t), `}},
+			edits: []edit{{paying, `append(c.run.begunRows(id), c.paymentRow(t, d), `, `append([]ledger.Row(nil), c.paymentRow(t, d), `}},
 			proof: proof{folder: "core", test: "TestFetchThatDied"},
 		},
 		{
