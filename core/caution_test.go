@@ -220,6 +220,52 @@ func TestCautionKnowsEverySpelling(t *testing.T) {
 	}
 }
 
+// named answers for api.example.com, at whatever port, by another address.
+type named struct {
+	next http.RoundTripper
+	to   string
+}
+
+func (n named) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Host, r.URL.Scheme, r.URL.Host = r.URL.Host, "http", n.to
+	return n.next.RoundTrip(r)
+}
+
+// TestCautionKnowsEveryPort: a host is who it is at all of its ports.
+func TestCautionKnowsEveryPort(t *testing.T) {
+	w := coretest.New(t)
+	p, _ := w.User("dev@example.com")
+	a := w.Agent(p, "bot", money.One)
+	s := newShop(w, cent)
+	deps := w.Deps
+	deps.Upstream = &http.Client{Transport: named{w.Deps.Upstream.Transport, strings.TrimPrefix(s.base, "http://")}}
+	var err error
+	if w.Core, err = core.New(w.Ctx, deps); err != nil {
+		t.Fatal(err)
+	}
+	s.base = "https://api.example.com"
+	fetch(w, p, s.call(0, false))
+	setPolicy(w, p, a.ID, core.PolicyInput{ChangedPayee: reaction(core.RefuseIt), PriceJump: reaction(core.RefuseIt)})
+	for _, base := range []string{"https://api.example.com:443", "https://api.example.com:8443", "http://api.example.com", "https://API.example.com.:8443"} {
+		s.base = base
+		if _, err := w.Core.Payments.Fetch(w.Ctx, p, s.call(0, true)); code(err) != core.Forbidden {
+			t.Errorf("another payee at %s: %v", base, err)
+		}
+		if _, err := w.Core.Payments.Fetch(w.Ctx, p, s.call(2*cent, false)); code(err) != core.SpendingLimit {
+			t.Errorf("another price at %s: %v", base, err)
+		}
+		fetch(w, p, s.call(0, false))
+	}
+	r, err := w.Core.Policies.Replay(w.Ctx, p, core.ReplayInput{AgentID: a.ID, Days: 1, Draft: core.PolicyInput{
+		NewPayee: reaction(core.ApproveIt), ChangedPayee: reaction(core.NoteIt), PriceJump: reaction(core.NoteIt),
+	}})
+	if err != nil || r.Held != 2 { // the first payee and the second, each once
+		t.Errorf("%+v %v", r, err)
+	}
+	w.Balanced()
+}
+
 // TestASignatureTeachesNothing: whom a caller says that a host wants paid is not thereby known to everybody.
 func TestASignatureTeachesNothing(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -51,7 +52,17 @@ const ownVersion = 8 // of the ids that are hashes of our own (RFC 9562)
 
 // hostID is a host in an organisation's memory of this chain.
 func (s *store) hostID(org uuid.UUID, host string) uuid.UUID {
-	return uuid.NewHash(sha256.New(), org, []byte(strconv.FormatUint(s.chainID(), 10)+" "+host), ownVersion)
+	return uuid.NewHash(sha256.New(), org, []byte(strconv.FormatUint(s.chainID(), 10)+" "+whose(host)), ownVersion)
+}
+
+// whose is a host without its port: who answers at one of its ports may answer at another. Only this machine's own services,
+// which are many strangers in development, are told apart by them.
+func whose(host string) string {
+	name := (&url.URL{Host: host}).Hostname()
+	if a, err := netip.ParseAddr(name); name == "localhost" || (err == nil && a.IsLoopback()) {
+		return host
+	}
+	return name
 }
 
 const selPrices = `SELECT id, protocol, scheme, network, asset, payee, amount, offer, same, since_unix, seen_unix FROM prices WHERE id `
@@ -105,7 +116,7 @@ func (c *call) priceRows(t *ent.Transaction, d *decision) []ledger.Row {
 		return nil
 	}
 	out := []ledger.Row{{Into: setPriceRow, Values: []any{
-		c.place.price.String(), t.CreatedAt, t.OrgID.String(), c.place.host.String(), c.target.host, c.place.route, o.Protocol, o.Scheme,
+		c.place.price.String(), t.CreatedAt, t.OrgID.String(), c.place.host.String(), whose(c.target.host), c.place.route, o.Protocol, o.Scheme,
 		o.Network.Name, o.Asset.Hex(), o.PayTo.Hex(), int64(o.Amount), text, now,
 	}}}
 	if known == nil {
@@ -120,7 +131,7 @@ func (c *call) payeeRows(t *ent.Transaction, d *decision) []ledger.Row {
 		return nil
 	}
 	row := ledger.Row{Into: addPayeeRow, Values: []any{
-		uuid.Must(uuid.NewV7()).String(), t.CreatedAt, t.OrgID.String(), c.place.host.String(), c.target.host, d.offer.PayTo.Hex(),
+		uuid.Must(uuid.NewV7()).String(), t.CreatedAt, t.OrgID.String(), c.place.host.String(), whose(c.target.host), d.offer.PayTo.Hex(),
 		t.AgentID.String(), t.ID.String(), d.memory.last + 1,
 	}}
 	if c.budget.Agent.PayeeMatters() {

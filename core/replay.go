@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -242,7 +243,7 @@ func (p *past) judge(draft policy.Policy) (*Replay, error) {
 		views = append(views, v)
 		calls = append(calls, policy.Past{
 			At: t.CreatedAt.UTC(), Host: t.Host, Service: t.Service, InSession: t.SessionID != nil, Price: t.Amount, Charged: charged,
-			Payee: v.payee(), Route: t.Method + " " + t.Endpoint,
+			Place: whose(t.Host), Payee: v.payee(), Route: t.Method + " " + pathOf(t.Endpoint),
 		})
 	}
 	out.Calls = len(calls)
@@ -280,6 +281,13 @@ func (r *Replay) add(v *TraceView, c policy.Past, verdict error) {
 	if len(r.Differences) < maxDifferences {
 		r.Differences = append(r.Differences, d)
 	}
+}
+
+// pathOf is an endpoint without its scheme and host.
+func pathOf(endpoint string) string {
+	_, rest, _ := strings.Cut(endpoint, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	return path
 }
 
 // agentRules are those that an agent's policy sets.

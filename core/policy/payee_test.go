@@ -54,7 +54,7 @@ func TestJudge(t *testing.T) {
 func TestReplayRemembers(t *testing.T) {
 	day := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	call := func(minute int, payee string, price money.USDC) policy.Past {
-		return policy.Past{At: day.Add(time.Duration(minute) * time.Minute), Host: "h", Payee: payee, Route: "GET /", Price: price, Charged: price}
+		return policy.Past{At: day.Add(time.Duration(minute) * time.Minute), Host: "h", Place: "h", Payee: payee, Route: "GET /", Price: price, Charged: price}
 	}
 	calls := []policy.Past{call(1, "a", 100), call(2, "a", 100), call(3, "b", 100), call(4, "c", 100), call(5, "a", 200), call(6, "a", 200)}
 	before := policy.Before{Payees: map[policy.HostPayee]time.Time{{Host: "h", Payee: "c"}: day.Add(150 * time.Second)}}

@@ -11,7 +11,8 @@ type Past struct {
 	At            time.Time
 	Host, Service string
 	InSession     bool
-	Payee, Route  string     // who asked, and for which method and path of the host
+	Place         string     // the host as the memory names it
+	Payee, Route  string     // who asked, and for which method and path
 	Price         money.USDC // what was asked
 	Charged       money.USDC // what counts for the limits, if the call is let pass
 }
@@ -56,21 +57,21 @@ func (m *pastMemory) meets(p HostPayee, at time.Time) {
 
 func (m *pastMemory) before(c Past) Known {
 	var k Known
-	if since, known := m.payees[HostPayee{c.Host, c.Payee}]; known {
+	if since, known := m.payees[HostPayee{c.Place, c.Payee}]; known {
 		k.Payee = since.Before(c.At)
 	}
-	if since, known := m.hosts[c.Host]; known {
+	if since, known := m.hosts[c.Place]; known {
 		k.Host = since.Before(c.At)
 	}
-	if price, known := m.prices[c.Host+" "+c.Route]; known {
+	if price, known := m.prices[c.Place+" "+c.Route]; known {
 		k.Price = &price
 	}
 	return k
 }
 
 func (m *pastMemory) paid(c Past) {
-	m.meets(HostPayee{c.Host, c.Payee}, c.At)
-	m.prices[c.Host+" "+c.Route] = c.Price
+	m.meets(HostPayee{c.Place, c.Payee}, c.At)
+	m.prices[c.Place+" "+c.Route] = c.Price
 }
 
 // Replay judges calls of the past, oldest first, as if p had been in force: what it refuses is not spent, and what it holds

@@ -20,7 +20,7 @@ func (Price) Fields() []ent.Field {
 		field.UUID("org_id", uuid.UUID{}).Immutable(),
 		// host_id names the host for the organisation on this chain, as Payee does.
 		field.UUID("host_id", uuid.UUID{}).Immutable(),
-		field.String("host").Immutable().MaxLen(260),
+		field.String("host").Immutable().MaxLen(260), // without its port
 		field.String("route").Immutable().MaxLen(6200), // method and path, without the query
 		field.String("protocol").MaxLen(20),
 		field.String("scheme").MaxLen(20),
@@ -52,7 +52,7 @@ func (Payee) Fields() []ent.Field {
 	return []ent.Field{
 		field.UUID("org_id", uuid.UUID{}).Immutable(),
 		field.UUID("host_id", uuid.UUID{}).Immutable(),
-		field.String("host").Immutable().MaxLen(260),
+		field.String("host").Immutable().MaxLen(260), // without its port
 		field.String("address").Immutable().MaxLen(42),
 		field.Int64("number").Immutable(), // of the host's payees, from 1, in the order of their first payment
 		field.UUID("agent_id", uuid.UUID{}).Immutable(),
