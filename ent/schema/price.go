@@ -20,7 +20,7 @@ func (Price) Fields() []ent.Field {
 		field.UUID("org_id", uuid.UUID{}).Immutable(),
 		// host_id names the host for the organisation on this chain, as Payee does.
 		field.UUID("host_id", uuid.UUID{}).Immutable(),
-		field.String("host").Immutable().MaxLen(260), // without its port
+		field.String("host").Immutable().MaxLen(260),   // without its port
 		field.String("route").Immutable().MaxLen(6200), // method and path, without the query
 		field.String("protocol").MaxLen(20),
 		field.String("scheme").MaxLen(20),
