@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -106,14 +107,18 @@ func (f *Payments) ahead(ctx context.Context, c *call) *decision {
 	}
 	c.sawOffers([]pay.Offer{a.offer}, nil)
 	c.why.Notes = append(slices.Clip(c.why.Notes), fmt.Sprintf("paid with the first request: this was asked the last %d times, at %s", a.times, a.last.UTC().Format(time.RFC3339)))
+	c.ahead = true
 	d, err := f.decide(ctx, c, f.handedOut(), pay.Quote{Offers: []pay.Offer{a.offer}})
 	if err != nil {
-		c.why, c.weighed = TraceDetail{}, nil
+		c.ahead, c.why, c.weighed = false, TraceDetail{}, nil
 		return nil
 	}
-	c.ahead = true
 	return d
 }
+
+// errAskFirst ends the judgement of an offer that is remembered and would need a person's yes: nobody is asked before the
+// service is.
+var errAskFirst = errors.New("core: the service is asked first")
 
 // remember learns from the answer to a payment.
 func (f *Payments) remember(c *call, o pay.Offer, kept bool, r pay.Receipt) {

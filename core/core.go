@@ -57,6 +57,7 @@ type Core struct {
 	Payments     *Payments     // Fetch: the main job
 	Services     *Services     // the catalogue of what bills by use
 	Gateway      *Gateway      // businesses that are paid through the catalogue
+	Approvals    *Approvals    // a person's yes
 	Sessions     *Sessions     // prepaid balances
 	Operations   *Operations   // on-chain sends
 	Funding      *Funding      // money in and out, and the watcher
@@ -86,7 +87,8 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
 	c.TopUps = &TopUps{store: s, operations: c.Operations, agents: c.Agents}
 	c.Policies = &Policies{s}
-	c.Payments = &Payments{store: s, sessions: c.Sessions, operations: c.Operations}
+	c.Approvals = &Approvals{store: s}
+	c.Payments = &Payments{store: s, sessions: c.Sessions, operations: c.Operations, approvals: c.Approvals}
 	c.Services = &Services{s}
 	c.Gateway = &Gateway{store: s, services: c.Services, operations: c.Operations}
 	c.Transactions = &Transactions{s}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 
+	"github.com/google/uuid"
+
 	"bursar/core/ledger"
 	"bursar/core/policy"
 	"bursar/money"
@@ -31,9 +33,12 @@ func (c *call) verdict(e *Error) *Verdict {
 // dryRun judges the cheapest offer by the figures of now, without a lock: a real call may find others. x is the challenge;
 // nil when the price was known without.
 func (f *Payments) dryRun(ctx context.Context, c *call, x *exchange, q pay.Quote) (*FetchResult, error) {
-	err := f.affordable(c, q.Offers[0])
+	d, err := f.judge(ctx, c, f.protocols, q, uuid.New())
 	if err == nil {
-		err = f.wouldHold(ctx, c, q.Offers[0].Amount)
+		err = f.wouldHold(ctx, c, d.offer.Amount)
+	}
+	if err == nil && d.undecided() {
+		err = d.wouldRequire()
 	}
 	if err != nil && AsError(err).Code == ServerError {
 		x.end()

@@ -22,6 +22,7 @@ const (
 	InsufficientBalance Code = "insufficient_balance"
 	SpendingLimit       Code = "spending_limit"
 	CostExceedsMax      Code = "cost_exceeds_max"
+	ApprovalRequired    Code = "approval_required" // no refusal: a person must say yes
 	NotFound            Code = "not_found"
 	Conflict            Code = "conflict"
 	RateLimited         Code = "rate_limited"
@@ -33,7 +34,7 @@ const (
 // Codes lists every code, for the tests of the doors' tables.
 func Codes() []Code {
 	return []Code{
-		InvalidRequest, Unauthorized, Forbidden, InsufficientBalance, SpendingLimit, CostExceedsMax, NotFound, Conflict,
+		InvalidRequest, Unauthorized, Forbidden, InsufficientBalance, SpendingLimit, CostExceedsMax, ApprovalRequired, NotFound, Conflict,
 		RateLimited, ServiceFailed, Timeout, ServerError,
 	}
 }
@@ -45,11 +46,12 @@ type Error struct {
 	Message string
 	Err     error `json:"-"`
 
-	Limit   *LimitDetail // SpendingLimit: which limit, and the figures compared
-	Payment string       // the history record that the error concerns, when one exists
-	Trace   string       // the trace that tells why a call was refused, when one was kept
-	Offer   *TracedOffer // Conflict: what a service asks now, that did not take a payment of what it asked before
-	Closed  bool         // Conflict: a session that is closed or expired (a bad request in the IndieGent dialect)
+	Limit    *LimitDetail  // SpendingLimit: which limit, and the figures compared
+	Payment  string        // the history record that the error concerns, when one exists
+	Trace    string        // the trace that tells why a call was refused, when one was kept
+	Approval *ent.Approval `json:"-"` // ApprovalRequired: the request, whose id the repeated call may name
+	Offer    *TracedOffer  // Conflict: what a service asks now, that did not take a payment of what it asked before
+	Closed   bool          // Conflict: a session that is closed or expired (a bad request in the IndieGent dialect)
 
 	RetryAfter time.Duration // Conflict: the same request may be sent again after this; zero: that would not help
 }

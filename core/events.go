@@ -14,9 +14,10 @@ type NewsKind string
 
 // The kinds of news.
 const (
-	BalanceChanged NewsKind = "balance_changed"
-	SessionChanged NewsKind = "session_changed"
-	PaymentSettled NewsKind = "payment_settled"
+	BalanceChanged  NewsKind = "balance_changed"
+	SessionChanged  NewsKind = "session_changed"
+	PaymentSettled  NewsKind = "payment_settled"
+	ApprovalChanged NewsKind = "approval_changed"
 )
 
 // News says that something has changed, after the commit. The database is the truth; news only makes readers look.
@@ -24,7 +25,7 @@ type News struct {
 	Kind      NewsKind      `json:"k"`
 	OrgID     uuid.UUID     `json:"o"`
 	AgentID   uuid.UUID     `json:"a"`
-	SubjectID uuid.UUID     `json:"s"` // the account, session or transaction
+	SubjectID uuid.UUID     `json:"s"` // the account, session, transaction or approval
 	Account   *ledger.State `json:"-"` // BalanceChanged, when this process made the change
 }
 

@@ -24,6 +24,7 @@ type Payments struct {
 	sessions   *Sessions
 	operations *Operations
 	routes     routes
+	approvals  *Approvals
 }
 
 // afterPayment is how long the books may take once a proof has left, whatever the caller does.
@@ -40,6 +41,9 @@ type FetchInput struct {
 	Body          []byte
 	MaxCost       *money.USDC   // nil: the policy and the server's ceiling alone
 	Timeout       time.Duration // zero: 30 s; clamped to 1 s … 60 s; a stream's head must be there by then
+
+	ApprovalID   *uuid.UUID    // a person's yes to this call, as its first answer named it; nil: one is looked for
+	ApprovalWait time.Duration // how long to wait for a person who must say yes; clamped to 0 … 60 s
 
 	IdempotencyKey *string // the caller's own name for this call; nil: none
 	DryRun         bool    // ask for the price and judge it, and pay nothing
@@ -94,6 +98,9 @@ type call struct {
 	run     *run   // nil without an idempotency key
 	entry   *entry // of the catalogue, by which the call is billed; nil: it is not
 	ahead   bool   // it is paid with the first request
+	shown   bool   // the offer comes from the caller, not from the service
+	place   place
+	recall  asked[uuid.UUID, *ent.Price] // what is remembered of the route, read while the call begins
 
 	why     TraceDetail       // what has been seen and compared so far
 	weighed []policy.Weighing // under the counters' locks
@@ -242,6 +249,8 @@ func (f *Payments) prepare(ctx context.Context, p Principal, in FetchInput) (*ca
 		return nil, E(InvalidRequest, "max_cost must not be negative")
 	}
 	c.request = &pay.Request{Method: in.Method, URL: c.target.url.String(), Header: cleanRequestHeader(in.Header), Body: in.Body}
+	c.place = f.placeOf(p.OrgID, in.Method, c.target)
+	c.recall = f.readers.prices.ask(ctx, c.place.price)
 	return c, f.payer(ctx, c)
 }
 

@@ -29,15 +29,30 @@ const gatherLimit = 10 * time.Second // for one query, whose readers may each ha
 
 // get reads one value; false says that there is none.
 func (g *gather[K, V]) get(ctx context.Context, key K) (V, bool, error) {
-	r := g.join(ctx, key)
+	return g.ask(ctx, key).get(ctx)
+}
+
+// ask begins to read one value, for a caller who has something else to do meanwhile.
+func (g *gather[K, V]) ask(ctx context.Context, key K) asked[K, V] {
+	return asked[K, V]{key, g.join(ctx, key)}
+}
+
+// asked is a value that is being read.
+type asked[K comparable, V any] struct {
+	key K
+	in  *reading[K, V]
+}
+
+// get waits for it; false says that there is none.
+func (a asked[K, V]) get(ctx context.Context) (V, bool, error) {
 	var none V
 	select {
-	case <-r.done:
+	case <-a.in.done:
 	case <-ctx.Done():
 		return none, false, ctx.Err()
 	}
-	v, ok := r.found[key]
-	return v, ok, r.err
+	v, ok := a.in.found[a.key]
+	return v, ok, a.in.err
 }
 
 func (g *gather[K, V]) join(ctx context.Context, key K) *reading[K, V] {

@@ -212,6 +212,18 @@ func (r *run) begunRows(subject uuid.UUID) []ledger.Row {
 	return []ledger.Row{{Into: begunRow, Values: []any{r.id.String(), subject.String(), r.owner.String()}}}
 }
 
+// owned says whether a commit of this run was missed for another reason than that another run has the row now.
+func (r *run) owned(ctx context.Context) error {
+	if r == nil {
+		return nil
+	}
+	mine, err := r.db.writeEnt.IdempotencyKey.Query().Where(r.mine(), idempotencykey.SubjectIDIsNil()).Exist(ctx)
+	if err == nil && !mine {
+		return errRuns
+	}
+	return err
+}
+
 func (r *run) noted() {
 	if r != nil {
 		r.begun = true

@@ -8,14 +8,12 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/google/uuid"
 
 	"bursar/core/ledger"
 	"bursar/core/policy"
 	"bursar/core/pricing"
 	"bursar/ent"
 	"bursar/ent/transaction"
-	"bursar/evm"
 	"bursar/money"
 	"bursar/pay"
 )
@@ -99,14 +97,13 @@ func (f *Payments) metered(ctx context.Context, c *call) (*FetchResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.affordable(c, offer); err != nil {
-		return nil, f.refused(ctx, c, err)
-	}
 	var t *ent.Transaction
 	if offer.Amount > 0 { // else the request asks for nothing that costs
-		if t, err = f.secure(ctx, c, uuid.Must(uuid.NewV7()), offer, evm.Authorization{}); err != nil {
+		d, err := f.decide(ctx, c, nil, pay.Quote{Offers: []pay.Offer{offer}})
+		if err != nil {
 			return nil, f.refused(ctx, c, err)
 		}
+		t = d.payment
 	}
 	f.step(StepHeld)
 	resp, sendErr := f.whole(context.WithoutCancel(ctx), request, clampTimeout(c.in.Timeout)) // what it costs may stand at its end

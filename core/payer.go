@@ -16,9 +16,10 @@ import (
 	"bursar/money"
 )
 
-// What a paid call must know is read by three queries that its neighbours share: the credential, the agent with all
-// that limits it, and the session. They are by hand because ent reads one row at a time. An account is a subquery's, which
-// needs its owner: PostgreSQL plans a join while the tables are small, and would begin with all accounts of the kind.
+// What a paid call must know is read by queries that its neighbours share: the credential, the agent with all that limits
+// it, the session, and what is remembered of its route (memory.go). They are by hand because ent reads one row at a time. An
+// account is a subquery's, which needs its owner: PostgreSQL plans a join while the tables are small, and would begin with
+// all accounts of the kind.
 
 // payer is an agent with what limits it, as of one query.
 type payer struct {
@@ -40,16 +41,18 @@ type readers struct {
 	payers   gather[uuid.UUID, *payer]
 	sessions gather[uuid.UUID, *prepaid]
 	keys     gather[[32]byte, *keyRow]
+	prices   gather[uuid.UUID, *ent.Price]
 }
 
 func newReaders(s *store) *readers {
 	r := &readers{}
-	r.payers.load, r.sessions.load, r.keys.load = s.loadPayers, s.loadPrepaid, s.loadKeys
+	r.payers.load, r.sessions.load, r.keys.load, r.prices.load = s.loadPayers, s.loadPrepaid, s.loadKeys, s.loadPrices
 	return r
 }
 
 const selPayers = `SELECT a.id, a.org_id, a.owner_id, a.name, a.slug, a.address, a.sealed_key, a.active, a.is_default, a.department_id,
 	p.id, p.spending_cap, p.daily_limit, p.monthly_limit, p.per_call_max, p.allowed_services, p.blocked_services, p.require_session, p.version,
+	p.new_payee, p.changed_payee, p.price_jump, p.price_jump_percent, p.approve_above,
 	d.budget_limit, COALESCE(d.version, 0), o.daily_limit, o.monthly_limit, o.spending_cap, o.version,
 	(SELECT w.id FROM accounts w WHERE w.kind = 'wallet' AND w.chain_id = $2 AND w.owner_id = a.id)
 	FROM agents a JOIN spending_policies p ON p.agent_id = a.id JOIN orgs o ON o.id = a.org_id
@@ -66,6 +69,7 @@ func (s *store) loadPayers(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]
 		var version int64
 		err := rows.Scan(&a.ID, &a.OrgID, &a.OwnerID, &a.Name, &a.Slug, &a.Address, &a.SealedKey, &a.Active, &a.IsDefault, &department,
 			&p.ID, &p.SpendingCap, &p.DailyLimit, &p.MonthlyLimit, &p.PerCallMax, &allowed, &blocked, &p.RequireSession, &version,
+			&p.NewPayee, &p.ChangedPayee, &p.PriceJump, &p.PriceJumpPercent, &p.ApproveAbove,
 			&v.department, &v.rules.DepartmentVersion, &v.org.DailyLimit, &v.org.MonthlyLimit, &v.org.SpendingCap, &v.rules.OrgVersion, &v.wallet)
 		if err != nil {
 			return err

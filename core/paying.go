@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"entgo.io/ent/dialect/sql/sqlgraph"
@@ -68,73 +69,10 @@ type decision struct {
 	instruction pay.Instruction
 	payment     *ent.Transaction
 	again       bool // payment is a transfer of an earlier call
-}
 
-// decide says whether an offer is taken, and how: what it costs is reserved when it returns without an error.
-func (f *Payments) decide(ctx context.Context, c *call, protocols []pay.Protocol, q pay.Quote) (*decision, error) {
-	id := uuid.Must(uuid.NewV7())
-	d, err := f.choose(c, protocols, q, id)
-	if err != nil {
-		return nil, err
-	}
-	if d.instruction.Kind == pay.Transfer {
-		if d.payment, err = f.owed(ctx, c, d.offer); err != nil || d.payment != nil {
-			d.again = d.payment != nil
-			return d, err
-		}
-	}
-	if err := f.affordable(c, d.offer); err != nil {
-		return nil, err
-	}
-	d.payment, err = f.secure(ctx, c, id, d.offer, d.instruction.Authorization)
-	return d, err
-}
-
-// secure is reserve, again when the policy has changed meanwhile.
-func (f *Payments) secure(ctx context.Context, c *call, id uuid.UUID, o pay.Offer, auth evm.Authorization) (*ent.Transaction, error) {
-	t, err := f.reserve(ctx, c, id, o, auth)
-	for tries := 1; errors.Is(err, ledger.ErrChanged) && tries < maxTxTries; tries++ {
-		if err = f.reload(ctx, c); err == nil {
-			t, err = f.reserve(ctx, c, id, o, auth)
-		}
-	}
-	return t, err
-}
-
-// choose takes the cheapest offer for which something can be signed: one may have ended since it was read.
-func (f *Payments) choose(c *call, protocols []pay.Protocol, q pay.Quote, id uuid.UUID) (*decision, error) {
-	var why error
-	for i, o := range q.Offers {
-		protocol, known := pay.ByName(protocols, o.Protocol)
-		if !known {
-			continue
-		}
-		instruction, err := protocol.Instruct(o, c.payer, f.clock(), f.nonce("payment", id))
-		if err == nil && (instruction.Kind == pay.SignAuthorization || instruction.Kind == pay.Transfer) {
-			c.why.Chosen = &i
-			return &decision{protocol: protocol, offer: o, instruction: instruction}, nil
-		}
-		why = errors.Join(why, err)
-	}
-	return nil, E(ServiceFailed, "The service's offer cannot be taken: %v", why)
-}
-
-// affordable asks the rules about a price that need neither counters nor locks.
-func (f *Payments) affordable(c *call, o pay.Offer) error {
-	if c.target.url.Scheme != "https" && !f.chain.Network().Testnet {
-		return E(InvalidRequest, "A service is paid over https only: anybody on the way could change who is paid")
-	}
-	if c.in.MaxCost != nil {
-		c.why.Rules = append(c.why.Rules, figure(ruleMaxCost, 0, o.Amount, *c.in.MaxCost))
-		if o.Amount > *c.in.MaxCost {
-			return E(CostExceedsMax, "Price %s exceeds the maximum of %s", o.Amount.CostUSD(), c.in.MaxCost.RemainingUSD())
-		}
-	}
-	c.why.Rules = append(c.why.Rules, figure(ruleCeiling, 0, o.Amount, f.maxPay))
-	if o.Amount > f.maxPay {
-		return E(SpendingLimit, "Price %s exceeds this server's ceiling of %s", o.Amount.CostUSD(), f.maxPay.RemainingUSD())
-	}
-	return nil
+	memory   *memory
+	found    []policy.Finding // rules of caution that the offer falls under
+	approval *ent.Approval    // a person's yes, where one is needed; nil: there is none yet
 }
 
 // nonce derives an authorization's nonce from the record that it is for: signing the same record again gives
@@ -144,8 +82,8 @@ func (s *store) nonce(what string, id uuid.UUID) common.Hash {
 }
 
 // reserve makes the hold and the history record, in one commit, if every limit allows it.
-func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Offer, auth evm.Authorization) (*ent.Transaction, error) {
-	now := f.now()
+func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, d *decision) (*ent.Transaction, error) {
+	now, o, auth := f.now(), d.offer, d.instruction.Authorization
 	counters := c.budget.Counters(now)
 	nonce := auth.Nonce.Hex()
 	t := &ent.Transaction{
@@ -181,13 +119,12 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},
 		moves: []ledger.Move{hold},
 		rows: func(_ time.Time, r ledger.Result) []ledger.Row {
-			return append(rows, addPayment(t), c.allowedRow(t, digest, r.Accounts[c.account].Available()))
+			rows := append(rows, c.paymentRow(t, d), c.allowedRow(t, digest, r.Accounts[c.account].Available()))
+			return slices.Concat(rows, c.memoryRows(t, d), d.useApproval(t))
 		},
+		news: d.news(),
 		done: []Outcome{PaymentReserved},
 	})
-	if errors.Is(err, ledger.ErrMissed) {
-		return nil, errRuns // the key's row is another run's now
-	}
 	if sqlgraph.IsUniqueConstraintError(err) { // of auth_nonce, which MPP takes from the challenge
 		return nil, E(ServiceFailed, "The service asks by a challenge that was answered before")
 	}

@@ -26,13 +26,30 @@ type PolicyInput struct {
 	SpendingCap, DailyLimit, MonthlyLimit, PerCallMax Optional[money.USDC]
 	AllowedServices, BlockedServices                  *[]string
 	RequireSession                                    *bool
+
+	NewPayee, ChangedPayee, PriceJump *Reaction // what happens about them
+	PriceJumpPercent                  *int64    // of the last price may be asked without being a jump: 100 to 1000
+	ApproveAbove                      Optional[money.USDC]
 }
 
+// Reaction is what a policy does about something that a person may want to know.
+type Reaction = policy.Reaction
+
+// The reactions.
+const (
+	NoteIt    = policy.Note    // it is in the trace, and paid
+	RefuseIt  = policy.Refuse  // it is not paid
+	ApproveIt = policy.Approve // it is paid when a person says yes
+)
+
 func (in *PolicyInput) validate() error {
-	for _, l := range []Optional[money.USDC]{in.SpendingCap, in.DailyLimit, in.MonthlyLimit, in.PerCallMax} {
+	for _, l := range []Optional[money.USDC]{in.SpendingCap, in.DailyLimit, in.MonthlyLimit, in.PerCallMax, in.ApproveAbove} {
 		if l.Value != nil && (*l.Value < 0 || *l.Value > money.Max) {
 			return E(InvalidRequest, "Limits must lie between 0 and %s", money.Max)
 		}
+	}
+	if err := in.validateCaution(); err != nil {
+		return err
 	}
 	for _, list := range []*[]string{in.AllowedServices, in.BlockedServices} {
 		if list == nil {
@@ -47,6 +64,18 @@ func (in *PolicyInput) validate() error {
 				return E(InvalidRequest, "A service name must have 1 to %d characters", maxServiceName)
 			}
 		}
+	}
+	return nil
+}
+
+func (in *PolicyInput) validateCaution() error {
+	for _, r := range []*Reaction{in.NewPayee, in.ChangedPayee, in.PriceJump} {
+		if r != nil && *r != NoteIt && *r != RefuseIt && *r != ApproveIt {
+			return E(InvalidRequest, "%q is not note, refuse or approve", *r)
+		}
+	}
+	if p := in.PriceJumpPercent; p != nil && (*p < policy.MinJumpPercent || *p > policy.MaxJumpPercent) {
+		return E(InvalidRequest, "A price jump must lie between %d and %d percent", policy.MinJumpPercent, policy.MaxJumpPercent)
 	}
 	return nil
 }
@@ -102,6 +131,19 @@ func setPolicy(ctx context.Context, tx *Tx, agentID uuid.UUID, in PolicyInput) e
 	if in.RequireSession != nil {
 		u.SetRequireSession(*in.RequireSession)
 	}
+	if in.NewPayee != nil {
+		u.SetNewPayee(spendingpolicy.NewPayee(*in.NewPayee))
+	}
+	if in.ChangedPayee != nil {
+		u.SetChangedPayee(spendingpolicy.ChangedPayee(*in.ChangedPayee))
+	}
+	if in.PriceJump != nil {
+		u.SetPriceJump(spendingpolicy.PriceJump(*in.PriceJump))
+	}
+	if in.PriceJumpPercent != nil {
+		u.SetPriceJumpPercent(*in.PriceJumpPercent)
+	}
+	set(in.ApproveAbove, func(v money.USDC) { u.SetApproveAbove(v) }, func() { u.ClearApproveAbove() })
 	return u.Exec(ctx)
 }
 
@@ -110,5 +152,9 @@ func rules(sp *ent.SpendingPolicy) policy.Policy {
 	return policy.Policy{
 		SpendingCap: sp.SpendingCap, DailyLimit: sp.DailyLimit, MonthlyLimit: sp.MonthlyLimit, PerCallMax: sp.PerCallMax,
 		Allowed: sp.AllowedServices, Blocked: sp.BlockedServices, RequireSession: sp.RequireSession,
+		Caution: policy.Caution{
+			NewPayee: Reaction(sp.NewPayee), ChangedPayee: Reaction(sp.ChangedPayee), PriceJump: Reaction(sp.PriceJump),
+			PriceJumpPercent: sp.PriceJumpPercent, ApproveAbove: sp.ApproveAbove,
+		},
 	}
 }

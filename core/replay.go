@@ -3,13 +3,17 @@ package core
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"bursar/core/policy"
 	"bursar/ent"
+	"bursar/ent/approval"
+	"bursar/ent/payee"
 	"bursar/ent/trace"
 	"bursar/ent/transaction"
 	"bursar/ent/usage"
@@ -21,6 +25,9 @@ const (
 	maxReplayDays  = 90
 	maxReplayCalls = 20_000 // the newest; older ones are left out
 	maxDifferences = 100    // that are listed
+
+	hostsAtOnce     = 500    // of which payees are read
+	maxReplayPayees = 20_000 // of so many hosts
 )
 
 // ReplayInput is a draft of a policy, and over how many days it is tried. What is absent of the draft is as it is now.
@@ -39,6 +46,7 @@ type Replay struct {
 	Saved     money.USDC // what those were charged
 	Freed     int        // refused by the policy in fact, and allowed by the draft
 	Added     money.USDC // what those asked for
+	Held      int        // held for a person's yes by the draft, and not in fact; what they spend is counted as if it was given
 
 	Differences []ReplayDifference // oldest first
 }
@@ -46,7 +54,7 @@ type Replay struct {
 // ReplayDifference is a call that the draft judges otherwise than it was judged.
 type ReplayDifference struct {
 	Trace  *TraceView
-	Rule   string // of the draft that refuses; empty: the draft allows
+	Rule   string // of the draft that refuses or holds; empty: the draft allows
 	Reason string
 }
 
@@ -68,7 +76,7 @@ func (s *Policies) Replay(ctx context.Context, p Principal, in ReplayInput) (*Re
 	from := s.now().Truncate(24*time.Hour).AddDate(0, 0, -in.Days)
 	var out *Replay
 	err = s.db.atOnce(ctx, func(c *ent.Client) error {
-		past, err := readPast(ctx, c, a.ID, from)
+		past, err := s.readPast(ctx, c, a, from)
 		if err != nil {
 			return err
 		}
@@ -84,7 +92,11 @@ func (in PolicyInput) over(p policy.Policy) policy.Policy {
 		draft Optional[money.USDC]
 		limit **money.USDC
 	}{
-		{in.SpendingCap, &p.SpendingCap}, {in.DailyLimit, &p.DailyLimit}, {in.MonthlyLimit, &p.MonthlyLimit}, {in.PerCallMax, &p.PerCallMax},
+		{in.SpendingCap, &p.SpendingCap},
+		{in.DailyLimit, &p.DailyLimit},
+		{in.MonthlyLimit, &p.MonthlyLimit},
+		{in.PerCallMax, &p.PerCallMax},
+		{in.ApproveAbove, &p.ApproveAbove},
 	} {
 		if l.draft.Set {
 			*l.limit = l.draft.Value
@@ -99,6 +111,17 @@ func (in PolicyInput) over(p policy.Policy) policy.Policy {
 	if in.RequireSession != nil {
 		p.RequireSession = *in.RequireSession
 	}
+	for _, r := range []struct {
+		draft *Reaction
+		does  *Reaction
+	}{{in.NewPayee, &p.NewPayee}, {in.ChangedPayee, &p.ChangedPayee}, {in.PriceJump, &p.PriceJump}} {
+		if r.draft != nil {
+			*r.does = *r.draft
+		}
+	}
+	if in.PriceJumpPercent != nil {
+		p.PriceJumpPercent = *in.PriceJumpPercent
+	}
 	return p
 }
 
@@ -107,13 +130,14 @@ type past struct {
 	before    policy.Before
 	traces    []*ent.Trace
 	charged   map[uuid.UUID]money.USDC // by payment
+	used      map[uuid.UUID]bool       // requests for approval by which a later call has paid
 	truncated bool
 }
 
-func readPast(ctx context.Context, c *ent.Client, agent uuid.UUID, from time.Time) (*past, error) {
-	p := &past{charged: map[uuid.UUID]money.USDC{}}
+func (s *Policies) readPast(ctx context.Context, c *ent.Client, a *ent.Agent, from time.Time) (*past, error) {
+	p := &past{charged: map[uuid.UUID]money.USDC{}, used: map[uuid.UUID]bool{}}
 	var err error
-	p.traces, err = c.Trace.Query().Where(trace.AgentID(agent), trace.CreatedAtGTE(from)).
+	p.traces, err = c.Trace.Query().Where(trace.AgentID(a.ID), trace.CreatedAtGTE(from)).
 		Order(trace.ByCreatedAt(desc()), trace.ByID(desc())).Limit(maxReplayCalls + 1).All(ctx)
 	if err != nil || len(p.traces) == 0 {
 		return p, err
@@ -122,7 +146,37 @@ func readPast(ctx context.Context, c *ent.Client, agent uuid.UUID, from time.Tim
 		p.traces = p.traces[:maxReplayCalls]
 	}
 	slices.Reverse(p.traces)
-	return p, p.readSpent(ctx, c, agent, p.traces[0].CreatedAt)
+	since := p.traces[0].CreatedAt
+	if err := p.readSpent(ctx, c, a.ID, since); err != nil {
+		return nil, err
+	}
+	if err := s.readPayees(ctx, c, p, a, since); err != nil {
+		return nil, err
+	}
+	used, err := c.Approval.Query().Where(approval.AgentID(a.ID), approval.StatusEQ(approval.StatusUsed), approval.CreatedAtGTE(since)).IDs(ctx)
+	for _, id := range used {
+		p.used[id] = true
+	}
+	return p, err
+}
+
+// readPayees reads whom the hosts of the past had been paid to before it, and by other agents since.
+func (s *Policies) readPayees(ctx context.Context, c *ent.Client, p *past, a *ent.Agent, since time.Time) error {
+	p.before.Payees = map[policy.HostPayee]time.Time{}
+	hosts := map[uuid.UUID]bool{}
+	for _, t := range p.traces {
+		hosts[s.hostID(a.OrgID, t.Host)] = true
+	}
+	for ids := range slices.Chunk(slices.Collect(maps.Keys(hosts)), hostsAtOnce) {
+		known, err := c.Payee.Query().Where(payee.HostIDIn(ids...), payee.Or(payee.AgentIDNEQ(a.ID), payee.CreatedAtLT(since))).Limit(maxReplayPayees).All(ctx)
+		if err != nil {
+			return err
+		}
+		for _, k := range known {
+			p.before.Payees[policy.HostPayee{Host: k.Host, Payee: k.Address}] = k.CreatedAt.UTC()
+		}
+	}
+	return nil
 }
 
 // readSpent reads what the calls since a moment count for, and from the counters what came before them.
@@ -178,9 +232,9 @@ func (p *past) judge(draft policy.Policy) (*Replay, error) {
 			return nil, err
 		}
 		charged, paid := p.charged[t.ID]
-		if t.Outcome == trace.OutcomeRefused {
-			if !byPolicy(v) {
-				continue // the draft changes nothing of why
+		if t.Outcome != trace.OutcomeAllowed {
+			if !byPolicy(v) || p.used[t.ID] {
+				continue // the draft changes nothing of why; or the call was paid in the end, and is met again there
 			}
 			charged = t.Amount
 		} else if !paid {
@@ -189,6 +243,7 @@ func (p *past) judge(draft policy.Policy) (*Replay, error) {
 		views = append(views, v)
 		calls = append(calls, policy.Past{
 			At: t.CreatedAt.UTC(), Host: t.Host, Service: t.Service, InSession: t.SessionID != nil, Price: t.Amount, Charged: charged,
+			Place: whose(t.Host), Payee: v.payee(), Route: t.Method + " " + pathOf(t.Endpoint),
 		})
 	}
 	out.Calls = len(calls)
@@ -203,28 +258,42 @@ func (r *Replay) add(v *TraceView, c policy.Past, verdict error) {
 	if was {
 		r.Spent = r.Spent.Add(c.Charged)
 	}
-	if was == (verdict == nil) {
-		return
-	}
 	d := ReplayDifference{Trace: v}
-	if was {
+	var held *policy.Unanswered
+	holds := errors.As(verdict, &held)
+	switch {
+	case holds && v.ApprovalID != nil: // it was held in fact
+		return
+	case holds:
+		r.Held, d.Rule, d.Reason = r.Held+1, policy.Names(held.Found), held.Error()
+	case was && verdict != nil:
 		denial := AsError(verdict)
 		r.Refused, r.Saved, d.Reason = r.Refused+1, r.Saved.Add(c.Charged), denial.Message
 		var why *policy.Denial
 		if errors.As(verdict, &why) {
 			d.Rule = string(why.Rule)
 		}
-	} else {
+	case !was && verdict == nil:
 		r.Freed, r.Added = r.Freed+1, r.Added.Add(c.Charged)
+	default:
+		return
 	}
 	if len(r.Differences) < maxDifferences {
 		r.Differences = append(r.Differences, d)
 	}
 }
 
+// pathOf is an endpoint without its scheme and host.
+func pathOf(endpoint string) string {
+	_, rest, _ := strings.Cut(endpoint, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	return path
+}
+
 // agentRules are those that an agent's policy sets.
 var agentRules = []policy.Rule{
-	policy.RuleBlocked, policy.RuleAllowed, policy.RuleRequireSession, policy.RulePerCall, policy.RuleDaily, policy.RuleMonthly, policy.RuleCap,
+	policy.RuleBlocked, policy.RuleAllowed, policy.RuleRequireSession, policy.RuleNewPayee, policy.RuleChangedPayee, policy.RulePriceJump,
+	policy.RuleApproveAbove, policy.RulePerCall, policy.RuleDaily, policy.RuleMonthly, policy.RuleCap,
 }
 
 // byPolicy reports whether it was the agent's policy alone that refused.

@@ -14,19 +14,24 @@ import (
 // The rows that a paid call writes with its moves. They are statements by hand because ent writes one row at a time,
 // and every caller of a busy batch waits for all of them.
 var (
+	// addPaymentRow is missed by a price that has become a jump since it was judged: above c21 percent of what the route c20
+	// was paid last. The holds of an organisation follow one another by the lock on its counter; those of one batch are all
+	// compared with the price before it, as if the highest had come first.
 	addPaymentRow = &ledger.Statement{
 		Name:  "add payment",
 		Table: "transactions",
 		Columns: []string{
 			"uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "bigint", "text", "text", "text", "text", "text", "text", "text", "text", "text", "bigint", "uuid",
-			"uuid",
+			"uuid", "uuid", "bigint",
 		},
 		Postgres: `INSERT INTO transactions (id, created_at, org_id, agent_id, session_id, credential_id, kind, status, quoted, amount,
 			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id)
-			SELECT c1, c2, c3, c4, c5, c6, 'payment', 'pending', c7, 0, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19 FROM v`,
+			SELECT c1, c2, c3, c4, c5, c6, 'payment', 'pending', c7, 0, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19 FROM v
+			WHERE c7 <= COALESCE((SELECT p.amount * v.c21 / 100 FROM prices p WHERE p.id = v.c20), c7)`,
 		SQLite: `INSERT INTO transactions (id, created_at, org_id, agent_id, session_id, credential_id, kind, status, quoted, amount,
 			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'payment', 'pending', ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)`,
+			SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'payment', 'pending', ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19
+			WHERE ?7 <= COALESCE((SELECT amount * ?21 / 100 FROM prices WHERE id = ?20), ?7)`,
 	}
 	endPaymentRow = &ledger.Statement{
 		Name:    "end payment",
@@ -75,6 +80,25 @@ var (
 		Postgres: `UPDATE idempotency_keys k SET subject_id = v.c2 FROM v WHERE k.id = v.c1 AND k.owner = v.c3 AND k.subject_id IS NULL`,
 		SQLite:   `UPDATE idempotency_keys SET subject_id = ?2 WHERE id = ?1 AND owner = ?3 AND subject_id IS NULL`,
 	}
+	addApprovalRow = &ledger.Statement{ // missed when another asks for the same
+		Name:  "ask for approval",
+		Table: "approvals",
+		Columns: []string{
+			"uuid", "timestamptz", "uuid", "uuid", "uuid", "text", "text", "text", "text", "bigint", "text", "text", "text", "text", "text", "bigint",
+		},
+		Postgres: `INSERT INTO approvals (id, created_at, org_id, agent_id, credential_id, host, payee, network, asset, ceiling, method, endpoint,
+			protocol, rule, reason, expires_unix, status)
+			SELECT c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, 'pending' FROM v ON CONFLICT DO NOTHING`,
+		SQLite: `INSERT INTO approvals (id, created_at, org_id, agent_id, credential_id, host, payee, network, asset, ceiling, method, endpoint,
+			protocol, rule, reason, expires_unix, status)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 'pending') ON CONFLICT DO NOTHING`,
+	}
+	useApprovalRow = &ledger.Statement{ // once, in time, and for no more than was approved
+		Name: "use an approval", Table: "approvals", Columns: []string{"uuid", "uuid", "bigint", "bigint"},
+		Postgres: `UPDATE approvals a SET status = 'used', payment_id = v.c2 FROM v
+			WHERE a.id = v.c1 AND a.status = 'approved' AND a.ceiling >= v.c3 AND a.expires_unix > v.c4`,
+		SQLite: `UPDATE approvals SET status = 'used', payment_id = ?2 WHERE id = ?1 AND status = 'approved' AND ceiling >= ?3 AND expires_unix > ?4`,
+	}
 	addEventRow = &ledger.Statement{
 		Name: "add event", Table: "events", Columns: []string{"uuid", "timestamptz", "uuid", "text", "uuid", "uuid"},
 		Postgres: `INSERT INTO events (id, created_at, org_id, kind, agent_id, subject_id) SELECT c1, c2, c3, c4, c5, c6 FROM v`,
@@ -82,7 +106,8 @@ var (
 	}
 )
 
-func addPayment(t *ent.Transaction) ledger.Row {
+// addPayment writes a payment down. route and percent hold its price to what the route was paid last; nil: nothing does.
+func addPayment(t *ent.Transaction, route *uuid.UUID, percent int64) ledger.Row {
 	var nonce sql.NullString // a metered payment has no proof
 	if t.AuthNonce != nil {
 		nonce = written(*t.AuthNonce)
@@ -91,7 +116,7 @@ func addPayment(t *ent.Transaction) ledger.Row {
 	return ledger.Row{Into: addPaymentRow, Values: []any{
 		t.ID.String(), t.CreatedAt, t.OrgID.String(), t.AgentID.String(), optional(t.SessionID), optional(t.CredentialID), int64(t.Quoted),
 		t.FromAddress, t.ToAddress, t.Service, t.Endpoint, t.Method, t.Protocol, t.Scheme, t.Network, nonce, end,
-		optional(t.HoldID), optional(t.ServiceID),
+		optional(t.HoldID), optional(t.ServiceID), optional(route), percent,
 	}}
 }
 

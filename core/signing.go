@@ -26,6 +26,9 @@ type SignInput struct {
 	Challenge     []byte // the x402 challenge that it was answered with: JSON of either version, without one it is the first
 	MaxCost       *money.USDC
 
+	ApprovalID   *uuid.UUID    // as in FetchInput
+	ApprovalWait time.Duration // as in FetchInput
+
 	IdempotencyKey *string // the caller's own name for this request; nil: none
 }
 
@@ -65,12 +68,15 @@ func (f *Payments) Sign(ctx context.Context, p Principal, in SignInput) (*Signed
 }
 
 func (f *Payments) sign(ctx context.Context, p Principal, in SignInput, r *run) (*signed, error) {
-	call := FetchInput{Agent: in.Agent, DefaultWallet: in.DefaultWallet, Method: in.Method, URL: in.URL, MaxCost: in.MaxCost}
+	call := FetchInput{
+		Agent: in.Agent, DefaultWallet: in.DefaultWallet, Method: in.Method, URL: in.URL, MaxCost: in.MaxCost,
+		ApprovalID: in.ApprovalID, ApprovalWait: in.ApprovalWait,
+	}
 	c, err := f.prepare(ctx, p, call)
 	if err != nil {
 		return nil, err
 	}
-	c.run = r
+	c.run, c.shown = r, true
 	if err := c.budget.Agent.CheckService(c.target.host, c.target.service, false); err != nil {
 		return nil, f.refused(ctx, c, err)
 	}

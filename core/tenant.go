@@ -6,6 +6,7 @@ import (
 	"bursar/ent"
 	"bursar/ent/agent"
 	"bursar/ent/apikey"
+	"bursar/ent/approval"
 	"bursar/ent/department"
 	"bursar/ent/org"
 	"bursar/ent/service"
@@ -51,6 +52,10 @@ func (t tenant) transactions() *ent.TransactionQuery {
 
 func (t tenant) traces() *ent.TraceQuery {
 	return t.c.Trace.Query().Where(trace.OrgID(t.p.OrgID))
+}
+
+func (t tenant) approvals() *ent.ApprovalQuery {
+	return t.c.Approval.Query().Where(approval.OrgID(t.p.OrgID))
 }
 
 func (t tenant) departments() *ent.DepartmentQuery {

@@ -29,8 +29,9 @@ type TraceDetail struct {
 	DepartmentVersion int64 `json:"department_version,omitempty"`
 	OrgVersion        int64 `json:"org_version,omitempty"`
 
-	HoldID *uuid.UUID `json:"hold_id,omitempty"`
-	Digest string     `json:"digest,omitempty"` // the EIP-712 hash that was signed
+	HoldID     *uuid.UUID `json:"hold_id,omitempty"`
+	ApprovalID *uuid.UUID `json:"approval_id,omitempty"` // that was asked for, or used
+	Digest     string     `json:"digest,omitempty"`      // the EIP-712 hash that was signed
 }
 
 // TracedOffer is an offer as it was read. Its texts are the seller's, shortened.
@@ -163,7 +164,7 @@ func verdict(e *Error) bool {
 		return true
 	case Conflict:
 		return e.Closed
-	case Unauthorized, NotFound, RateLimited, Timeout, ServerError:
+	case ApprovalRequired, Unauthorized, NotFound, RateLimited, Timeout, ServerError:
 	}
 	return false
 }

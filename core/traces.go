@@ -33,6 +33,14 @@ type TracePage struct {
 	Total int
 }
 
+// payee is whom the offer that was chosen would pay; empty when it did not come to a choice.
+func (v *TraceView) payee() string {
+	if v.Chosen == nil || *v.Chosen >= len(v.Offers) {
+		return ""
+	}
+	return v.Offers[*v.Chosen].PayTo
+}
+
 func viewTrace(t *ent.Trace) (*TraceView, error) {
 	v := &TraceView{Trace: t}
 	if err := json.Unmarshal(t.Detail, &v.TraceDetail); err != nil {

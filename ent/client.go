@@ -14,6 +14,7 @@ import (
 	"bursar/ent/account"
 	"bursar/ent/agent"
 	"bursar/ent/apikey"
+	"bursar/ent/approval"
 	"bursar/ent/attempt"
 	"bursar/ent/auditlog"
 	"bursar/ent/block"
@@ -26,6 +27,8 @@ import (
 	"bursar/ent/membership"
 	"bursar/ent/operation"
 	"bursar/ent/org"
+	"bursar/ent/payee"
+	"bursar/ent/price"
 	"bursar/ent/sender"
 	"bursar/ent/service"
 	"bursar/ent/session"
@@ -57,6 +60,8 @@ type Client struct {
 	Account *AccountClient
 	// Agent is the client for interacting with the Agent builders.
 	Agent *AgentClient
+	// Approval is the client for interacting with the Approval builders.
+	Approval *ApprovalClient
 	// Attempt is the client for interacting with the Attempt builders.
 	Attempt *AttemptClient
 	// AuditLog is the client for interacting with the AuditLog builders.
@@ -81,6 +86,10 @@ type Client struct {
 	Operation *OperationClient
 	// Org is the client for interacting with the Org builders.
 	Org *OrgClient
+	// Payee is the client for interacting with the Payee builders.
+	Payee *PayeeClient
+	// Price is the client for interacting with the Price builders.
+	Price *PriceClient
 	// Sender is the client for interacting with the Sender builders.
 	Sender *SenderClient
 	// Service is the client for interacting with the Service builders.
@@ -115,6 +124,7 @@ func (c *Client) init() {
 	c.APIKey = NewAPIKeyClient(c.config)
 	c.Account = NewAccountClient(c.config)
 	c.Agent = NewAgentClient(c.config)
+	c.Approval = NewApprovalClient(c.config)
 	c.Attempt = NewAttemptClient(c.config)
 	c.AuditLog = NewAuditLogClient(c.config)
 	c.Block = NewBlockClient(c.config)
@@ -127,6 +137,8 @@ func (c *Client) init() {
 	c.Membership = NewMembershipClient(c.config)
 	c.Operation = NewOperationClient(c.config)
 	c.Org = NewOrgClient(c.config)
+	c.Payee = NewPayeeClient(c.config)
+	c.Price = NewPriceClient(c.config)
 	c.Sender = NewSenderClient(c.config)
 	c.Service = NewServiceClient(c.config)
 	c.Session = NewSessionClient(c.config)
@@ -232,6 +244,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		APIKey:         NewAPIKeyClient(cfg),
 		Account:        NewAccountClient(cfg),
 		Agent:          NewAgentClient(cfg),
+		Approval:       NewApprovalClient(cfg),
 		Attempt:        NewAttemptClient(cfg),
 		AuditLog:       NewAuditLogClient(cfg),
 		Block:          NewBlockClient(cfg),
@@ -244,6 +257,8 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		Membership:     NewMembershipClient(cfg),
 		Operation:      NewOperationClient(cfg),
 		Org:            NewOrgClient(cfg),
+		Payee:          NewPayeeClient(cfg),
+		Price:          NewPriceClient(cfg),
 		Sender:         NewSenderClient(cfg),
 		Service:        NewServiceClient(cfg),
 		Session:        NewSessionClient(cfg),
@@ -276,6 +291,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		APIKey:         NewAPIKeyClient(cfg),
 		Account:        NewAccountClient(cfg),
 		Agent:          NewAgentClient(cfg),
+		Approval:       NewApprovalClient(cfg),
 		Attempt:        NewAttemptClient(cfg),
 		AuditLog:       NewAuditLogClient(cfg),
 		Block:          NewBlockClient(cfg),
@@ -288,6 +304,8 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		Membership:     NewMembershipClient(cfg),
 		Operation:      NewOperationClient(cfg),
 		Org:            NewOrgClient(cfg),
+		Payee:          NewPayeeClient(cfg),
+		Price:          NewPriceClient(cfg),
 		Sender:         NewSenderClient(cfg),
 		Service:        NewServiceClient(cfg),
 		Session:        NewSessionClient(cfg),
@@ -327,10 +345,11 @@ func (c *Client) Close() error {
 // In order to add hooks to a specific client, call: `client.Node.Use(...)`.
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
-		c.APIKey, c.Account, c.Agent, c.Attempt, c.AuditLog, c.Block, c.ChainTx,
-		c.Cursor, c.Department, c.Event, c.IdempotencyKey, c.Keyset, c.Membership,
-		c.Operation, c.Org, c.Sender, c.Service, c.Session, c.SpendingPolicy, c.Trace,
-		c.Transaction, c.Transfer, c.Usage, c.User, c.Verification,
+		c.APIKey, c.Account, c.Agent, c.Approval, c.Attempt, c.AuditLog, c.Block,
+		c.ChainTx, c.Cursor, c.Department, c.Event, c.IdempotencyKey, c.Keyset,
+		c.Membership, c.Operation, c.Org, c.Payee, c.Price, c.Sender, c.Service,
+		c.Session, c.SpendingPolicy, c.Trace, c.Transaction, c.Transfer, c.Usage,
+		c.User, c.Verification,
 	} {
 		n.Use(hooks...)
 	}
@@ -340,10 +359,11 @@ func (c *Client) Use(hooks ...Hook) {
 // In order to add interceptors to a specific client, call: `client.Node.Intercept(...)`.
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
-		c.APIKey, c.Account, c.Agent, c.Attempt, c.AuditLog, c.Block, c.ChainTx,
-		c.Cursor, c.Department, c.Event, c.IdempotencyKey, c.Keyset, c.Membership,
-		c.Operation, c.Org, c.Sender, c.Service, c.Session, c.SpendingPolicy, c.Trace,
-		c.Transaction, c.Transfer, c.Usage, c.User, c.Verification,
+		c.APIKey, c.Account, c.Agent, c.Approval, c.Attempt, c.AuditLog, c.Block,
+		c.ChainTx, c.Cursor, c.Department, c.Event, c.IdempotencyKey, c.Keyset,
+		c.Membership, c.Operation, c.Org, c.Payee, c.Price, c.Sender, c.Service,
+		c.Session, c.SpendingPolicy, c.Trace, c.Transaction, c.Transfer, c.Usage,
+		c.User, c.Verification,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -358,6 +378,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Account.mutate(ctx, m)
 	case *AgentMutation:
 		return c.Agent.mutate(ctx, m)
+	case *ApprovalMutation:
+		return c.Approval.mutate(ctx, m)
 	case *AttemptMutation:
 		return c.Attempt.mutate(ctx, m)
 	case *AuditLogMutation:
@@ -382,6 +404,10 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Operation.mutate(ctx, m)
 	case *OrgMutation:
 		return c.Org.mutate(ctx, m)
+	case *PayeeMutation:
+		return c.Payee.mutate(ctx, m)
+	case *PriceMutation:
+		return c.Price.mutate(ctx, m)
 	case *SenderMutation:
 		return c.Sender.mutate(ctx, m)
 	case *ServiceMutation:
@@ -819,6 +845,139 @@ func (c *AgentClient) mutate(ctx context.Context, m *AgentMutation) (Value, erro
 		return (&AgentDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown Agent mutation op: %q", m.Op())
+	}
+}
+
+// ApprovalClient is a client for the Approval schema.
+type ApprovalClient struct {
+	config
+}
+
+// NewApprovalClient returns a client for the Approval from the given config.
+func NewApprovalClient(c config) *ApprovalClient {
+	return &ApprovalClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `approval.Hooks(f(g(h())))`.
+func (c *ApprovalClient) Use(hooks ...Hook) {
+	c.hooks.Approval = append(c.hooks.Approval, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `approval.Intercept(f(g(h())))`.
+func (c *ApprovalClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Approval = append(c.inters.Approval, interceptors...)
+}
+
+// Create returns a builder for creating a Approval entity.
+func (c *ApprovalClient) Create() *ApprovalCreate {
+	mutation := newApprovalMutation(c.config, OpCreate)
+	return &ApprovalCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Approval entities.
+func (c *ApprovalClient) CreateBulk(builders ...*ApprovalCreate) *ApprovalCreateBulk {
+	return &ApprovalCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ApprovalClient) MapCreateBulk(slice any, setFunc func(*ApprovalCreate, int)) *ApprovalCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ApprovalCreateBulk{err: fmt.Errorf("calling to ApprovalClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ApprovalCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ApprovalCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Approval.
+func (c *ApprovalClient) Update() *ApprovalUpdate {
+	mutation := newApprovalMutation(c.config, OpUpdate)
+	return &ApprovalUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ApprovalClient) UpdateOne(_m *Approval) *ApprovalUpdateOne {
+	mutation := newApprovalMutation(c.config, OpUpdateOne, withApproval(_m))
+	return &ApprovalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ApprovalClient) UpdateOneID(id uuid.UUID) *ApprovalUpdateOne {
+	mutation := newApprovalMutation(c.config, OpUpdateOne, withApprovalID(id))
+	return &ApprovalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Approval.
+func (c *ApprovalClient) Delete() *ApprovalDelete {
+	mutation := newApprovalMutation(c.config, OpDelete)
+	return &ApprovalDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ApprovalClient) DeleteOne(_m *Approval) *ApprovalDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ApprovalClient) DeleteOneID(id uuid.UUID) *ApprovalDeleteOne {
+	builder := c.Delete().Where(approval.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ApprovalDeleteOne{builder}
+}
+
+// Query returns a query builder for Approval.
+func (c *ApprovalClient) Query() *ApprovalQuery {
+	return &ApprovalQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeApproval},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Approval entity by its id.
+func (c *ApprovalClient) Get(ctx context.Context, id uuid.UUID) (*Approval, error) {
+	return c.Query().Where(approval.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ApprovalClient) GetX(ctx context.Context, id uuid.UUID) *Approval {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *ApprovalClient) Hooks() []Hook {
+	return c.hooks.Approval
+}
+
+// Interceptors returns the client interceptors.
+func (c *ApprovalClient) Interceptors() []Interceptor {
+	return c.inters.Approval
+}
+
+func (c *ApprovalClient) mutate(ctx context.Context, m *ApprovalMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ApprovalCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ApprovalUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ApprovalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ApprovalDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Approval mutation op: %q", m.Op())
 	}
 }
 
@@ -2418,6 +2577,272 @@ func (c *OrgClient) mutate(ctx context.Context, m *OrgMutation) (Value, error) {
 	}
 }
 
+// PayeeClient is a client for the Payee schema.
+type PayeeClient struct {
+	config
+}
+
+// NewPayeeClient returns a client for the Payee from the given config.
+func NewPayeeClient(c config) *PayeeClient {
+	return &PayeeClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `payee.Hooks(f(g(h())))`.
+func (c *PayeeClient) Use(hooks ...Hook) {
+	c.hooks.Payee = append(c.hooks.Payee, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `payee.Intercept(f(g(h())))`.
+func (c *PayeeClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Payee = append(c.inters.Payee, interceptors...)
+}
+
+// Create returns a builder for creating a Payee entity.
+func (c *PayeeClient) Create() *PayeeCreate {
+	mutation := newPayeeMutation(c.config, OpCreate)
+	return &PayeeCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Payee entities.
+func (c *PayeeClient) CreateBulk(builders ...*PayeeCreate) *PayeeCreateBulk {
+	return &PayeeCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *PayeeClient) MapCreateBulk(slice any, setFunc func(*PayeeCreate, int)) *PayeeCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &PayeeCreateBulk{err: fmt.Errorf("calling to PayeeClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*PayeeCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &PayeeCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Payee.
+func (c *PayeeClient) Update() *PayeeUpdate {
+	mutation := newPayeeMutation(c.config, OpUpdate)
+	return &PayeeUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *PayeeClient) UpdateOne(_m *Payee) *PayeeUpdateOne {
+	mutation := newPayeeMutation(c.config, OpUpdateOne, withPayee(_m))
+	return &PayeeUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *PayeeClient) UpdateOneID(id uuid.UUID) *PayeeUpdateOne {
+	mutation := newPayeeMutation(c.config, OpUpdateOne, withPayeeID(id))
+	return &PayeeUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Payee.
+func (c *PayeeClient) Delete() *PayeeDelete {
+	mutation := newPayeeMutation(c.config, OpDelete)
+	return &PayeeDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *PayeeClient) DeleteOne(_m *Payee) *PayeeDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *PayeeClient) DeleteOneID(id uuid.UUID) *PayeeDeleteOne {
+	builder := c.Delete().Where(payee.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &PayeeDeleteOne{builder}
+}
+
+// Query returns a query builder for Payee.
+func (c *PayeeClient) Query() *PayeeQuery {
+	return &PayeeQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypePayee},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Payee entity by its id.
+func (c *PayeeClient) Get(ctx context.Context, id uuid.UUID) (*Payee, error) {
+	return c.Query().Where(payee.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *PayeeClient) GetX(ctx context.Context, id uuid.UUID) *Payee {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *PayeeClient) Hooks() []Hook {
+	return c.hooks.Payee
+}
+
+// Interceptors returns the client interceptors.
+func (c *PayeeClient) Interceptors() []Interceptor {
+	return c.inters.Payee
+}
+
+func (c *PayeeClient) mutate(ctx context.Context, m *PayeeMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&PayeeCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&PayeeUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&PayeeUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&PayeeDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Payee mutation op: %q", m.Op())
+	}
+}
+
+// PriceClient is a client for the Price schema.
+type PriceClient struct {
+	config
+}
+
+// NewPriceClient returns a client for the Price from the given config.
+func NewPriceClient(c config) *PriceClient {
+	return &PriceClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `price.Hooks(f(g(h())))`.
+func (c *PriceClient) Use(hooks ...Hook) {
+	c.hooks.Price = append(c.hooks.Price, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `price.Intercept(f(g(h())))`.
+func (c *PriceClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Price = append(c.inters.Price, interceptors...)
+}
+
+// Create returns a builder for creating a Price entity.
+func (c *PriceClient) Create() *PriceCreate {
+	mutation := newPriceMutation(c.config, OpCreate)
+	return &PriceCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Price entities.
+func (c *PriceClient) CreateBulk(builders ...*PriceCreate) *PriceCreateBulk {
+	return &PriceCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *PriceClient) MapCreateBulk(slice any, setFunc func(*PriceCreate, int)) *PriceCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &PriceCreateBulk{err: fmt.Errorf("calling to PriceClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*PriceCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &PriceCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Price.
+func (c *PriceClient) Update() *PriceUpdate {
+	mutation := newPriceMutation(c.config, OpUpdate)
+	return &PriceUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *PriceClient) UpdateOne(_m *Price) *PriceUpdateOne {
+	mutation := newPriceMutation(c.config, OpUpdateOne, withPrice(_m))
+	return &PriceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *PriceClient) UpdateOneID(id uuid.UUID) *PriceUpdateOne {
+	mutation := newPriceMutation(c.config, OpUpdateOne, withPriceID(id))
+	return &PriceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Price.
+func (c *PriceClient) Delete() *PriceDelete {
+	mutation := newPriceMutation(c.config, OpDelete)
+	return &PriceDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *PriceClient) DeleteOne(_m *Price) *PriceDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *PriceClient) DeleteOneID(id uuid.UUID) *PriceDeleteOne {
+	builder := c.Delete().Where(price.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &PriceDeleteOne{builder}
+}
+
+// Query returns a query builder for Price.
+func (c *PriceClient) Query() *PriceQuery {
+	return &PriceQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypePrice},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Price entity by its id.
+func (c *PriceClient) Get(ctx context.Context, id uuid.UUID) (*Price, error) {
+	return c.Query().Where(price.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *PriceClient) GetX(ctx context.Context, id uuid.UUID) *Price {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *PriceClient) Hooks() []Hook {
+	return c.hooks.Price
+}
+
+// Interceptors returns the client interceptors.
+func (c *PriceClient) Interceptors() []Interceptor {
+	return c.inters.Price
+}
+
+func (c *PriceClient) mutate(ctx context.Context, m *PriceMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&PriceCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&PriceUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&PriceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&PriceDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Price mutation op: %q", m.Op())
+	}
+}
+
 // SenderClient is a client for the Sender schema.
 type SenderClient struct {
 	config
@@ -3767,16 +4192,16 @@ func (c *VerificationClient) mutate(ctx context.Context, m *VerificationMutation
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		APIKey, Account, Agent, Attempt, AuditLog, Block, ChainTx, Cursor, Department,
-		Event, IdempotencyKey, Keyset, Membership, Operation, Org, Sender, Service,
-		Session, SpendingPolicy, Trace, Transaction, Transfer, Usage, User,
-		Verification []ent.Hook
+		APIKey, Account, Agent, Approval, Attempt, AuditLog, Block, ChainTx, Cursor,
+		Department, Event, IdempotencyKey, Keyset, Membership, Operation, Org, Payee,
+		Price, Sender, Service, Session, SpendingPolicy, Trace, Transaction, Transfer,
+		Usage, User, Verification []ent.Hook
 	}
 	inters struct {
-		APIKey, Account, Agent, Attempt, AuditLog, Block, ChainTx, Cursor, Department,
-		Event, IdempotencyKey, Keyset, Membership, Operation, Org, Sender, Service,
-		Session, SpendingPolicy, Trace, Transaction, Transfer, Usage, User,
-		Verification []ent.Interceptor
+		APIKey, Account, Agent, Approval, Attempt, AuditLog, Block, ChainTx, Cursor,
+		Department, Event, IdempotencyKey, Keyset, Membership, Operation, Org, Payee,
+		Price, Sender, Service, Session, SpendingPolicy, Trace, Transaction, Transfer,
+		Usage, User, Verification []ent.Interceptor
 	}
 )
 

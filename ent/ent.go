@@ -6,6 +6,7 @@ import (
 	"bursar/ent/account"
 	"bursar/ent/agent"
 	"bursar/ent/apikey"
+	"bursar/ent/approval"
 	"bursar/ent/attempt"
 	"bursar/ent/auditlog"
 	"bursar/ent/block"
@@ -18,6 +19,8 @@ import (
 	"bursar/ent/membership"
 	"bursar/ent/operation"
 	"bursar/ent/org"
+	"bursar/ent/payee"
+	"bursar/ent/price"
 	"bursar/ent/sender"
 	"bursar/ent/service"
 	"bursar/ent/session"
@@ -100,6 +103,7 @@ func checkColumn(t, c string) error {
 			apikey.Table:         apikey.ValidColumn,
 			account.Table:        account.ValidColumn,
 			agent.Table:          agent.ValidColumn,
+			approval.Table:       approval.ValidColumn,
 			attempt.Table:        attempt.ValidColumn,
 			auditlog.Table:       auditlog.ValidColumn,
 			block.Table:          block.ValidColumn,
@@ -112,6 +116,8 @@ func checkColumn(t, c string) error {
 			membership.Table:     membership.ValidColumn,
 			operation.Table:      operation.ValidColumn,
 			org.Table:            org.ValidColumn,
+			payee.Table:          payee.ValidColumn,
+			price.Table:          price.ValidColumn,
 			sender.Table:         sender.ValidColumn,
 			service.Table:        service.ValidColumn,
 			session.Table:        session.ValidColumn,

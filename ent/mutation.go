@@ -7,6 +7,7 @@ import (
 	"bursar/ent/account"
 	"bursar/ent/agent"
 	"bursar/ent/apikey"
+	"bursar/ent/approval"
 	"bursar/ent/attempt"
 	"bursar/ent/auditlog"
 	"bursar/ent/block"
@@ -19,7 +20,9 @@ import (
 	"bursar/ent/membership"
 	"bursar/ent/operation"
 	"bursar/ent/org"
+	"bursar/ent/payee"
 	"bursar/ent/predicate"
+	"bursar/ent/price"
 	"bursar/ent/sender"
 	"bursar/ent/service"
 	"bursar/ent/session"
@@ -55,6 +58,7 @@ const (
 	TypeAPIKey         = "APIKey"
 	TypeAccount        = "Account"
 	TypeAgent          = "Agent"
+	TypeApproval       = "Approval"
 	TypeAttempt        = "Attempt"
 	TypeAuditLog       = "AuditLog"
 	TypeBlock          = "Block"
@@ -67,6 +71,8 @@ const (
 	TypeMembership     = "Membership"
 	TypeOperation      = "Operation"
 	TypeOrg            = "Org"
+	TypePayee          = "Payee"
+	TypePrice          = "Price"
 	TypeSender         = "Sender"
 	TypeService        = "Service"
 	TypeSession        = "Session"
@@ -4307,6 +4313,1531 @@ func (m *AgentMutation) ResetEdge(name string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown Agent edge %s", name)
+}
+
+// ApprovalMutation represents an operation that mutates the Approval nodes in the graph.
+type ApprovalMutation struct {
+	config
+	op              Op
+	typ             string
+	id              *uuid.UUID
+	created_at      *time.Time
+	org_id          *uuid.UUID
+	agent_id        *uuid.UUID
+	credential_id   *uuid.UUID
+	host            *string
+	payee           *string
+	network         *string
+	asset           *string
+	ceiling         *money.USDC
+	addceiling      *money.USDC
+	method          *string
+	endpoint        *string
+	protocol        *string
+	rule            *string
+	reason          *string
+	status          *approval.Status
+	expires_unix    *int64
+	addexpires_unix *int64
+	decided_at      *time.Time
+	decided_by      *uuid.UUID
+	decision_reason *string
+	payment_id      *uuid.UUID
+	clearedFields   map[string]struct{}
+	done            bool
+	oldValue        func(context.Context) (*Approval, error)
+	predicates      []predicate.Approval
+}
+
+var _ ent.Mutation = (*ApprovalMutation)(nil)
+
+// approvalOption allows management of the mutation configuration using functional options.
+type approvalOption func(*ApprovalMutation)
+
+// newApprovalMutation creates new mutation for the Approval entity.
+func newApprovalMutation(c config, op Op, opts ...approvalOption) *ApprovalMutation {
+	m := &ApprovalMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeApproval,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withApprovalID sets the ID field of the mutation.
+func withApprovalID(id uuid.UUID) approvalOption {
+	return func(m *ApprovalMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Approval
+		)
+		m.oldValue = func(ctx context.Context) (*Approval, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Approval.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withApproval sets the old Approval of the mutation.
+func withApproval(node *Approval) approvalOption {
+	return func(m *ApprovalMutation) {
+		m.oldValue = func(context.Context) (*Approval, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ApprovalMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ApprovalMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Approval entities.
+func (m *ApprovalMutation) SetID(id uuid.UUID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ApprovalMutation) ID() (id uuid.UUID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ApprovalMutation) IDs(ctx context.Context) ([]uuid.UUID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []uuid.UUID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Approval.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *ApprovalMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *ApprovalMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *ApprovalMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetOrgID sets the "org_id" field.
+func (m *ApprovalMutation) SetOrgID(u uuid.UUID) {
+	m.org_id = &u
+}
+
+// OrgID returns the value of the "org_id" field in the mutation.
+func (m *ApprovalMutation) OrgID() (r uuid.UUID, exists bool) {
+	v := m.org_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrgID returns the old "org_id" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldOrgID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrgID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrgID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrgID: %w", err)
+	}
+	return oldValue.OrgID, nil
+}
+
+// ResetOrgID resets all changes to the "org_id" field.
+func (m *ApprovalMutation) ResetOrgID() {
+	m.org_id = nil
+}
+
+// SetAgentID sets the "agent_id" field.
+func (m *ApprovalMutation) SetAgentID(u uuid.UUID) {
+	m.agent_id = &u
+}
+
+// AgentID returns the value of the "agent_id" field in the mutation.
+func (m *ApprovalMutation) AgentID() (r uuid.UUID, exists bool) {
+	v := m.agent_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAgentID returns the old "agent_id" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldAgentID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAgentID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAgentID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAgentID: %w", err)
+	}
+	return oldValue.AgentID, nil
+}
+
+// ResetAgentID resets all changes to the "agent_id" field.
+func (m *ApprovalMutation) ResetAgentID() {
+	m.agent_id = nil
+}
+
+// SetCredentialID sets the "credential_id" field.
+func (m *ApprovalMutation) SetCredentialID(u uuid.UUID) {
+	m.credential_id = &u
+}
+
+// CredentialID returns the value of the "credential_id" field in the mutation.
+func (m *ApprovalMutation) CredentialID() (r uuid.UUID, exists bool) {
+	v := m.credential_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCredentialID returns the old "credential_id" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldCredentialID(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCredentialID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCredentialID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCredentialID: %w", err)
+	}
+	return oldValue.CredentialID, nil
+}
+
+// ClearCredentialID clears the value of the "credential_id" field.
+func (m *ApprovalMutation) ClearCredentialID() {
+	m.credential_id = nil
+	m.clearedFields[approval.FieldCredentialID] = struct{}{}
+}
+
+// CredentialIDCleared returns if the "credential_id" field was cleared in this mutation.
+func (m *ApprovalMutation) CredentialIDCleared() bool {
+	_, ok := m.clearedFields[approval.FieldCredentialID]
+	return ok
+}
+
+// ResetCredentialID resets all changes to the "credential_id" field.
+func (m *ApprovalMutation) ResetCredentialID() {
+	m.credential_id = nil
+	delete(m.clearedFields, approval.FieldCredentialID)
+}
+
+// SetHost sets the "host" field.
+func (m *ApprovalMutation) SetHost(s string) {
+	m.host = &s
+}
+
+// Host returns the value of the "host" field in the mutation.
+func (m *ApprovalMutation) Host() (r string, exists bool) {
+	v := m.host
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHost returns the old "host" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldHost(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHost is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHost requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHost: %w", err)
+	}
+	return oldValue.Host, nil
+}
+
+// ResetHost resets all changes to the "host" field.
+func (m *ApprovalMutation) ResetHost() {
+	m.host = nil
+}
+
+// SetPayee sets the "payee" field.
+func (m *ApprovalMutation) SetPayee(s string) {
+	m.payee = &s
+}
+
+// Payee returns the value of the "payee" field in the mutation.
+func (m *ApprovalMutation) Payee() (r string, exists bool) {
+	v := m.payee
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPayee returns the old "payee" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldPayee(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPayee is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPayee requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPayee: %w", err)
+	}
+	return oldValue.Payee, nil
+}
+
+// ResetPayee resets all changes to the "payee" field.
+func (m *ApprovalMutation) ResetPayee() {
+	m.payee = nil
+}
+
+// SetNetwork sets the "network" field.
+func (m *ApprovalMutation) SetNetwork(s string) {
+	m.network = &s
+}
+
+// Network returns the value of the "network" field in the mutation.
+func (m *ApprovalMutation) Network() (r string, exists bool) {
+	v := m.network
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNetwork returns the old "network" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldNetwork(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNetwork is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNetwork requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNetwork: %w", err)
+	}
+	return oldValue.Network, nil
+}
+
+// ResetNetwork resets all changes to the "network" field.
+func (m *ApprovalMutation) ResetNetwork() {
+	m.network = nil
+}
+
+// SetAsset sets the "asset" field.
+func (m *ApprovalMutation) SetAsset(s string) {
+	m.asset = &s
+}
+
+// Asset returns the value of the "asset" field in the mutation.
+func (m *ApprovalMutation) Asset() (r string, exists bool) {
+	v := m.asset
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAsset returns the old "asset" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldAsset(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAsset is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAsset requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAsset: %w", err)
+	}
+	return oldValue.Asset, nil
+}
+
+// ResetAsset resets all changes to the "asset" field.
+func (m *ApprovalMutation) ResetAsset() {
+	m.asset = nil
+}
+
+// SetCeiling sets the "ceiling" field.
+func (m *ApprovalMutation) SetCeiling(value money.USDC) {
+	m.ceiling = &value
+	m.addceiling = nil
+}
+
+// Ceiling returns the value of the "ceiling" field in the mutation.
+func (m *ApprovalMutation) Ceiling() (r money.USDC, exists bool) {
+	v := m.ceiling
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCeiling returns the old "ceiling" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldCeiling(ctx context.Context) (v money.USDC, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCeiling is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCeiling requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCeiling: %w", err)
+	}
+	return oldValue.Ceiling, nil
+}
+
+// AddCeiling adds value to the "ceiling" field.
+func (m *ApprovalMutation) AddCeiling(value money.USDC) {
+	if m.addceiling != nil {
+		*m.addceiling = m.addceiling.Add(value)
+	} else {
+		m.addceiling = &value
+	}
+}
+
+// AddedCeiling returns the value that was added to the "ceiling" field in this mutation.
+func (m *ApprovalMutation) AddedCeiling() (r money.USDC, exists bool) {
+	v := m.addceiling
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetCeiling resets all changes to the "ceiling" field.
+func (m *ApprovalMutation) ResetCeiling() {
+	m.ceiling = nil
+	m.addceiling = nil
+}
+
+// SetMethod sets the "method" field.
+func (m *ApprovalMutation) SetMethod(s string) {
+	m.method = &s
+}
+
+// Method returns the value of the "method" field in the mutation.
+func (m *ApprovalMutation) Method() (r string, exists bool) {
+	v := m.method
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldMethod returns the old "method" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldMethod(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldMethod is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldMethod requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldMethod: %w", err)
+	}
+	return oldValue.Method, nil
+}
+
+// ResetMethod resets all changes to the "method" field.
+func (m *ApprovalMutation) ResetMethod() {
+	m.method = nil
+}
+
+// SetEndpoint sets the "endpoint" field.
+func (m *ApprovalMutation) SetEndpoint(s string) {
+	m.endpoint = &s
+}
+
+// Endpoint returns the value of the "endpoint" field in the mutation.
+func (m *ApprovalMutation) Endpoint() (r string, exists bool) {
+	v := m.endpoint
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEndpoint returns the old "endpoint" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldEndpoint(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEndpoint is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEndpoint requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEndpoint: %w", err)
+	}
+	return oldValue.Endpoint, nil
+}
+
+// ResetEndpoint resets all changes to the "endpoint" field.
+func (m *ApprovalMutation) ResetEndpoint() {
+	m.endpoint = nil
+}
+
+// SetProtocol sets the "protocol" field.
+func (m *ApprovalMutation) SetProtocol(s string) {
+	m.protocol = &s
+}
+
+// Protocol returns the value of the "protocol" field in the mutation.
+func (m *ApprovalMutation) Protocol() (r string, exists bool) {
+	v := m.protocol
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldProtocol returns the old "protocol" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldProtocol(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldProtocol is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldProtocol requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldProtocol: %w", err)
+	}
+	return oldValue.Protocol, nil
+}
+
+// ResetProtocol resets all changes to the "protocol" field.
+func (m *ApprovalMutation) ResetProtocol() {
+	m.protocol = nil
+}
+
+// SetRule sets the "rule" field.
+func (m *ApprovalMutation) SetRule(s string) {
+	m.rule = &s
+}
+
+// Rule returns the value of the "rule" field in the mutation.
+func (m *ApprovalMutation) Rule() (r string, exists bool) {
+	v := m.rule
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRule returns the old "rule" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldRule(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRule is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRule requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRule: %w", err)
+	}
+	return oldValue.Rule, nil
+}
+
+// ResetRule resets all changes to the "rule" field.
+func (m *ApprovalMutation) ResetRule() {
+	m.rule = nil
+}
+
+// SetReason sets the "reason" field.
+func (m *ApprovalMutation) SetReason(s string) {
+	m.reason = &s
+}
+
+// Reason returns the value of the "reason" field in the mutation.
+func (m *ApprovalMutation) Reason() (r string, exists bool) {
+	v := m.reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReason returns the old "reason" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldReason(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReason: %w", err)
+	}
+	return oldValue.Reason, nil
+}
+
+// ResetReason resets all changes to the "reason" field.
+func (m *ApprovalMutation) ResetReason() {
+	m.reason = nil
+}
+
+// SetStatus sets the "status" field.
+func (m *ApprovalMutation) SetStatus(a approval.Status) {
+	m.status = &a
+}
+
+// Status returns the value of the "status" field in the mutation.
+func (m *ApprovalMutation) Status() (r approval.Status, exists bool) {
+	v := m.status
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStatus returns the old "status" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldStatus(ctx context.Context) (v approval.Status, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStatus is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStatus requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStatus: %w", err)
+	}
+	return oldValue.Status, nil
+}
+
+// ResetStatus resets all changes to the "status" field.
+func (m *ApprovalMutation) ResetStatus() {
+	m.status = nil
+}
+
+// SetExpiresUnix sets the "expires_unix" field.
+func (m *ApprovalMutation) SetExpiresUnix(i int64) {
+	m.expires_unix = &i
+	m.addexpires_unix = nil
+}
+
+// ExpiresUnix returns the value of the "expires_unix" field in the mutation.
+func (m *ApprovalMutation) ExpiresUnix() (r int64, exists bool) {
+	v := m.expires_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExpiresUnix returns the old "expires_unix" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldExpiresUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExpiresUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExpiresUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExpiresUnix: %w", err)
+	}
+	return oldValue.ExpiresUnix, nil
+}
+
+// AddExpiresUnix adds i to the "expires_unix" field.
+func (m *ApprovalMutation) AddExpiresUnix(i int64) {
+	if m.addexpires_unix != nil {
+		*m.addexpires_unix += i
+	} else {
+		m.addexpires_unix = &i
+	}
+}
+
+// AddedExpiresUnix returns the value that was added to the "expires_unix" field in this mutation.
+func (m *ApprovalMutation) AddedExpiresUnix() (r int64, exists bool) {
+	v := m.addexpires_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetExpiresUnix resets all changes to the "expires_unix" field.
+func (m *ApprovalMutation) ResetExpiresUnix() {
+	m.expires_unix = nil
+	m.addexpires_unix = nil
+}
+
+// SetDecidedAt sets the "decided_at" field.
+func (m *ApprovalMutation) SetDecidedAt(t time.Time) {
+	m.decided_at = &t
+}
+
+// DecidedAt returns the value of the "decided_at" field in the mutation.
+func (m *ApprovalMutation) DecidedAt() (r time.Time, exists bool) {
+	v := m.decided_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDecidedAt returns the old "decided_at" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldDecidedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDecidedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDecidedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDecidedAt: %w", err)
+	}
+	return oldValue.DecidedAt, nil
+}
+
+// ClearDecidedAt clears the value of the "decided_at" field.
+func (m *ApprovalMutation) ClearDecidedAt() {
+	m.decided_at = nil
+	m.clearedFields[approval.FieldDecidedAt] = struct{}{}
+}
+
+// DecidedAtCleared returns if the "decided_at" field was cleared in this mutation.
+func (m *ApprovalMutation) DecidedAtCleared() bool {
+	_, ok := m.clearedFields[approval.FieldDecidedAt]
+	return ok
+}
+
+// ResetDecidedAt resets all changes to the "decided_at" field.
+func (m *ApprovalMutation) ResetDecidedAt() {
+	m.decided_at = nil
+	delete(m.clearedFields, approval.FieldDecidedAt)
+}
+
+// SetDecidedBy sets the "decided_by" field.
+func (m *ApprovalMutation) SetDecidedBy(u uuid.UUID) {
+	m.decided_by = &u
+}
+
+// DecidedBy returns the value of the "decided_by" field in the mutation.
+func (m *ApprovalMutation) DecidedBy() (r uuid.UUID, exists bool) {
+	v := m.decided_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDecidedBy returns the old "decided_by" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldDecidedBy(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDecidedBy is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDecidedBy requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDecidedBy: %w", err)
+	}
+	return oldValue.DecidedBy, nil
+}
+
+// ClearDecidedBy clears the value of the "decided_by" field.
+func (m *ApprovalMutation) ClearDecidedBy() {
+	m.decided_by = nil
+	m.clearedFields[approval.FieldDecidedBy] = struct{}{}
+}
+
+// DecidedByCleared returns if the "decided_by" field was cleared in this mutation.
+func (m *ApprovalMutation) DecidedByCleared() bool {
+	_, ok := m.clearedFields[approval.FieldDecidedBy]
+	return ok
+}
+
+// ResetDecidedBy resets all changes to the "decided_by" field.
+func (m *ApprovalMutation) ResetDecidedBy() {
+	m.decided_by = nil
+	delete(m.clearedFields, approval.FieldDecidedBy)
+}
+
+// SetDecisionReason sets the "decision_reason" field.
+func (m *ApprovalMutation) SetDecisionReason(s string) {
+	m.decision_reason = &s
+}
+
+// DecisionReason returns the value of the "decision_reason" field in the mutation.
+func (m *ApprovalMutation) DecisionReason() (r string, exists bool) {
+	v := m.decision_reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDecisionReason returns the old "decision_reason" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldDecisionReason(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDecisionReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDecisionReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDecisionReason: %w", err)
+	}
+	return oldValue.DecisionReason, nil
+}
+
+// ClearDecisionReason clears the value of the "decision_reason" field.
+func (m *ApprovalMutation) ClearDecisionReason() {
+	m.decision_reason = nil
+	m.clearedFields[approval.FieldDecisionReason] = struct{}{}
+}
+
+// DecisionReasonCleared returns if the "decision_reason" field was cleared in this mutation.
+func (m *ApprovalMutation) DecisionReasonCleared() bool {
+	_, ok := m.clearedFields[approval.FieldDecisionReason]
+	return ok
+}
+
+// ResetDecisionReason resets all changes to the "decision_reason" field.
+func (m *ApprovalMutation) ResetDecisionReason() {
+	m.decision_reason = nil
+	delete(m.clearedFields, approval.FieldDecisionReason)
+}
+
+// SetPaymentID sets the "payment_id" field.
+func (m *ApprovalMutation) SetPaymentID(u uuid.UUID) {
+	m.payment_id = &u
+}
+
+// PaymentID returns the value of the "payment_id" field in the mutation.
+func (m *ApprovalMutation) PaymentID() (r uuid.UUID, exists bool) {
+	v := m.payment_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPaymentID returns the old "payment_id" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldPaymentID(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPaymentID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPaymentID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPaymentID: %w", err)
+	}
+	return oldValue.PaymentID, nil
+}
+
+// ClearPaymentID clears the value of the "payment_id" field.
+func (m *ApprovalMutation) ClearPaymentID() {
+	m.payment_id = nil
+	m.clearedFields[approval.FieldPaymentID] = struct{}{}
+}
+
+// PaymentIDCleared returns if the "payment_id" field was cleared in this mutation.
+func (m *ApprovalMutation) PaymentIDCleared() bool {
+	_, ok := m.clearedFields[approval.FieldPaymentID]
+	return ok
+}
+
+// ResetPaymentID resets all changes to the "payment_id" field.
+func (m *ApprovalMutation) ResetPaymentID() {
+	m.payment_id = nil
+	delete(m.clearedFields, approval.FieldPaymentID)
+}
+
+// Where appends a list predicates to the ApprovalMutation builder.
+func (m *ApprovalMutation) Where(ps ...predicate.Approval) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ApprovalMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ApprovalMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Approval, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ApprovalMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ApprovalMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Approval).
+func (m *ApprovalMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ApprovalMutation) Fields() []string {
+	fields := make([]string, 0, 20)
+	if m.created_at != nil {
+		fields = append(fields, approval.FieldCreatedAt)
+	}
+	if m.org_id != nil {
+		fields = append(fields, approval.FieldOrgID)
+	}
+	if m.agent_id != nil {
+		fields = append(fields, approval.FieldAgentID)
+	}
+	if m.credential_id != nil {
+		fields = append(fields, approval.FieldCredentialID)
+	}
+	if m.host != nil {
+		fields = append(fields, approval.FieldHost)
+	}
+	if m.payee != nil {
+		fields = append(fields, approval.FieldPayee)
+	}
+	if m.network != nil {
+		fields = append(fields, approval.FieldNetwork)
+	}
+	if m.asset != nil {
+		fields = append(fields, approval.FieldAsset)
+	}
+	if m.ceiling != nil {
+		fields = append(fields, approval.FieldCeiling)
+	}
+	if m.method != nil {
+		fields = append(fields, approval.FieldMethod)
+	}
+	if m.endpoint != nil {
+		fields = append(fields, approval.FieldEndpoint)
+	}
+	if m.protocol != nil {
+		fields = append(fields, approval.FieldProtocol)
+	}
+	if m.rule != nil {
+		fields = append(fields, approval.FieldRule)
+	}
+	if m.reason != nil {
+		fields = append(fields, approval.FieldReason)
+	}
+	if m.status != nil {
+		fields = append(fields, approval.FieldStatus)
+	}
+	if m.expires_unix != nil {
+		fields = append(fields, approval.FieldExpiresUnix)
+	}
+	if m.decided_at != nil {
+		fields = append(fields, approval.FieldDecidedAt)
+	}
+	if m.decided_by != nil {
+		fields = append(fields, approval.FieldDecidedBy)
+	}
+	if m.decision_reason != nil {
+		fields = append(fields, approval.FieldDecisionReason)
+	}
+	if m.payment_id != nil {
+		fields = append(fields, approval.FieldPaymentID)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ApprovalMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case approval.FieldCreatedAt:
+		return m.CreatedAt()
+	case approval.FieldOrgID:
+		return m.OrgID()
+	case approval.FieldAgentID:
+		return m.AgentID()
+	case approval.FieldCredentialID:
+		return m.CredentialID()
+	case approval.FieldHost:
+		return m.Host()
+	case approval.FieldPayee:
+		return m.Payee()
+	case approval.FieldNetwork:
+		return m.Network()
+	case approval.FieldAsset:
+		return m.Asset()
+	case approval.FieldCeiling:
+		return m.Ceiling()
+	case approval.FieldMethod:
+		return m.Method()
+	case approval.FieldEndpoint:
+		return m.Endpoint()
+	case approval.FieldProtocol:
+		return m.Protocol()
+	case approval.FieldRule:
+		return m.Rule()
+	case approval.FieldReason:
+		return m.Reason()
+	case approval.FieldStatus:
+		return m.Status()
+	case approval.FieldExpiresUnix:
+		return m.ExpiresUnix()
+	case approval.FieldDecidedAt:
+		return m.DecidedAt()
+	case approval.FieldDecidedBy:
+		return m.DecidedBy()
+	case approval.FieldDecisionReason:
+		return m.DecisionReason()
+	case approval.FieldPaymentID:
+		return m.PaymentID()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ApprovalMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case approval.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case approval.FieldOrgID:
+		return m.OldOrgID(ctx)
+	case approval.FieldAgentID:
+		return m.OldAgentID(ctx)
+	case approval.FieldCredentialID:
+		return m.OldCredentialID(ctx)
+	case approval.FieldHost:
+		return m.OldHost(ctx)
+	case approval.FieldPayee:
+		return m.OldPayee(ctx)
+	case approval.FieldNetwork:
+		return m.OldNetwork(ctx)
+	case approval.FieldAsset:
+		return m.OldAsset(ctx)
+	case approval.FieldCeiling:
+		return m.OldCeiling(ctx)
+	case approval.FieldMethod:
+		return m.OldMethod(ctx)
+	case approval.FieldEndpoint:
+		return m.OldEndpoint(ctx)
+	case approval.FieldProtocol:
+		return m.OldProtocol(ctx)
+	case approval.FieldRule:
+		return m.OldRule(ctx)
+	case approval.FieldReason:
+		return m.OldReason(ctx)
+	case approval.FieldStatus:
+		return m.OldStatus(ctx)
+	case approval.FieldExpiresUnix:
+		return m.OldExpiresUnix(ctx)
+	case approval.FieldDecidedAt:
+		return m.OldDecidedAt(ctx)
+	case approval.FieldDecidedBy:
+		return m.OldDecidedBy(ctx)
+	case approval.FieldDecisionReason:
+		return m.OldDecisionReason(ctx)
+	case approval.FieldPaymentID:
+		return m.OldPaymentID(ctx)
+	}
+	return nil, fmt.Errorf("unknown Approval field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApprovalMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case approval.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case approval.FieldOrgID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrgID(v)
+		return nil
+	case approval.FieldAgentID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAgentID(v)
+		return nil
+	case approval.FieldCredentialID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCredentialID(v)
+		return nil
+	case approval.FieldHost:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHost(v)
+		return nil
+	case approval.FieldPayee:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPayee(v)
+		return nil
+	case approval.FieldNetwork:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNetwork(v)
+		return nil
+	case approval.FieldAsset:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAsset(v)
+		return nil
+	case approval.FieldCeiling:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCeiling(v)
+		return nil
+	case approval.FieldMethod:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetMethod(v)
+		return nil
+	case approval.FieldEndpoint:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEndpoint(v)
+		return nil
+	case approval.FieldProtocol:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetProtocol(v)
+		return nil
+	case approval.FieldRule:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRule(v)
+		return nil
+	case approval.FieldReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReason(v)
+		return nil
+	case approval.FieldStatus:
+		v, ok := value.(approval.Status)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStatus(v)
+		return nil
+	case approval.FieldExpiresUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExpiresUnix(v)
+		return nil
+	case approval.FieldDecidedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDecidedAt(v)
+		return nil
+	case approval.FieldDecidedBy:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDecidedBy(v)
+		return nil
+	case approval.FieldDecisionReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDecisionReason(v)
+		return nil
+	case approval.FieldPaymentID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPaymentID(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Approval field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ApprovalMutation) AddedFields() []string {
+	var fields []string
+	if m.addceiling != nil {
+		fields = append(fields, approval.FieldCeiling)
+	}
+	if m.addexpires_unix != nil {
+		fields = append(fields, approval.FieldExpiresUnix)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ApprovalMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case approval.FieldCeiling:
+		return m.AddedCeiling()
+	case approval.FieldExpiresUnix:
+		return m.AddedExpiresUnix()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApprovalMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case approval.FieldCeiling:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddCeiling(v)
+		return nil
+	case approval.FieldExpiresUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddExpiresUnix(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Approval numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ApprovalMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(approval.FieldCredentialID) {
+		fields = append(fields, approval.FieldCredentialID)
+	}
+	if m.FieldCleared(approval.FieldDecidedAt) {
+		fields = append(fields, approval.FieldDecidedAt)
+	}
+	if m.FieldCleared(approval.FieldDecidedBy) {
+		fields = append(fields, approval.FieldDecidedBy)
+	}
+	if m.FieldCleared(approval.FieldDecisionReason) {
+		fields = append(fields, approval.FieldDecisionReason)
+	}
+	if m.FieldCleared(approval.FieldPaymentID) {
+		fields = append(fields, approval.FieldPaymentID)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ApprovalMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ApprovalMutation) ClearField(name string) error {
+	switch name {
+	case approval.FieldCredentialID:
+		m.ClearCredentialID()
+		return nil
+	case approval.FieldDecidedAt:
+		m.ClearDecidedAt()
+		return nil
+	case approval.FieldDecidedBy:
+		m.ClearDecidedBy()
+		return nil
+	case approval.FieldDecisionReason:
+		m.ClearDecisionReason()
+		return nil
+	case approval.FieldPaymentID:
+		m.ClearPaymentID()
+		return nil
+	}
+	return fmt.Errorf("unknown Approval nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ApprovalMutation) ResetField(name string) error {
+	switch name {
+	case approval.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case approval.FieldOrgID:
+		m.ResetOrgID()
+		return nil
+	case approval.FieldAgentID:
+		m.ResetAgentID()
+		return nil
+	case approval.FieldCredentialID:
+		m.ResetCredentialID()
+		return nil
+	case approval.FieldHost:
+		m.ResetHost()
+		return nil
+	case approval.FieldPayee:
+		m.ResetPayee()
+		return nil
+	case approval.FieldNetwork:
+		m.ResetNetwork()
+		return nil
+	case approval.FieldAsset:
+		m.ResetAsset()
+		return nil
+	case approval.FieldCeiling:
+		m.ResetCeiling()
+		return nil
+	case approval.FieldMethod:
+		m.ResetMethod()
+		return nil
+	case approval.FieldEndpoint:
+		m.ResetEndpoint()
+		return nil
+	case approval.FieldProtocol:
+		m.ResetProtocol()
+		return nil
+	case approval.FieldRule:
+		m.ResetRule()
+		return nil
+	case approval.FieldReason:
+		m.ResetReason()
+		return nil
+	case approval.FieldStatus:
+		m.ResetStatus()
+		return nil
+	case approval.FieldExpiresUnix:
+		m.ResetExpiresUnix()
+		return nil
+	case approval.FieldDecidedAt:
+		m.ResetDecidedAt()
+		return nil
+	case approval.FieldDecidedBy:
+		m.ResetDecidedBy()
+		return nil
+	case approval.FieldDecisionReason:
+		m.ResetDecisionReason()
+		return nil
+	case approval.FieldPaymentID:
+		m.ResetPaymentID()
+		return nil
+	}
+	return fmt.Errorf("unknown Approval field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ApprovalMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ApprovalMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ApprovalMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ApprovalMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ApprovalMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ApprovalMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ApprovalMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown Approval unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ApprovalMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown Approval edge %s", name)
 }
 
 // AttemptMutation represents an operation that mutates the Attempt nodes in the graph.
@@ -13119,6 +14650,1975 @@ func (m *OrgMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown Org edge %s", name)
 }
 
+// PayeeMutation represents an operation that mutates the Payee nodes in the graph.
+type PayeeMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *uuid.UUID
+	created_at    *time.Time
+	org_id        *uuid.UUID
+	host_id       *uuid.UUID
+	host          *string
+	address       *string
+	number        *int64
+	addnumber     *int64
+	agent_id      *uuid.UUID
+	payment_id    *uuid.UUID
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*Payee, error)
+	predicates    []predicate.Payee
+}
+
+var _ ent.Mutation = (*PayeeMutation)(nil)
+
+// payeeOption allows management of the mutation configuration using functional options.
+type payeeOption func(*PayeeMutation)
+
+// newPayeeMutation creates new mutation for the Payee entity.
+func newPayeeMutation(c config, op Op, opts ...payeeOption) *PayeeMutation {
+	m := &PayeeMutation{
+		config:        c,
+		op:            op,
+		typ:           TypePayee,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withPayeeID sets the ID field of the mutation.
+func withPayeeID(id uuid.UUID) payeeOption {
+	return func(m *PayeeMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Payee
+		)
+		m.oldValue = func(ctx context.Context) (*Payee, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Payee.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withPayee sets the old Payee of the mutation.
+func withPayee(node *Payee) payeeOption {
+	return func(m *PayeeMutation) {
+		m.oldValue = func(context.Context) (*Payee, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m PayeeMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m PayeeMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Payee entities.
+func (m *PayeeMutation) SetID(id uuid.UUID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *PayeeMutation) ID() (id uuid.UUID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *PayeeMutation) IDs(ctx context.Context) ([]uuid.UUID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []uuid.UUID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Payee.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *PayeeMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *PayeeMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Payee entity.
+// If the Payee object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PayeeMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *PayeeMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetOrgID sets the "org_id" field.
+func (m *PayeeMutation) SetOrgID(u uuid.UUID) {
+	m.org_id = &u
+}
+
+// OrgID returns the value of the "org_id" field in the mutation.
+func (m *PayeeMutation) OrgID() (r uuid.UUID, exists bool) {
+	v := m.org_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrgID returns the old "org_id" field's value of the Payee entity.
+// If the Payee object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PayeeMutation) OldOrgID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrgID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrgID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrgID: %w", err)
+	}
+	return oldValue.OrgID, nil
+}
+
+// ResetOrgID resets all changes to the "org_id" field.
+func (m *PayeeMutation) ResetOrgID() {
+	m.org_id = nil
+}
+
+// SetHostID sets the "host_id" field.
+func (m *PayeeMutation) SetHostID(u uuid.UUID) {
+	m.host_id = &u
+}
+
+// HostID returns the value of the "host_id" field in the mutation.
+func (m *PayeeMutation) HostID() (r uuid.UUID, exists bool) {
+	v := m.host_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHostID returns the old "host_id" field's value of the Payee entity.
+// If the Payee object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PayeeMutation) OldHostID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHostID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHostID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHostID: %w", err)
+	}
+	return oldValue.HostID, nil
+}
+
+// ResetHostID resets all changes to the "host_id" field.
+func (m *PayeeMutation) ResetHostID() {
+	m.host_id = nil
+}
+
+// SetHost sets the "host" field.
+func (m *PayeeMutation) SetHost(s string) {
+	m.host = &s
+}
+
+// Host returns the value of the "host" field in the mutation.
+func (m *PayeeMutation) Host() (r string, exists bool) {
+	v := m.host
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHost returns the old "host" field's value of the Payee entity.
+// If the Payee object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PayeeMutation) OldHost(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHost is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHost requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHost: %w", err)
+	}
+	return oldValue.Host, nil
+}
+
+// ResetHost resets all changes to the "host" field.
+func (m *PayeeMutation) ResetHost() {
+	m.host = nil
+}
+
+// SetAddress sets the "address" field.
+func (m *PayeeMutation) SetAddress(s string) {
+	m.address = &s
+}
+
+// Address returns the value of the "address" field in the mutation.
+func (m *PayeeMutation) Address() (r string, exists bool) {
+	v := m.address
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAddress returns the old "address" field's value of the Payee entity.
+// If the Payee object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PayeeMutation) OldAddress(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAddress is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAddress requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAddress: %w", err)
+	}
+	return oldValue.Address, nil
+}
+
+// ResetAddress resets all changes to the "address" field.
+func (m *PayeeMutation) ResetAddress() {
+	m.address = nil
+}
+
+// SetNumber sets the "number" field.
+func (m *PayeeMutation) SetNumber(i int64) {
+	m.number = &i
+	m.addnumber = nil
+}
+
+// Number returns the value of the "number" field in the mutation.
+func (m *PayeeMutation) Number() (r int64, exists bool) {
+	v := m.number
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNumber returns the old "number" field's value of the Payee entity.
+// If the Payee object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PayeeMutation) OldNumber(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNumber is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNumber requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNumber: %w", err)
+	}
+	return oldValue.Number, nil
+}
+
+// AddNumber adds i to the "number" field.
+func (m *PayeeMutation) AddNumber(i int64) {
+	if m.addnumber != nil {
+		*m.addnumber += i
+	} else {
+		m.addnumber = &i
+	}
+}
+
+// AddedNumber returns the value that was added to the "number" field in this mutation.
+func (m *PayeeMutation) AddedNumber() (r int64, exists bool) {
+	v := m.addnumber
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetNumber resets all changes to the "number" field.
+func (m *PayeeMutation) ResetNumber() {
+	m.number = nil
+	m.addnumber = nil
+}
+
+// SetAgentID sets the "agent_id" field.
+func (m *PayeeMutation) SetAgentID(u uuid.UUID) {
+	m.agent_id = &u
+}
+
+// AgentID returns the value of the "agent_id" field in the mutation.
+func (m *PayeeMutation) AgentID() (r uuid.UUID, exists bool) {
+	v := m.agent_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAgentID returns the old "agent_id" field's value of the Payee entity.
+// If the Payee object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PayeeMutation) OldAgentID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAgentID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAgentID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAgentID: %w", err)
+	}
+	return oldValue.AgentID, nil
+}
+
+// ResetAgentID resets all changes to the "agent_id" field.
+func (m *PayeeMutation) ResetAgentID() {
+	m.agent_id = nil
+}
+
+// SetPaymentID sets the "payment_id" field.
+func (m *PayeeMutation) SetPaymentID(u uuid.UUID) {
+	m.payment_id = &u
+}
+
+// PaymentID returns the value of the "payment_id" field in the mutation.
+func (m *PayeeMutation) PaymentID() (r uuid.UUID, exists bool) {
+	v := m.payment_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPaymentID returns the old "payment_id" field's value of the Payee entity.
+// If the Payee object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PayeeMutation) OldPaymentID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPaymentID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPaymentID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPaymentID: %w", err)
+	}
+	return oldValue.PaymentID, nil
+}
+
+// ResetPaymentID resets all changes to the "payment_id" field.
+func (m *PayeeMutation) ResetPaymentID() {
+	m.payment_id = nil
+}
+
+// Where appends a list predicates to the PayeeMutation builder.
+func (m *PayeeMutation) Where(ps ...predicate.Payee) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the PayeeMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *PayeeMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Payee, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *PayeeMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *PayeeMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Payee).
+func (m *PayeeMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *PayeeMutation) Fields() []string {
+	fields := make([]string, 0, 8)
+	if m.created_at != nil {
+		fields = append(fields, payee.FieldCreatedAt)
+	}
+	if m.org_id != nil {
+		fields = append(fields, payee.FieldOrgID)
+	}
+	if m.host_id != nil {
+		fields = append(fields, payee.FieldHostID)
+	}
+	if m.host != nil {
+		fields = append(fields, payee.FieldHost)
+	}
+	if m.address != nil {
+		fields = append(fields, payee.FieldAddress)
+	}
+	if m.number != nil {
+		fields = append(fields, payee.FieldNumber)
+	}
+	if m.agent_id != nil {
+		fields = append(fields, payee.FieldAgentID)
+	}
+	if m.payment_id != nil {
+		fields = append(fields, payee.FieldPaymentID)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *PayeeMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case payee.FieldCreatedAt:
+		return m.CreatedAt()
+	case payee.FieldOrgID:
+		return m.OrgID()
+	case payee.FieldHostID:
+		return m.HostID()
+	case payee.FieldHost:
+		return m.Host()
+	case payee.FieldAddress:
+		return m.Address()
+	case payee.FieldNumber:
+		return m.Number()
+	case payee.FieldAgentID:
+		return m.AgentID()
+	case payee.FieldPaymentID:
+		return m.PaymentID()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *PayeeMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case payee.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case payee.FieldOrgID:
+		return m.OldOrgID(ctx)
+	case payee.FieldHostID:
+		return m.OldHostID(ctx)
+	case payee.FieldHost:
+		return m.OldHost(ctx)
+	case payee.FieldAddress:
+		return m.OldAddress(ctx)
+	case payee.FieldNumber:
+		return m.OldNumber(ctx)
+	case payee.FieldAgentID:
+		return m.OldAgentID(ctx)
+	case payee.FieldPaymentID:
+		return m.OldPaymentID(ctx)
+	}
+	return nil, fmt.Errorf("unknown Payee field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *PayeeMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case payee.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case payee.FieldOrgID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrgID(v)
+		return nil
+	case payee.FieldHostID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHostID(v)
+		return nil
+	case payee.FieldHost:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHost(v)
+		return nil
+	case payee.FieldAddress:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAddress(v)
+		return nil
+	case payee.FieldNumber:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNumber(v)
+		return nil
+	case payee.FieldAgentID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAgentID(v)
+		return nil
+	case payee.FieldPaymentID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPaymentID(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Payee field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *PayeeMutation) AddedFields() []string {
+	var fields []string
+	if m.addnumber != nil {
+		fields = append(fields, payee.FieldNumber)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *PayeeMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case payee.FieldNumber:
+		return m.AddedNumber()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *PayeeMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case payee.FieldNumber:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddNumber(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Payee numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *PayeeMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *PayeeMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *PayeeMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown Payee nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *PayeeMutation) ResetField(name string) error {
+	switch name {
+	case payee.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case payee.FieldOrgID:
+		m.ResetOrgID()
+		return nil
+	case payee.FieldHostID:
+		m.ResetHostID()
+		return nil
+	case payee.FieldHost:
+		m.ResetHost()
+		return nil
+	case payee.FieldAddress:
+		m.ResetAddress()
+		return nil
+	case payee.FieldNumber:
+		m.ResetNumber()
+		return nil
+	case payee.FieldAgentID:
+		m.ResetAgentID()
+		return nil
+	case payee.FieldPaymentID:
+		m.ResetPaymentID()
+		return nil
+	}
+	return fmt.Errorf("unknown Payee field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *PayeeMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *PayeeMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *PayeeMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *PayeeMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *PayeeMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *PayeeMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *PayeeMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown Payee unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *PayeeMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown Payee edge %s", name)
+}
+
+// PriceMutation represents an operation that mutates the Price nodes in the graph.
+type PriceMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *uuid.UUID
+	created_at    *time.Time
+	org_id        *uuid.UUID
+	host_id       *uuid.UUID
+	host          *string
+	route         *string
+	protocol      *string
+	scheme        *string
+	network       *string
+	asset         *string
+	payee         *string
+	amount        *money.USDC
+	addamount     *money.USDC
+	offer         *string
+	same          *int64
+	addsame       *int64
+	since_unix    *int64
+	addsince_unix *int64
+	seen_unix     *int64
+	addseen_unix  *int64
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*Price, error)
+	predicates    []predicate.Price
+}
+
+var _ ent.Mutation = (*PriceMutation)(nil)
+
+// priceOption allows management of the mutation configuration using functional options.
+type priceOption func(*PriceMutation)
+
+// newPriceMutation creates new mutation for the Price entity.
+func newPriceMutation(c config, op Op, opts ...priceOption) *PriceMutation {
+	m := &PriceMutation{
+		config:        c,
+		op:            op,
+		typ:           TypePrice,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withPriceID sets the ID field of the mutation.
+func withPriceID(id uuid.UUID) priceOption {
+	return func(m *PriceMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Price
+		)
+		m.oldValue = func(ctx context.Context) (*Price, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Price.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withPrice sets the old Price of the mutation.
+func withPrice(node *Price) priceOption {
+	return func(m *PriceMutation) {
+		m.oldValue = func(context.Context) (*Price, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m PriceMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m PriceMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Price entities.
+func (m *PriceMutation) SetID(id uuid.UUID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *PriceMutation) ID() (id uuid.UUID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *PriceMutation) IDs(ctx context.Context) ([]uuid.UUID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []uuid.UUID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Price.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *PriceMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *PriceMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *PriceMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetOrgID sets the "org_id" field.
+func (m *PriceMutation) SetOrgID(u uuid.UUID) {
+	m.org_id = &u
+}
+
+// OrgID returns the value of the "org_id" field in the mutation.
+func (m *PriceMutation) OrgID() (r uuid.UUID, exists bool) {
+	v := m.org_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrgID returns the old "org_id" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldOrgID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrgID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrgID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrgID: %w", err)
+	}
+	return oldValue.OrgID, nil
+}
+
+// ResetOrgID resets all changes to the "org_id" field.
+func (m *PriceMutation) ResetOrgID() {
+	m.org_id = nil
+}
+
+// SetHostID sets the "host_id" field.
+func (m *PriceMutation) SetHostID(u uuid.UUID) {
+	m.host_id = &u
+}
+
+// HostID returns the value of the "host_id" field in the mutation.
+func (m *PriceMutation) HostID() (r uuid.UUID, exists bool) {
+	v := m.host_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHostID returns the old "host_id" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldHostID(ctx context.Context) (v uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHostID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHostID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHostID: %w", err)
+	}
+	return oldValue.HostID, nil
+}
+
+// ResetHostID resets all changes to the "host_id" field.
+func (m *PriceMutation) ResetHostID() {
+	m.host_id = nil
+}
+
+// SetHost sets the "host" field.
+func (m *PriceMutation) SetHost(s string) {
+	m.host = &s
+}
+
+// Host returns the value of the "host" field in the mutation.
+func (m *PriceMutation) Host() (r string, exists bool) {
+	v := m.host
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHost returns the old "host" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldHost(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHost is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHost requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHost: %w", err)
+	}
+	return oldValue.Host, nil
+}
+
+// ResetHost resets all changes to the "host" field.
+func (m *PriceMutation) ResetHost() {
+	m.host = nil
+}
+
+// SetRoute sets the "route" field.
+func (m *PriceMutation) SetRoute(s string) {
+	m.route = &s
+}
+
+// Route returns the value of the "route" field in the mutation.
+func (m *PriceMutation) Route() (r string, exists bool) {
+	v := m.route
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRoute returns the old "route" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldRoute(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRoute is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRoute requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRoute: %w", err)
+	}
+	return oldValue.Route, nil
+}
+
+// ResetRoute resets all changes to the "route" field.
+func (m *PriceMutation) ResetRoute() {
+	m.route = nil
+}
+
+// SetProtocol sets the "protocol" field.
+func (m *PriceMutation) SetProtocol(s string) {
+	m.protocol = &s
+}
+
+// Protocol returns the value of the "protocol" field in the mutation.
+func (m *PriceMutation) Protocol() (r string, exists bool) {
+	v := m.protocol
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldProtocol returns the old "protocol" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldProtocol(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldProtocol is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldProtocol requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldProtocol: %w", err)
+	}
+	return oldValue.Protocol, nil
+}
+
+// ResetProtocol resets all changes to the "protocol" field.
+func (m *PriceMutation) ResetProtocol() {
+	m.protocol = nil
+}
+
+// SetScheme sets the "scheme" field.
+func (m *PriceMutation) SetScheme(s string) {
+	m.scheme = &s
+}
+
+// Scheme returns the value of the "scheme" field in the mutation.
+func (m *PriceMutation) Scheme() (r string, exists bool) {
+	v := m.scheme
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldScheme returns the old "scheme" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldScheme(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldScheme is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldScheme requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldScheme: %w", err)
+	}
+	return oldValue.Scheme, nil
+}
+
+// ResetScheme resets all changes to the "scheme" field.
+func (m *PriceMutation) ResetScheme() {
+	m.scheme = nil
+}
+
+// SetNetwork sets the "network" field.
+func (m *PriceMutation) SetNetwork(s string) {
+	m.network = &s
+}
+
+// Network returns the value of the "network" field in the mutation.
+func (m *PriceMutation) Network() (r string, exists bool) {
+	v := m.network
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNetwork returns the old "network" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldNetwork(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNetwork is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNetwork requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNetwork: %w", err)
+	}
+	return oldValue.Network, nil
+}
+
+// ResetNetwork resets all changes to the "network" field.
+func (m *PriceMutation) ResetNetwork() {
+	m.network = nil
+}
+
+// SetAsset sets the "asset" field.
+func (m *PriceMutation) SetAsset(s string) {
+	m.asset = &s
+}
+
+// Asset returns the value of the "asset" field in the mutation.
+func (m *PriceMutation) Asset() (r string, exists bool) {
+	v := m.asset
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAsset returns the old "asset" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldAsset(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAsset is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAsset requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAsset: %w", err)
+	}
+	return oldValue.Asset, nil
+}
+
+// ResetAsset resets all changes to the "asset" field.
+func (m *PriceMutation) ResetAsset() {
+	m.asset = nil
+}
+
+// SetPayee sets the "payee" field.
+func (m *PriceMutation) SetPayee(s string) {
+	m.payee = &s
+}
+
+// Payee returns the value of the "payee" field in the mutation.
+func (m *PriceMutation) Payee() (r string, exists bool) {
+	v := m.payee
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPayee returns the old "payee" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldPayee(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPayee is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPayee requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPayee: %w", err)
+	}
+	return oldValue.Payee, nil
+}
+
+// ResetPayee resets all changes to the "payee" field.
+func (m *PriceMutation) ResetPayee() {
+	m.payee = nil
+}
+
+// SetAmount sets the "amount" field.
+func (m *PriceMutation) SetAmount(value money.USDC) {
+	m.amount = &value
+	m.addamount = nil
+}
+
+// Amount returns the value of the "amount" field in the mutation.
+func (m *PriceMutation) Amount() (r money.USDC, exists bool) {
+	v := m.amount
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAmount returns the old "amount" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldAmount(ctx context.Context) (v money.USDC, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAmount is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAmount requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAmount: %w", err)
+	}
+	return oldValue.Amount, nil
+}
+
+// AddAmount adds value to the "amount" field.
+func (m *PriceMutation) AddAmount(value money.USDC) {
+	if m.addamount != nil {
+		*m.addamount = m.addamount.Add(value)
+	} else {
+		m.addamount = &value
+	}
+}
+
+// AddedAmount returns the value that was added to the "amount" field in this mutation.
+func (m *PriceMutation) AddedAmount() (r money.USDC, exists bool) {
+	v := m.addamount
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAmount resets all changes to the "amount" field.
+func (m *PriceMutation) ResetAmount() {
+	m.amount = nil
+	m.addamount = nil
+}
+
+// SetOffer sets the "offer" field.
+func (m *PriceMutation) SetOffer(s string) {
+	m.offer = &s
+}
+
+// Offer returns the value of the "offer" field in the mutation.
+func (m *PriceMutation) Offer() (r string, exists bool) {
+	v := m.offer
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOffer returns the old "offer" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldOffer(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOffer is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOffer requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOffer: %w", err)
+	}
+	return oldValue.Offer, nil
+}
+
+// ResetOffer resets all changes to the "offer" field.
+func (m *PriceMutation) ResetOffer() {
+	m.offer = nil
+}
+
+// SetSame sets the "same" field.
+func (m *PriceMutation) SetSame(i int64) {
+	m.same = &i
+	m.addsame = nil
+}
+
+// Same returns the value of the "same" field in the mutation.
+func (m *PriceMutation) Same() (r int64, exists bool) {
+	v := m.same
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSame returns the old "same" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldSame(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSame is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSame requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSame: %w", err)
+	}
+	return oldValue.Same, nil
+}
+
+// AddSame adds i to the "same" field.
+func (m *PriceMutation) AddSame(i int64) {
+	if m.addsame != nil {
+		*m.addsame += i
+	} else {
+		m.addsame = &i
+	}
+}
+
+// AddedSame returns the value that was added to the "same" field in this mutation.
+func (m *PriceMutation) AddedSame() (r int64, exists bool) {
+	v := m.addsame
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSame resets all changes to the "same" field.
+func (m *PriceMutation) ResetSame() {
+	m.same = nil
+	m.addsame = nil
+}
+
+// SetSinceUnix sets the "since_unix" field.
+func (m *PriceMutation) SetSinceUnix(i int64) {
+	m.since_unix = &i
+	m.addsince_unix = nil
+}
+
+// SinceUnix returns the value of the "since_unix" field in the mutation.
+func (m *PriceMutation) SinceUnix() (r int64, exists bool) {
+	v := m.since_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSinceUnix returns the old "since_unix" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldSinceUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSinceUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSinceUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSinceUnix: %w", err)
+	}
+	return oldValue.SinceUnix, nil
+}
+
+// AddSinceUnix adds i to the "since_unix" field.
+func (m *PriceMutation) AddSinceUnix(i int64) {
+	if m.addsince_unix != nil {
+		*m.addsince_unix += i
+	} else {
+		m.addsince_unix = &i
+	}
+}
+
+// AddedSinceUnix returns the value that was added to the "since_unix" field in this mutation.
+func (m *PriceMutation) AddedSinceUnix() (r int64, exists bool) {
+	v := m.addsince_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSinceUnix resets all changes to the "since_unix" field.
+func (m *PriceMutation) ResetSinceUnix() {
+	m.since_unix = nil
+	m.addsince_unix = nil
+}
+
+// SetSeenUnix sets the "seen_unix" field.
+func (m *PriceMutation) SetSeenUnix(i int64) {
+	m.seen_unix = &i
+	m.addseen_unix = nil
+}
+
+// SeenUnix returns the value of the "seen_unix" field in the mutation.
+func (m *PriceMutation) SeenUnix() (r int64, exists bool) {
+	v := m.seen_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSeenUnix returns the old "seen_unix" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldSeenUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSeenUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSeenUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSeenUnix: %w", err)
+	}
+	return oldValue.SeenUnix, nil
+}
+
+// AddSeenUnix adds i to the "seen_unix" field.
+func (m *PriceMutation) AddSeenUnix(i int64) {
+	if m.addseen_unix != nil {
+		*m.addseen_unix += i
+	} else {
+		m.addseen_unix = &i
+	}
+}
+
+// AddedSeenUnix returns the value that was added to the "seen_unix" field in this mutation.
+func (m *PriceMutation) AddedSeenUnix() (r int64, exists bool) {
+	v := m.addseen_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSeenUnix resets all changes to the "seen_unix" field.
+func (m *PriceMutation) ResetSeenUnix() {
+	m.seen_unix = nil
+	m.addseen_unix = nil
+}
+
+// Where appends a list predicates to the PriceMutation builder.
+func (m *PriceMutation) Where(ps ...predicate.Price) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the PriceMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *PriceMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Price, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *PriceMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *PriceMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Price).
+func (m *PriceMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *PriceMutation) Fields() []string {
+	fields := make([]string, 0, 15)
+	if m.created_at != nil {
+		fields = append(fields, price.FieldCreatedAt)
+	}
+	if m.org_id != nil {
+		fields = append(fields, price.FieldOrgID)
+	}
+	if m.host_id != nil {
+		fields = append(fields, price.FieldHostID)
+	}
+	if m.host != nil {
+		fields = append(fields, price.FieldHost)
+	}
+	if m.route != nil {
+		fields = append(fields, price.FieldRoute)
+	}
+	if m.protocol != nil {
+		fields = append(fields, price.FieldProtocol)
+	}
+	if m.scheme != nil {
+		fields = append(fields, price.FieldScheme)
+	}
+	if m.network != nil {
+		fields = append(fields, price.FieldNetwork)
+	}
+	if m.asset != nil {
+		fields = append(fields, price.FieldAsset)
+	}
+	if m.payee != nil {
+		fields = append(fields, price.FieldPayee)
+	}
+	if m.amount != nil {
+		fields = append(fields, price.FieldAmount)
+	}
+	if m.offer != nil {
+		fields = append(fields, price.FieldOffer)
+	}
+	if m.same != nil {
+		fields = append(fields, price.FieldSame)
+	}
+	if m.since_unix != nil {
+		fields = append(fields, price.FieldSinceUnix)
+	}
+	if m.seen_unix != nil {
+		fields = append(fields, price.FieldSeenUnix)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *PriceMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case price.FieldCreatedAt:
+		return m.CreatedAt()
+	case price.FieldOrgID:
+		return m.OrgID()
+	case price.FieldHostID:
+		return m.HostID()
+	case price.FieldHost:
+		return m.Host()
+	case price.FieldRoute:
+		return m.Route()
+	case price.FieldProtocol:
+		return m.Protocol()
+	case price.FieldScheme:
+		return m.Scheme()
+	case price.FieldNetwork:
+		return m.Network()
+	case price.FieldAsset:
+		return m.Asset()
+	case price.FieldPayee:
+		return m.Payee()
+	case price.FieldAmount:
+		return m.Amount()
+	case price.FieldOffer:
+		return m.Offer()
+	case price.FieldSame:
+		return m.Same()
+	case price.FieldSinceUnix:
+		return m.SinceUnix()
+	case price.FieldSeenUnix:
+		return m.SeenUnix()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *PriceMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case price.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case price.FieldOrgID:
+		return m.OldOrgID(ctx)
+	case price.FieldHostID:
+		return m.OldHostID(ctx)
+	case price.FieldHost:
+		return m.OldHost(ctx)
+	case price.FieldRoute:
+		return m.OldRoute(ctx)
+	case price.FieldProtocol:
+		return m.OldProtocol(ctx)
+	case price.FieldScheme:
+		return m.OldScheme(ctx)
+	case price.FieldNetwork:
+		return m.OldNetwork(ctx)
+	case price.FieldAsset:
+		return m.OldAsset(ctx)
+	case price.FieldPayee:
+		return m.OldPayee(ctx)
+	case price.FieldAmount:
+		return m.OldAmount(ctx)
+	case price.FieldOffer:
+		return m.OldOffer(ctx)
+	case price.FieldSame:
+		return m.OldSame(ctx)
+	case price.FieldSinceUnix:
+		return m.OldSinceUnix(ctx)
+	case price.FieldSeenUnix:
+		return m.OldSeenUnix(ctx)
+	}
+	return nil, fmt.Errorf("unknown Price field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *PriceMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case price.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case price.FieldOrgID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrgID(v)
+		return nil
+	case price.FieldHostID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHostID(v)
+		return nil
+	case price.FieldHost:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHost(v)
+		return nil
+	case price.FieldRoute:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRoute(v)
+		return nil
+	case price.FieldProtocol:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetProtocol(v)
+		return nil
+	case price.FieldScheme:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetScheme(v)
+		return nil
+	case price.FieldNetwork:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNetwork(v)
+		return nil
+	case price.FieldAsset:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAsset(v)
+		return nil
+	case price.FieldPayee:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPayee(v)
+		return nil
+	case price.FieldAmount:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAmount(v)
+		return nil
+	case price.FieldOffer:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOffer(v)
+		return nil
+	case price.FieldSame:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSame(v)
+		return nil
+	case price.FieldSinceUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSinceUnix(v)
+		return nil
+	case price.FieldSeenUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSeenUnix(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Price field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *PriceMutation) AddedFields() []string {
+	var fields []string
+	if m.addamount != nil {
+		fields = append(fields, price.FieldAmount)
+	}
+	if m.addsame != nil {
+		fields = append(fields, price.FieldSame)
+	}
+	if m.addsince_unix != nil {
+		fields = append(fields, price.FieldSinceUnix)
+	}
+	if m.addseen_unix != nil {
+		fields = append(fields, price.FieldSeenUnix)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *PriceMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case price.FieldAmount:
+		return m.AddedAmount()
+	case price.FieldSame:
+		return m.AddedSame()
+	case price.FieldSinceUnix:
+		return m.AddedSinceUnix()
+	case price.FieldSeenUnix:
+		return m.AddedSeenUnix()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *PriceMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case price.FieldAmount:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAmount(v)
+		return nil
+	case price.FieldSame:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSame(v)
+		return nil
+	case price.FieldSinceUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSinceUnix(v)
+		return nil
+	case price.FieldSeenUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSeenUnix(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Price numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *PriceMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *PriceMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *PriceMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown Price nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *PriceMutation) ResetField(name string) error {
+	switch name {
+	case price.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case price.FieldOrgID:
+		m.ResetOrgID()
+		return nil
+	case price.FieldHostID:
+		m.ResetHostID()
+		return nil
+	case price.FieldHost:
+		m.ResetHost()
+		return nil
+	case price.FieldRoute:
+		m.ResetRoute()
+		return nil
+	case price.FieldProtocol:
+		m.ResetProtocol()
+		return nil
+	case price.FieldScheme:
+		m.ResetScheme()
+		return nil
+	case price.FieldNetwork:
+		m.ResetNetwork()
+		return nil
+	case price.FieldAsset:
+		m.ResetAsset()
+		return nil
+	case price.FieldPayee:
+		m.ResetPayee()
+		return nil
+	case price.FieldAmount:
+		m.ResetAmount()
+		return nil
+	case price.FieldOffer:
+		m.ResetOffer()
+		return nil
+	case price.FieldSame:
+		m.ResetSame()
+		return nil
+	case price.FieldSinceUnix:
+		m.ResetSinceUnix()
+		return nil
+	case price.FieldSeenUnix:
+		m.ResetSeenUnix()
+		return nil
+	}
+	return fmt.Errorf("unknown Price field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *PriceMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *PriceMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *PriceMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *PriceMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *PriceMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *PriceMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *PriceMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown Price unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *PriceMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown Price edge %s", name)
+}
+
 // SenderMutation represents an operation that mutates the Sender nodes in the graph.
 type SenderMutation struct {
 	config
@@ -15822,6 +19322,13 @@ type SpendingPolicyMutation struct {
 	blocked_services       *[]string
 	appendblocked_services []string
 	require_session        *bool
+	new_payee              *spendingpolicy.NewPayee
+	changed_payee          *spendingpolicy.ChangedPayee
+	price_jump             *spendingpolicy.PriceJump
+	price_jump_percent     *int64
+	addprice_jump_percent  *int64
+	approve_above          *money.USDC
+	addapprove_above       *money.USDC
 	version                *int
 	addversion             *int
 	clearedFields          map[string]struct{}
@@ -16426,6 +19933,240 @@ func (m *SpendingPolicyMutation) ResetRequireSession() {
 	m.require_session = nil
 }
 
+// SetNewPayee sets the "new_payee" field.
+func (m *SpendingPolicyMutation) SetNewPayee(sp spendingpolicy.NewPayee) {
+	m.new_payee = &sp
+}
+
+// NewPayee returns the value of the "new_payee" field in the mutation.
+func (m *SpendingPolicyMutation) NewPayee() (r spendingpolicy.NewPayee, exists bool) {
+	v := m.new_payee
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNewPayee returns the old "new_payee" field's value of the SpendingPolicy entity.
+// If the SpendingPolicy object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SpendingPolicyMutation) OldNewPayee(ctx context.Context) (v spendingpolicy.NewPayee, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNewPayee is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNewPayee requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNewPayee: %w", err)
+	}
+	return oldValue.NewPayee, nil
+}
+
+// ResetNewPayee resets all changes to the "new_payee" field.
+func (m *SpendingPolicyMutation) ResetNewPayee() {
+	m.new_payee = nil
+}
+
+// SetChangedPayee sets the "changed_payee" field.
+func (m *SpendingPolicyMutation) SetChangedPayee(sp spendingpolicy.ChangedPayee) {
+	m.changed_payee = &sp
+}
+
+// ChangedPayee returns the value of the "changed_payee" field in the mutation.
+func (m *SpendingPolicyMutation) ChangedPayee() (r spendingpolicy.ChangedPayee, exists bool) {
+	v := m.changed_payee
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldChangedPayee returns the old "changed_payee" field's value of the SpendingPolicy entity.
+// If the SpendingPolicy object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SpendingPolicyMutation) OldChangedPayee(ctx context.Context) (v spendingpolicy.ChangedPayee, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldChangedPayee is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldChangedPayee requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldChangedPayee: %w", err)
+	}
+	return oldValue.ChangedPayee, nil
+}
+
+// ResetChangedPayee resets all changes to the "changed_payee" field.
+func (m *SpendingPolicyMutation) ResetChangedPayee() {
+	m.changed_payee = nil
+}
+
+// SetPriceJump sets the "price_jump" field.
+func (m *SpendingPolicyMutation) SetPriceJump(sj spendingpolicy.PriceJump) {
+	m.price_jump = &sj
+}
+
+// PriceJump returns the value of the "price_jump" field in the mutation.
+func (m *SpendingPolicyMutation) PriceJump() (r spendingpolicy.PriceJump, exists bool) {
+	v := m.price_jump
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPriceJump returns the old "price_jump" field's value of the SpendingPolicy entity.
+// If the SpendingPolicy object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SpendingPolicyMutation) OldPriceJump(ctx context.Context) (v spendingpolicy.PriceJump, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPriceJump is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPriceJump requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPriceJump: %w", err)
+	}
+	return oldValue.PriceJump, nil
+}
+
+// ResetPriceJump resets all changes to the "price_jump" field.
+func (m *SpendingPolicyMutation) ResetPriceJump() {
+	m.price_jump = nil
+}
+
+// SetPriceJumpPercent sets the "price_jump_percent" field.
+func (m *SpendingPolicyMutation) SetPriceJumpPercent(i int64) {
+	m.price_jump_percent = &i
+	m.addprice_jump_percent = nil
+}
+
+// PriceJumpPercent returns the value of the "price_jump_percent" field in the mutation.
+func (m *SpendingPolicyMutation) PriceJumpPercent() (r int64, exists bool) {
+	v := m.price_jump_percent
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPriceJumpPercent returns the old "price_jump_percent" field's value of the SpendingPolicy entity.
+// If the SpendingPolicy object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SpendingPolicyMutation) OldPriceJumpPercent(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPriceJumpPercent is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPriceJumpPercent requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPriceJumpPercent: %w", err)
+	}
+	return oldValue.PriceJumpPercent, nil
+}
+
+// AddPriceJumpPercent adds i to the "price_jump_percent" field.
+func (m *SpendingPolicyMutation) AddPriceJumpPercent(i int64) {
+	if m.addprice_jump_percent != nil {
+		*m.addprice_jump_percent += i
+	} else {
+		m.addprice_jump_percent = &i
+	}
+}
+
+// AddedPriceJumpPercent returns the value that was added to the "price_jump_percent" field in this mutation.
+func (m *SpendingPolicyMutation) AddedPriceJumpPercent() (r int64, exists bool) {
+	v := m.addprice_jump_percent
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetPriceJumpPercent resets all changes to the "price_jump_percent" field.
+func (m *SpendingPolicyMutation) ResetPriceJumpPercent() {
+	m.price_jump_percent = nil
+	m.addprice_jump_percent = nil
+}
+
+// SetApproveAbove sets the "approve_above" field.
+func (m *SpendingPolicyMutation) SetApproveAbove(value money.USDC) {
+	m.approve_above = &value
+	m.addapprove_above = nil
+}
+
+// ApproveAbove returns the value of the "approve_above" field in the mutation.
+func (m *SpendingPolicyMutation) ApproveAbove() (r money.USDC, exists bool) {
+	v := m.approve_above
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldApproveAbove returns the old "approve_above" field's value of the SpendingPolicy entity.
+// If the SpendingPolicy object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SpendingPolicyMutation) OldApproveAbove(ctx context.Context) (v *money.USDC, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldApproveAbove is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldApproveAbove requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldApproveAbove: %w", err)
+	}
+	return oldValue.ApproveAbove, nil
+}
+
+// AddApproveAbove adds value to the "approve_above" field.
+func (m *SpendingPolicyMutation) AddApproveAbove(value money.USDC) {
+	if m.addapprove_above != nil {
+		*m.addapprove_above = m.addapprove_above.Add(value)
+	} else {
+		m.addapprove_above = &value
+	}
+}
+
+// AddedApproveAbove returns the value that was added to the "approve_above" field in this mutation.
+func (m *SpendingPolicyMutation) AddedApproveAbove() (r money.USDC, exists bool) {
+	v := m.addapprove_above
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearApproveAbove clears the value of the "approve_above" field.
+func (m *SpendingPolicyMutation) ClearApproveAbove() {
+	m.approve_above = nil
+	m.addapprove_above = nil
+	m.clearedFields[spendingpolicy.FieldApproveAbove] = struct{}{}
+}
+
+// ApproveAboveCleared returns if the "approve_above" field was cleared in this mutation.
+func (m *SpendingPolicyMutation) ApproveAboveCleared() bool {
+	_, ok := m.clearedFields[spendingpolicy.FieldApproveAbove]
+	return ok
+}
+
+// ResetApproveAbove resets all changes to the "approve_above" field.
+func (m *SpendingPolicyMutation) ResetApproveAbove() {
+	m.approve_above = nil
+	m.addapprove_above = nil
+	delete(m.clearedFields, spendingpolicy.FieldApproveAbove)
+}
+
 // SetVersion sets the "version" field.
 func (m *SpendingPolicyMutation) SetVersion(i int) {
 	m.version = &i
@@ -16543,7 +20284,7 @@ func (m *SpendingPolicyMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *SpendingPolicyMutation) Fields() []string {
-	fields := make([]string, 0, 10)
+	fields := make([]string, 0, 15)
 	if m.created_at != nil {
 		fields = append(fields, spendingpolicy.FieldCreatedAt)
 	}
@@ -16570,6 +20311,21 @@ func (m *SpendingPolicyMutation) Fields() []string {
 	}
 	if m.require_session != nil {
 		fields = append(fields, spendingpolicy.FieldRequireSession)
+	}
+	if m.new_payee != nil {
+		fields = append(fields, spendingpolicy.FieldNewPayee)
+	}
+	if m.changed_payee != nil {
+		fields = append(fields, spendingpolicy.FieldChangedPayee)
+	}
+	if m.price_jump != nil {
+		fields = append(fields, spendingpolicy.FieldPriceJump)
+	}
+	if m.price_jump_percent != nil {
+		fields = append(fields, spendingpolicy.FieldPriceJumpPercent)
+	}
+	if m.approve_above != nil {
+		fields = append(fields, spendingpolicy.FieldApproveAbove)
 	}
 	if m.version != nil {
 		fields = append(fields, spendingpolicy.FieldVersion)
@@ -16600,6 +20356,16 @@ func (m *SpendingPolicyMutation) Field(name string) (ent.Value, bool) {
 		return m.BlockedServices()
 	case spendingpolicy.FieldRequireSession:
 		return m.RequireSession()
+	case spendingpolicy.FieldNewPayee:
+		return m.NewPayee()
+	case spendingpolicy.FieldChangedPayee:
+		return m.ChangedPayee()
+	case spendingpolicy.FieldPriceJump:
+		return m.PriceJump()
+	case spendingpolicy.FieldPriceJumpPercent:
+		return m.PriceJumpPercent()
+	case spendingpolicy.FieldApproveAbove:
+		return m.ApproveAbove()
 	case spendingpolicy.FieldVersion:
 		return m.Version()
 	}
@@ -16629,6 +20395,16 @@ func (m *SpendingPolicyMutation) OldField(ctx context.Context, name string) (ent
 		return m.OldBlockedServices(ctx)
 	case spendingpolicy.FieldRequireSession:
 		return m.OldRequireSession(ctx)
+	case spendingpolicy.FieldNewPayee:
+		return m.OldNewPayee(ctx)
+	case spendingpolicy.FieldChangedPayee:
+		return m.OldChangedPayee(ctx)
+	case spendingpolicy.FieldPriceJump:
+		return m.OldPriceJump(ctx)
+	case spendingpolicy.FieldPriceJumpPercent:
+		return m.OldPriceJumpPercent(ctx)
+	case spendingpolicy.FieldApproveAbove:
+		return m.OldApproveAbove(ctx)
 	case spendingpolicy.FieldVersion:
 		return m.OldVersion(ctx)
 	}
@@ -16703,6 +20479,41 @@ func (m *SpendingPolicyMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetRequireSession(v)
 		return nil
+	case spendingpolicy.FieldNewPayee:
+		v, ok := value.(spendingpolicy.NewPayee)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNewPayee(v)
+		return nil
+	case spendingpolicy.FieldChangedPayee:
+		v, ok := value.(spendingpolicy.ChangedPayee)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetChangedPayee(v)
+		return nil
+	case spendingpolicy.FieldPriceJump:
+		v, ok := value.(spendingpolicy.PriceJump)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPriceJump(v)
+		return nil
+	case spendingpolicy.FieldPriceJumpPercent:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPriceJumpPercent(v)
+		return nil
+	case spendingpolicy.FieldApproveAbove:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetApproveAbove(v)
+		return nil
 	case spendingpolicy.FieldVersion:
 		v, ok := value.(int)
 		if !ok {
@@ -16730,6 +20541,12 @@ func (m *SpendingPolicyMutation) AddedFields() []string {
 	if m.addper_call_max != nil {
 		fields = append(fields, spendingpolicy.FieldPerCallMax)
 	}
+	if m.addprice_jump_percent != nil {
+		fields = append(fields, spendingpolicy.FieldPriceJumpPercent)
+	}
+	if m.addapprove_above != nil {
+		fields = append(fields, spendingpolicy.FieldApproveAbove)
+	}
 	if m.addversion != nil {
 		fields = append(fields, spendingpolicy.FieldVersion)
 	}
@@ -16749,6 +20566,10 @@ func (m *SpendingPolicyMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedMonthlyLimit()
 	case spendingpolicy.FieldPerCallMax:
 		return m.AddedPerCallMax()
+	case spendingpolicy.FieldPriceJumpPercent:
+		return m.AddedPriceJumpPercent()
+	case spendingpolicy.FieldApproveAbove:
+		return m.AddedApproveAbove()
 	case spendingpolicy.FieldVersion:
 		return m.AddedVersion()
 	}
@@ -16788,6 +20609,20 @@ func (m *SpendingPolicyMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddPerCallMax(v)
 		return nil
+	case spendingpolicy.FieldPriceJumpPercent:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPriceJumpPercent(v)
+		return nil
+	case spendingpolicy.FieldApproveAbove:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddApproveAbove(v)
+		return nil
 	case spendingpolicy.FieldVersion:
 		v, ok := value.(int)
 		if !ok {
@@ -16815,6 +20650,9 @@ func (m *SpendingPolicyMutation) ClearedFields() []string {
 	if m.FieldCleared(spendingpolicy.FieldPerCallMax) {
 		fields = append(fields, spendingpolicy.FieldPerCallMax)
 	}
+	if m.FieldCleared(spendingpolicy.FieldApproveAbove) {
+		fields = append(fields, spendingpolicy.FieldApproveAbove)
+	}
 	return fields
 }
 
@@ -16840,6 +20678,9 @@ func (m *SpendingPolicyMutation) ClearField(name string) error {
 		return nil
 	case spendingpolicy.FieldPerCallMax:
 		m.ClearPerCallMax()
+		return nil
+	case spendingpolicy.FieldApproveAbove:
+		m.ClearApproveAbove()
 		return nil
 	}
 	return fmt.Errorf("unknown SpendingPolicy nullable field %s", name)
@@ -16875,6 +20716,21 @@ func (m *SpendingPolicyMutation) ResetField(name string) error {
 		return nil
 	case spendingpolicy.FieldRequireSession:
 		m.ResetRequireSession()
+		return nil
+	case spendingpolicy.FieldNewPayee:
+		m.ResetNewPayee()
+		return nil
+	case spendingpolicy.FieldChangedPayee:
+		m.ResetChangedPayee()
+		return nil
+	case spendingpolicy.FieldPriceJump:
+		m.ResetPriceJump()
+		return nil
+	case spendingpolicy.FieldPriceJumpPercent:
+		m.ResetPriceJumpPercent()
+		return nil
+	case spendingpolicy.FieldApproveAbove:
+		m.ResetApproveAbove()
 		return nil
 	case spendingpolicy.FieldVersion:
 		m.ResetVersion()

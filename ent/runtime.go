@@ -6,6 +6,7 @@ import (
 	"bursar/ent/account"
 	"bursar/ent/agent"
 	"bursar/ent/apikey"
+	"bursar/ent/approval"
 	"bursar/ent/attempt"
 	"bursar/ent/auditlog"
 	"bursar/ent/block"
@@ -17,6 +18,8 @@ import (
 	"bursar/ent/membership"
 	"bursar/ent/operation"
 	"bursar/ent/org"
+	"bursar/ent/payee"
+	"bursar/ent/price"
 	"bursar/ent/schema"
 	"bursar/ent/sender"
 	"bursar/ent/service"
@@ -132,6 +135,59 @@ func init() {
 	agentDescID := agentMixinFields0[0].Descriptor()
 	// agent.DefaultID holds the default value on creation for the id field.
 	agent.DefaultID = agentDescID.Default.(func() uuid.UUID)
+	approvalMixin := schema.Approval{}.Mixin()
+	approvalMixinFields0 := approvalMixin[0].Fields()
+	_ = approvalMixinFields0
+	approvalFields := schema.Approval{}.Fields()
+	_ = approvalFields
+	// approvalDescHost is the schema descriptor for host field.
+	approvalDescHost := approvalFields[3].Descriptor()
+	// approval.HostValidator is a validator for the "host" field. It is called by the builders before save.
+	approval.HostValidator = approvalDescHost.Validators[0].(func(string) error)
+	// approvalDescPayee is the schema descriptor for payee field.
+	approvalDescPayee := approvalFields[4].Descriptor()
+	// approval.PayeeValidator is a validator for the "payee" field. It is called by the builders before save.
+	approval.PayeeValidator = approvalDescPayee.Validators[0].(func(string) error)
+	// approvalDescNetwork is the schema descriptor for network field.
+	approvalDescNetwork := approvalFields[5].Descriptor()
+	// approval.NetworkValidator is a validator for the "network" field. It is called by the builders before save.
+	approval.NetworkValidator = approvalDescNetwork.Validators[0].(func(string) error)
+	// approvalDescAsset is the schema descriptor for asset field.
+	approvalDescAsset := approvalFields[6].Descriptor()
+	// approval.AssetValidator is a validator for the "asset" field. It is called by the builders before save.
+	approval.AssetValidator = approvalDescAsset.Validators[0].(func(string) error)
+	// approvalDescCeiling is the schema descriptor for ceiling field.
+	approvalDescCeiling := approvalFields[7].Descriptor()
+	// approval.DefaultCeiling holds the default value on creation for the ceiling field.
+	approval.DefaultCeiling = money.USDC(approvalDescCeiling.Default.(int64))
+	// approvalDescMethod is the schema descriptor for method field.
+	approvalDescMethod := approvalFields[8].Descriptor()
+	// approval.MethodValidator is a validator for the "method" field. It is called by the builders before save.
+	approval.MethodValidator = approvalDescMethod.Validators[0].(func(string) error)
+	// approvalDescEndpoint is the schema descriptor for endpoint field.
+	approvalDescEndpoint := approvalFields[9].Descriptor()
+	// approval.EndpointValidator is a validator for the "endpoint" field. It is called by the builders before save.
+	approval.EndpointValidator = approvalDescEndpoint.Validators[0].(func(string) error)
+	// approvalDescProtocol is the schema descriptor for protocol field.
+	approvalDescProtocol := approvalFields[10].Descriptor()
+	// approval.ProtocolValidator is a validator for the "protocol" field. It is called by the builders before save.
+	approval.ProtocolValidator = approvalDescProtocol.Validators[0].(func(string) error)
+	// approvalDescRule is the schema descriptor for rule field.
+	approvalDescRule := approvalFields[11].Descriptor()
+	// approval.RuleValidator is a validator for the "rule" field. It is called by the builders before save.
+	approval.RuleValidator = approvalDescRule.Validators[0].(func(string) error)
+	// approvalDescReason is the schema descriptor for reason field.
+	approvalDescReason := approvalFields[12].Descriptor()
+	// approval.ReasonValidator is a validator for the "reason" field. It is called by the builders before save.
+	approval.ReasonValidator = approvalDescReason.Validators[0].(func(string) error)
+	// approvalDescDecisionReason is the schema descriptor for decision_reason field.
+	approvalDescDecisionReason := approvalFields[17].Descriptor()
+	// approval.DecisionReasonValidator is a validator for the "decision_reason" field. It is called by the builders before save.
+	approval.DecisionReasonValidator = approvalDescDecisionReason.Validators[0].(func(string) error)
+	// approvalDescID is the schema descriptor for id field.
+	approvalDescID := approvalMixinFields0[0].Descriptor()
+	// approval.DefaultID holds the default value on creation for the id field.
+	approval.DefaultID = approvalDescID.Default.(func() uuid.UUID)
 	attemptMixin := schema.Attempt{}.Mixin()
 	attemptMixinFields0 := attemptMixin[0].Fields()
 	_ = attemptMixinFields0
@@ -305,6 +361,64 @@ func init() {
 	orgDescID := orgMixinFields0[0].Descriptor()
 	// org.DefaultID holds the default value on creation for the id field.
 	org.DefaultID = orgDescID.Default.(func() uuid.UUID)
+	payeeMixin := schema.Payee{}.Mixin()
+	payeeMixinFields0 := payeeMixin[0].Fields()
+	_ = payeeMixinFields0
+	payeeFields := schema.Payee{}.Fields()
+	_ = payeeFields
+	// payeeDescHost is the schema descriptor for host field.
+	payeeDescHost := payeeFields[2].Descriptor()
+	// payee.HostValidator is a validator for the "host" field. It is called by the builders before save.
+	payee.HostValidator = payeeDescHost.Validators[0].(func(string) error)
+	// payeeDescAddress is the schema descriptor for address field.
+	payeeDescAddress := payeeFields[3].Descriptor()
+	// payee.AddressValidator is a validator for the "address" field. It is called by the builders before save.
+	payee.AddressValidator = payeeDescAddress.Validators[0].(func(string) error)
+	// payeeDescID is the schema descriptor for id field.
+	payeeDescID := payeeMixinFields0[0].Descriptor()
+	// payee.DefaultID holds the default value on creation for the id field.
+	payee.DefaultID = payeeDescID.Default.(func() uuid.UUID)
+	priceMixin := schema.Price{}.Mixin()
+	priceMixinFields0 := priceMixin[0].Fields()
+	_ = priceMixinFields0
+	priceFields := schema.Price{}.Fields()
+	_ = priceFields
+	// priceDescHost is the schema descriptor for host field.
+	priceDescHost := priceFields[2].Descriptor()
+	// price.HostValidator is a validator for the "host" field. It is called by the builders before save.
+	price.HostValidator = priceDescHost.Validators[0].(func(string) error)
+	// priceDescRoute is the schema descriptor for route field.
+	priceDescRoute := priceFields[3].Descriptor()
+	// price.RouteValidator is a validator for the "route" field. It is called by the builders before save.
+	price.RouteValidator = priceDescRoute.Validators[0].(func(string) error)
+	// priceDescProtocol is the schema descriptor for protocol field.
+	priceDescProtocol := priceFields[4].Descriptor()
+	// price.ProtocolValidator is a validator for the "protocol" field. It is called by the builders before save.
+	price.ProtocolValidator = priceDescProtocol.Validators[0].(func(string) error)
+	// priceDescScheme is the schema descriptor for scheme field.
+	priceDescScheme := priceFields[5].Descriptor()
+	// price.SchemeValidator is a validator for the "scheme" field. It is called by the builders before save.
+	price.SchemeValidator = priceDescScheme.Validators[0].(func(string) error)
+	// priceDescNetwork is the schema descriptor for network field.
+	priceDescNetwork := priceFields[6].Descriptor()
+	// price.NetworkValidator is a validator for the "network" field. It is called by the builders before save.
+	price.NetworkValidator = priceDescNetwork.Validators[0].(func(string) error)
+	// priceDescAsset is the schema descriptor for asset field.
+	priceDescAsset := priceFields[7].Descriptor()
+	// price.AssetValidator is a validator for the "asset" field. It is called by the builders before save.
+	price.AssetValidator = priceDescAsset.Validators[0].(func(string) error)
+	// priceDescPayee is the schema descriptor for payee field.
+	priceDescPayee := priceFields[8].Descriptor()
+	// price.PayeeValidator is a validator for the "payee" field. It is called by the builders before save.
+	price.PayeeValidator = priceDescPayee.Validators[0].(func(string) error)
+	// priceDescAmount is the schema descriptor for amount field.
+	priceDescAmount := priceFields[9].Descriptor()
+	// price.DefaultAmount holds the default value on creation for the amount field.
+	price.DefaultAmount = money.USDC(priceDescAmount.Default.(int64))
+	// priceDescID is the schema descriptor for id field.
+	priceDescID := priceMixinFields0[0].Descriptor()
+	// price.DefaultID holds the default value on creation for the id field.
+	price.DefaultID = priceDescID.Default.(func() uuid.UUID)
 	senderMixin := schema.Sender{}.Mixin()
 	senderMixinFields0 := senderMixin[0].Fields()
 	_ = senderMixinFields0
@@ -389,8 +503,12 @@ func init() {
 	spendingpolicyDescRequireSession := spendingpolicyFields[7].Descriptor()
 	// spendingpolicy.DefaultRequireSession holds the default value on creation for the require_session field.
 	spendingpolicy.DefaultRequireSession = spendingpolicyDescRequireSession.Default.(bool)
+	// spendingpolicyDescPriceJumpPercent is the schema descriptor for price_jump_percent field.
+	spendingpolicyDescPriceJumpPercent := spendingpolicyFields[11].Descriptor()
+	// spendingpolicy.DefaultPriceJumpPercent holds the default value on creation for the price_jump_percent field.
+	spendingpolicy.DefaultPriceJumpPercent = spendingpolicyDescPriceJumpPercent.Default.(int64)
 	// spendingpolicyDescVersion is the schema descriptor for version field.
-	spendingpolicyDescVersion := spendingpolicyFields[8].Descriptor()
+	spendingpolicyDescVersion := spendingpolicyFields[13].Descriptor()
 	// spendingpolicy.DefaultVersion holds the default value on creation for the version field.
 	spendingpolicy.DefaultVersion = spendingpolicyDescVersion.Default.(int)
 	// spendingpolicyDescID is the schema descriptor for id field.

@@ -39,6 +39,16 @@ type SpendingPolicy struct {
 	BlockedServices []string `json:"blocked_services,omitempty"`
 	// RequireSession holds the value of the "require_session" field.
 	RequireSession bool `json:"require_session,omitempty"`
+	// NewPayee holds the value of the "new_payee" field.
+	NewPayee spendingpolicy.NewPayee `json:"new_payee,omitempty"`
+	// ChangedPayee holds the value of the "changed_payee" field.
+	ChangedPayee spendingpolicy.ChangedPayee `json:"changed_payee,omitempty"`
+	// PriceJump holds the value of the "price_jump" field.
+	PriceJump spendingpolicy.PriceJump `json:"price_jump,omitempty"`
+	// PriceJumpPercent holds the value of the "price_jump_percent" field.
+	PriceJumpPercent int64 `json:"price_jump_percent,omitempty"`
+	// ApproveAbove holds the value of the "approve_above" field.
+	ApproveAbove *money.USDC `json:"approve_above,omitempty"`
 	// Version holds the value of the "version" field.
 	Version int `json:"version,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
@@ -76,8 +86,10 @@ func (*SpendingPolicy) scanValues(columns []string) ([]any, error) {
 			values[i] = new([]byte)
 		case spendingpolicy.FieldRequireSession:
 			values[i] = new(sql.NullBool)
-		case spendingpolicy.FieldSpendingCap, spendingpolicy.FieldDailyLimit, spendingpolicy.FieldMonthlyLimit, spendingpolicy.FieldPerCallMax, spendingpolicy.FieldVersion:
+		case spendingpolicy.FieldSpendingCap, spendingpolicy.FieldDailyLimit, spendingpolicy.FieldMonthlyLimit, spendingpolicy.FieldPerCallMax, spendingpolicy.FieldPriceJumpPercent, spendingpolicy.FieldApproveAbove, spendingpolicy.FieldVersion:
 			values[i] = new(sql.NullInt64)
+		case spendingpolicy.FieldNewPayee, spendingpolicy.FieldChangedPayee, spendingpolicy.FieldPriceJump:
+			values[i] = new(sql.NullString)
 		case spendingpolicy.FieldCreatedAt:
 			values[i] = new(sql.NullTime)
 		case spendingpolicy.FieldID, spendingpolicy.FieldAgentID:
@@ -165,6 +177,37 @@ func (_m *SpendingPolicy) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.RequireSession = value.Bool
 			}
+		case spendingpolicy.FieldNewPayee:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field new_payee", values[i])
+			} else if value.Valid {
+				_m.NewPayee = spendingpolicy.NewPayee(value.String)
+			}
+		case spendingpolicy.FieldChangedPayee:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field changed_payee", values[i])
+			} else if value.Valid {
+				_m.ChangedPayee = spendingpolicy.ChangedPayee(value.String)
+			}
+		case spendingpolicy.FieldPriceJump:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field price_jump", values[i])
+			} else if value.Valid {
+				_m.PriceJump = spendingpolicy.PriceJump(value.String)
+			}
+		case spendingpolicy.FieldPriceJumpPercent:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field price_jump_percent", values[i])
+			} else if value.Valid {
+				_m.PriceJumpPercent = value.Int64
+			}
+		case spendingpolicy.FieldApproveAbove:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field approve_above", values[i])
+			} else if value.Valid {
+				_m.ApproveAbove = new(money.USDC)
+				*_m.ApproveAbove = money.USDC(value.Int64)
+			}
 		case spendingpolicy.FieldVersion:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
 				return fmt.Errorf("unexpected type %T for field version", values[i])
@@ -246,6 +289,23 @@ func (_m *SpendingPolicy) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("require_session=")
 	builder.WriteString(fmt.Sprintf("%v", _m.RequireSession))
+	builder.WriteString(", ")
+	builder.WriteString("new_payee=")
+	builder.WriteString(fmt.Sprintf("%v", _m.NewPayee))
+	builder.WriteString(", ")
+	builder.WriteString("changed_payee=")
+	builder.WriteString(fmt.Sprintf("%v", _m.ChangedPayee))
+	builder.WriteString(", ")
+	builder.WriteString("price_jump=")
+	builder.WriteString(fmt.Sprintf("%v", _m.PriceJump))
+	builder.WriteString(", ")
+	builder.WriteString("price_jump_percent=")
+	builder.WriteString(fmt.Sprintf("%v", _m.PriceJumpPercent))
+	builder.WriteString(", ")
+	if v := _m.ApproveAbove; v != nil {
+		builder.WriteString("approve_above=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
 	builder.WriteString(", ")
 	builder.WriteString("version=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Version))

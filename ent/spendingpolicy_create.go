@@ -120,6 +120,76 @@ func (_c *SpendingPolicyCreate) SetNillableRequireSession(v *bool) *SpendingPoli
 	return _c
 }
 
+// SetNewPayee sets the "new_payee" field.
+func (_c *SpendingPolicyCreate) SetNewPayee(v spendingpolicy.NewPayee) *SpendingPolicyCreate {
+	_c.mutation.SetNewPayee(v)
+	return _c
+}
+
+// SetNillableNewPayee sets the "new_payee" field if the given value is not nil.
+func (_c *SpendingPolicyCreate) SetNillableNewPayee(v *spendingpolicy.NewPayee) *SpendingPolicyCreate {
+	if v != nil {
+		_c.SetNewPayee(*v)
+	}
+	return _c
+}
+
+// SetChangedPayee sets the "changed_payee" field.
+func (_c *SpendingPolicyCreate) SetChangedPayee(v spendingpolicy.ChangedPayee) *SpendingPolicyCreate {
+	_c.mutation.SetChangedPayee(v)
+	return _c
+}
+
+// SetNillableChangedPayee sets the "changed_payee" field if the given value is not nil.
+func (_c *SpendingPolicyCreate) SetNillableChangedPayee(v *spendingpolicy.ChangedPayee) *SpendingPolicyCreate {
+	if v != nil {
+		_c.SetChangedPayee(*v)
+	}
+	return _c
+}
+
+// SetPriceJump sets the "price_jump" field.
+func (_c *SpendingPolicyCreate) SetPriceJump(v spendingpolicy.PriceJump) *SpendingPolicyCreate {
+	_c.mutation.SetPriceJump(v)
+	return _c
+}
+
+// SetNillablePriceJump sets the "price_jump" field if the given value is not nil.
+func (_c *SpendingPolicyCreate) SetNillablePriceJump(v *spendingpolicy.PriceJump) *SpendingPolicyCreate {
+	if v != nil {
+		_c.SetPriceJump(*v)
+	}
+	return _c
+}
+
+// SetPriceJumpPercent sets the "price_jump_percent" field.
+func (_c *SpendingPolicyCreate) SetPriceJumpPercent(v int64) *SpendingPolicyCreate {
+	_c.mutation.SetPriceJumpPercent(v)
+	return _c
+}
+
+// SetNillablePriceJumpPercent sets the "price_jump_percent" field if the given value is not nil.
+func (_c *SpendingPolicyCreate) SetNillablePriceJumpPercent(v *int64) *SpendingPolicyCreate {
+	if v != nil {
+		_c.SetPriceJumpPercent(*v)
+	}
+	return _c
+}
+
+// SetApproveAbove sets the "approve_above" field.
+func (_c *SpendingPolicyCreate) SetApproveAbove(v money.USDC) *SpendingPolicyCreate {
+	_c.mutation.SetApproveAbove(v)
+	return _c
+}
+
+// SetNillableApproveAbove sets the "approve_above" field if the given value is not nil.
+func (_c *SpendingPolicyCreate) SetNillableApproveAbove(v *money.USDC) *SpendingPolicyCreate {
+	if v != nil {
+		_c.SetApproveAbove(*v)
+	}
+	return _c
+}
+
 // SetVersion sets the "version" field.
 func (_c *SpendingPolicyCreate) SetVersion(v int) *SpendingPolicyCreate {
 	_c.mutation.SetVersion(v)
@@ -192,6 +262,22 @@ func (_c *SpendingPolicyCreate) defaults() {
 		v := spendingpolicy.DefaultRequireSession
 		_c.mutation.SetRequireSession(v)
 	}
+	if _, ok := _c.mutation.NewPayee(); !ok {
+		v := spendingpolicy.DefaultNewPayee
+		_c.mutation.SetNewPayee(v)
+	}
+	if _, ok := _c.mutation.ChangedPayee(); !ok {
+		v := spendingpolicy.DefaultChangedPayee
+		_c.mutation.SetChangedPayee(v)
+	}
+	if _, ok := _c.mutation.PriceJump(); !ok {
+		v := spendingpolicy.DefaultPriceJump
+		_c.mutation.SetPriceJump(v)
+	}
+	if _, ok := _c.mutation.PriceJumpPercent(); !ok {
+		v := spendingpolicy.DefaultPriceJumpPercent
+		_c.mutation.SetPriceJumpPercent(v)
+	}
 	if _, ok := _c.mutation.Version(); !ok {
 		v := spendingpolicy.DefaultVersion
 		_c.mutation.SetVersion(v)
@@ -218,6 +304,33 @@ func (_c *SpendingPolicyCreate) check() error {
 	}
 	if _, ok := _c.mutation.RequireSession(); !ok {
 		return &ValidationError{Name: "require_session", err: errors.New(`ent: missing required field "SpendingPolicy.require_session"`)}
+	}
+	if _, ok := _c.mutation.NewPayee(); !ok {
+		return &ValidationError{Name: "new_payee", err: errors.New(`ent: missing required field "SpendingPolicy.new_payee"`)}
+	}
+	if v, ok := _c.mutation.NewPayee(); ok {
+		if err := spendingpolicy.NewPayeeValidator(v); err != nil {
+			return &ValidationError{Name: "new_payee", err: fmt.Errorf(`ent: validator failed for field "SpendingPolicy.new_payee": %w`, err)}
+		}
+	}
+	if _, ok := _c.mutation.ChangedPayee(); !ok {
+		return &ValidationError{Name: "changed_payee", err: errors.New(`ent: missing required field "SpendingPolicy.changed_payee"`)}
+	}
+	if v, ok := _c.mutation.ChangedPayee(); ok {
+		if err := spendingpolicy.ChangedPayeeValidator(v); err != nil {
+			return &ValidationError{Name: "changed_payee", err: fmt.Errorf(`ent: validator failed for field "SpendingPolicy.changed_payee": %w`, err)}
+		}
+	}
+	if _, ok := _c.mutation.PriceJump(); !ok {
+		return &ValidationError{Name: "price_jump", err: errors.New(`ent: missing required field "SpendingPolicy.price_jump"`)}
+	}
+	if v, ok := _c.mutation.PriceJump(); ok {
+		if err := spendingpolicy.PriceJumpValidator(v); err != nil {
+			return &ValidationError{Name: "price_jump", err: fmt.Errorf(`ent: validator failed for field "SpendingPolicy.price_jump": %w`, err)}
+		}
+	}
+	if _, ok := _c.mutation.PriceJumpPercent(); !ok {
+		return &ValidationError{Name: "price_jump_percent", err: errors.New(`ent: missing required field "SpendingPolicy.price_jump_percent"`)}
 	}
 	if _, ok := _c.mutation.Version(); !ok {
 		return &ValidationError{Name: "version", err: errors.New(`ent: missing required field "SpendingPolicy.version"`)}
@@ -292,6 +405,26 @@ func (_c *SpendingPolicyCreate) createSpec() (*SpendingPolicy, *sqlgraph.CreateS
 	if value, ok := _c.mutation.RequireSession(); ok {
 		_spec.SetField(spendingpolicy.FieldRequireSession, field.TypeBool, value)
 		_node.RequireSession = value
+	}
+	if value, ok := _c.mutation.NewPayee(); ok {
+		_spec.SetField(spendingpolicy.FieldNewPayee, field.TypeEnum, value)
+		_node.NewPayee = value
+	}
+	if value, ok := _c.mutation.ChangedPayee(); ok {
+		_spec.SetField(spendingpolicy.FieldChangedPayee, field.TypeEnum, value)
+		_node.ChangedPayee = value
+	}
+	if value, ok := _c.mutation.PriceJump(); ok {
+		_spec.SetField(spendingpolicy.FieldPriceJump, field.TypeEnum, value)
+		_node.PriceJump = value
+	}
+	if value, ok := _c.mutation.PriceJumpPercent(); ok {
+		_spec.SetField(spendingpolicy.FieldPriceJumpPercent, field.TypeInt64, value)
+		_node.PriceJumpPercent = value
+	}
+	if value, ok := _c.mutation.ApproveAbove(); ok {
+		_spec.SetField(spendingpolicy.FieldApproveAbove, field.TypeInt64, value)
+		_node.ApproveAbove = &value
 	}
 	if value, ok := _c.mutation.Version(); ok {
 		_spec.SetField(spendingpolicy.FieldVersion, field.TypeInt, value)
@@ -507,6 +640,84 @@ func (u *SpendingPolicyUpsert) SetRequireSession(v bool) *SpendingPolicyUpsert {
 // UpdateRequireSession sets the "require_session" field to the value that was provided on create.
 func (u *SpendingPolicyUpsert) UpdateRequireSession() *SpendingPolicyUpsert {
 	u.SetExcluded(spendingpolicy.FieldRequireSession)
+	return u
+}
+
+// SetNewPayee sets the "new_payee" field.
+func (u *SpendingPolicyUpsert) SetNewPayee(v spendingpolicy.NewPayee) *SpendingPolicyUpsert {
+	u.Set(spendingpolicy.FieldNewPayee, v)
+	return u
+}
+
+// UpdateNewPayee sets the "new_payee" field to the value that was provided on create.
+func (u *SpendingPolicyUpsert) UpdateNewPayee() *SpendingPolicyUpsert {
+	u.SetExcluded(spendingpolicy.FieldNewPayee)
+	return u
+}
+
+// SetChangedPayee sets the "changed_payee" field.
+func (u *SpendingPolicyUpsert) SetChangedPayee(v spendingpolicy.ChangedPayee) *SpendingPolicyUpsert {
+	u.Set(spendingpolicy.FieldChangedPayee, v)
+	return u
+}
+
+// UpdateChangedPayee sets the "changed_payee" field to the value that was provided on create.
+func (u *SpendingPolicyUpsert) UpdateChangedPayee() *SpendingPolicyUpsert {
+	u.SetExcluded(spendingpolicy.FieldChangedPayee)
+	return u
+}
+
+// SetPriceJump sets the "price_jump" field.
+func (u *SpendingPolicyUpsert) SetPriceJump(v spendingpolicy.PriceJump) *SpendingPolicyUpsert {
+	u.Set(spendingpolicy.FieldPriceJump, v)
+	return u
+}
+
+// UpdatePriceJump sets the "price_jump" field to the value that was provided on create.
+func (u *SpendingPolicyUpsert) UpdatePriceJump() *SpendingPolicyUpsert {
+	u.SetExcluded(spendingpolicy.FieldPriceJump)
+	return u
+}
+
+// SetPriceJumpPercent sets the "price_jump_percent" field.
+func (u *SpendingPolicyUpsert) SetPriceJumpPercent(v int64) *SpendingPolicyUpsert {
+	u.Set(spendingpolicy.FieldPriceJumpPercent, v)
+	return u
+}
+
+// UpdatePriceJumpPercent sets the "price_jump_percent" field to the value that was provided on create.
+func (u *SpendingPolicyUpsert) UpdatePriceJumpPercent() *SpendingPolicyUpsert {
+	u.SetExcluded(spendingpolicy.FieldPriceJumpPercent)
+	return u
+}
+
+// AddPriceJumpPercent adds v to the "price_jump_percent" field.
+func (u *SpendingPolicyUpsert) AddPriceJumpPercent(v int64) *SpendingPolicyUpsert {
+	u.Add(spendingpolicy.FieldPriceJumpPercent, v)
+	return u
+}
+
+// SetApproveAbove sets the "approve_above" field.
+func (u *SpendingPolicyUpsert) SetApproveAbove(v money.USDC) *SpendingPolicyUpsert {
+	u.Set(spendingpolicy.FieldApproveAbove, v)
+	return u
+}
+
+// UpdateApproveAbove sets the "approve_above" field to the value that was provided on create.
+func (u *SpendingPolicyUpsert) UpdateApproveAbove() *SpendingPolicyUpsert {
+	u.SetExcluded(spendingpolicy.FieldApproveAbove)
+	return u
+}
+
+// AddApproveAbove adds v to the "approve_above" field.
+func (u *SpendingPolicyUpsert) AddApproveAbove(v money.USDC) *SpendingPolicyUpsert {
+	u.Add(spendingpolicy.FieldApproveAbove, v)
+	return u
+}
+
+// ClearApproveAbove clears the value of the "approve_above" field.
+func (u *SpendingPolicyUpsert) ClearApproveAbove() *SpendingPolicyUpsert {
+	u.SetNull(spendingpolicy.FieldApproveAbove)
 	return u
 }
 
@@ -744,6 +955,97 @@ func (u *SpendingPolicyUpsertOne) SetRequireSession(v bool) *SpendingPolicyUpser
 func (u *SpendingPolicyUpsertOne) UpdateRequireSession() *SpendingPolicyUpsertOne {
 	return u.Update(func(s *SpendingPolicyUpsert) {
 		s.UpdateRequireSession()
+	})
+}
+
+// SetNewPayee sets the "new_payee" field.
+func (u *SpendingPolicyUpsertOne) SetNewPayee(v spendingpolicy.NewPayee) *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetNewPayee(v)
+	})
+}
+
+// UpdateNewPayee sets the "new_payee" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertOne) UpdateNewPayee() *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdateNewPayee()
+	})
+}
+
+// SetChangedPayee sets the "changed_payee" field.
+func (u *SpendingPolicyUpsertOne) SetChangedPayee(v spendingpolicy.ChangedPayee) *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetChangedPayee(v)
+	})
+}
+
+// UpdateChangedPayee sets the "changed_payee" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertOne) UpdateChangedPayee() *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdateChangedPayee()
+	})
+}
+
+// SetPriceJump sets the "price_jump" field.
+func (u *SpendingPolicyUpsertOne) SetPriceJump(v spendingpolicy.PriceJump) *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetPriceJump(v)
+	})
+}
+
+// UpdatePriceJump sets the "price_jump" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertOne) UpdatePriceJump() *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdatePriceJump()
+	})
+}
+
+// SetPriceJumpPercent sets the "price_jump_percent" field.
+func (u *SpendingPolicyUpsertOne) SetPriceJumpPercent(v int64) *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetPriceJumpPercent(v)
+	})
+}
+
+// AddPriceJumpPercent adds v to the "price_jump_percent" field.
+func (u *SpendingPolicyUpsertOne) AddPriceJumpPercent(v int64) *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.AddPriceJumpPercent(v)
+	})
+}
+
+// UpdatePriceJumpPercent sets the "price_jump_percent" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertOne) UpdatePriceJumpPercent() *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdatePriceJumpPercent()
+	})
+}
+
+// SetApproveAbove sets the "approve_above" field.
+func (u *SpendingPolicyUpsertOne) SetApproveAbove(v money.USDC) *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetApproveAbove(v)
+	})
+}
+
+// AddApproveAbove adds v to the "approve_above" field.
+func (u *SpendingPolicyUpsertOne) AddApproveAbove(v money.USDC) *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.AddApproveAbove(v)
+	})
+}
+
+// UpdateApproveAbove sets the "approve_above" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertOne) UpdateApproveAbove() *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdateApproveAbove()
+	})
+}
+
+// ClearApproveAbove clears the value of the "approve_above" field.
+func (u *SpendingPolicyUpsertOne) ClearApproveAbove() *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.ClearApproveAbove()
 	})
 }
 
@@ -1151,6 +1453,97 @@ func (u *SpendingPolicyUpsertBulk) SetRequireSession(v bool) *SpendingPolicyUpse
 func (u *SpendingPolicyUpsertBulk) UpdateRequireSession() *SpendingPolicyUpsertBulk {
 	return u.Update(func(s *SpendingPolicyUpsert) {
 		s.UpdateRequireSession()
+	})
+}
+
+// SetNewPayee sets the "new_payee" field.
+func (u *SpendingPolicyUpsertBulk) SetNewPayee(v spendingpolicy.NewPayee) *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetNewPayee(v)
+	})
+}
+
+// UpdateNewPayee sets the "new_payee" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertBulk) UpdateNewPayee() *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdateNewPayee()
+	})
+}
+
+// SetChangedPayee sets the "changed_payee" field.
+func (u *SpendingPolicyUpsertBulk) SetChangedPayee(v spendingpolicy.ChangedPayee) *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetChangedPayee(v)
+	})
+}
+
+// UpdateChangedPayee sets the "changed_payee" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertBulk) UpdateChangedPayee() *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdateChangedPayee()
+	})
+}
+
+// SetPriceJump sets the "price_jump" field.
+func (u *SpendingPolicyUpsertBulk) SetPriceJump(v spendingpolicy.PriceJump) *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetPriceJump(v)
+	})
+}
+
+// UpdatePriceJump sets the "price_jump" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertBulk) UpdatePriceJump() *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdatePriceJump()
+	})
+}
+
+// SetPriceJumpPercent sets the "price_jump_percent" field.
+func (u *SpendingPolicyUpsertBulk) SetPriceJumpPercent(v int64) *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetPriceJumpPercent(v)
+	})
+}
+
+// AddPriceJumpPercent adds v to the "price_jump_percent" field.
+func (u *SpendingPolicyUpsertBulk) AddPriceJumpPercent(v int64) *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.AddPriceJumpPercent(v)
+	})
+}
+
+// UpdatePriceJumpPercent sets the "price_jump_percent" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertBulk) UpdatePriceJumpPercent() *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdatePriceJumpPercent()
+	})
+}
+
+// SetApproveAbove sets the "approve_above" field.
+func (u *SpendingPolicyUpsertBulk) SetApproveAbove(v money.USDC) *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetApproveAbove(v)
+	})
+}
+
+// AddApproveAbove adds v to the "approve_above" field.
+func (u *SpendingPolicyUpsertBulk) AddApproveAbove(v money.USDC) *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.AddApproveAbove(v)
+	})
+}
+
+// UpdateApproveAbove sets the "approve_above" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertBulk) UpdateApproveAbove() *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdateApproveAbove()
+	})
+}
+
+// ClearApproveAbove clears the value of the "approve_above" field.
+func (u *SpendingPolicyUpsertBulk) ClearApproveAbove() *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.ClearApproveAbove()
 	})
 }
 

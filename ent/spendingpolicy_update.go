@@ -191,6 +191,96 @@ func (_u *SpendingPolicyUpdate) SetNillableRequireSession(v *bool) *SpendingPoli
 	return _u
 }
 
+// SetNewPayee sets the "new_payee" field.
+func (_u *SpendingPolicyUpdate) SetNewPayee(v spendingpolicy.NewPayee) *SpendingPolicyUpdate {
+	_u.mutation.SetNewPayee(v)
+	return _u
+}
+
+// SetNillableNewPayee sets the "new_payee" field if the given value is not nil.
+func (_u *SpendingPolicyUpdate) SetNillableNewPayee(v *spendingpolicy.NewPayee) *SpendingPolicyUpdate {
+	if v != nil {
+		_u.SetNewPayee(*v)
+	}
+	return _u
+}
+
+// SetChangedPayee sets the "changed_payee" field.
+func (_u *SpendingPolicyUpdate) SetChangedPayee(v spendingpolicy.ChangedPayee) *SpendingPolicyUpdate {
+	_u.mutation.SetChangedPayee(v)
+	return _u
+}
+
+// SetNillableChangedPayee sets the "changed_payee" field if the given value is not nil.
+func (_u *SpendingPolicyUpdate) SetNillableChangedPayee(v *spendingpolicy.ChangedPayee) *SpendingPolicyUpdate {
+	if v != nil {
+		_u.SetChangedPayee(*v)
+	}
+	return _u
+}
+
+// SetPriceJump sets the "price_jump" field.
+func (_u *SpendingPolicyUpdate) SetPriceJump(v spendingpolicy.PriceJump) *SpendingPolicyUpdate {
+	_u.mutation.SetPriceJump(v)
+	return _u
+}
+
+// SetNillablePriceJump sets the "price_jump" field if the given value is not nil.
+func (_u *SpendingPolicyUpdate) SetNillablePriceJump(v *spendingpolicy.PriceJump) *SpendingPolicyUpdate {
+	if v != nil {
+		_u.SetPriceJump(*v)
+	}
+	return _u
+}
+
+// SetPriceJumpPercent sets the "price_jump_percent" field.
+func (_u *SpendingPolicyUpdate) SetPriceJumpPercent(v int64) *SpendingPolicyUpdate {
+	_u.mutation.ResetPriceJumpPercent()
+	_u.mutation.SetPriceJumpPercent(v)
+	return _u
+}
+
+// SetNillablePriceJumpPercent sets the "price_jump_percent" field if the given value is not nil.
+func (_u *SpendingPolicyUpdate) SetNillablePriceJumpPercent(v *int64) *SpendingPolicyUpdate {
+	if v != nil {
+		_u.SetPriceJumpPercent(*v)
+	}
+	return _u
+}
+
+// AddPriceJumpPercent adds value to the "price_jump_percent" field.
+func (_u *SpendingPolicyUpdate) AddPriceJumpPercent(v int64) *SpendingPolicyUpdate {
+	_u.mutation.AddPriceJumpPercent(v)
+	return _u
+}
+
+// SetApproveAbove sets the "approve_above" field.
+func (_u *SpendingPolicyUpdate) SetApproveAbove(v money.USDC) *SpendingPolicyUpdate {
+	_u.mutation.ResetApproveAbove()
+	_u.mutation.SetApproveAbove(v)
+	return _u
+}
+
+// SetNillableApproveAbove sets the "approve_above" field if the given value is not nil.
+func (_u *SpendingPolicyUpdate) SetNillableApproveAbove(v *money.USDC) *SpendingPolicyUpdate {
+	if v != nil {
+		_u.SetApproveAbove(*v)
+	}
+	return _u
+}
+
+// AddApproveAbove adds value to the "approve_above" field.
+func (_u *SpendingPolicyUpdate) AddApproveAbove(v money.USDC) *SpendingPolicyUpdate {
+	_u.mutation.AddApproveAbove(v)
+	return _u
+}
+
+// ClearApproveAbove clears the value of the "approve_above" field.
+func (_u *SpendingPolicyUpdate) ClearApproveAbove() *SpendingPolicyUpdate {
+	_u.mutation.ClearApproveAbove()
+	return _u
+}
+
 // SetVersion sets the "version" field.
 func (_u *SpendingPolicyUpdate) SetVersion(v int) *SpendingPolicyUpdate {
 	_u.mutation.ResetVersion()
@@ -257,6 +347,21 @@ func (_u *SpendingPolicyUpdate) ExecX(ctx context.Context) {
 
 // check runs all checks and user-defined validators on the builder.
 func (_u *SpendingPolicyUpdate) check() error {
+	if v, ok := _u.mutation.NewPayee(); ok {
+		if err := spendingpolicy.NewPayeeValidator(v); err != nil {
+			return &ValidationError{Name: "new_payee", err: fmt.Errorf(`ent: validator failed for field "SpendingPolicy.new_payee": %w`, err)}
+		}
+	}
+	if v, ok := _u.mutation.ChangedPayee(); ok {
+		if err := spendingpolicy.ChangedPayeeValidator(v); err != nil {
+			return &ValidationError{Name: "changed_payee", err: fmt.Errorf(`ent: validator failed for field "SpendingPolicy.changed_payee": %w`, err)}
+		}
+	}
+	if v, ok := _u.mutation.PriceJump(); ok {
+		if err := spendingpolicy.PriceJumpValidator(v); err != nil {
+			return &ValidationError{Name: "price_jump", err: fmt.Errorf(`ent: validator failed for field "SpendingPolicy.price_jump": %w`, err)}
+		}
+	}
 	if _u.mutation.AgentCleared() && len(_u.mutation.AgentIDs()) > 0 {
 		return errors.New(`ent: clearing a required unique edge "SpendingPolicy.agent"`)
 	}
@@ -329,6 +434,30 @@ func (_u *SpendingPolicyUpdate) sqlSave(ctx context.Context) (_node int, err err
 	}
 	if value, ok := _u.mutation.RequireSession(); ok {
 		_spec.SetField(spendingpolicy.FieldRequireSession, field.TypeBool, value)
+	}
+	if value, ok := _u.mutation.NewPayee(); ok {
+		_spec.SetField(spendingpolicy.FieldNewPayee, field.TypeEnum, value)
+	}
+	if value, ok := _u.mutation.ChangedPayee(); ok {
+		_spec.SetField(spendingpolicy.FieldChangedPayee, field.TypeEnum, value)
+	}
+	if value, ok := _u.mutation.PriceJump(); ok {
+		_spec.SetField(spendingpolicy.FieldPriceJump, field.TypeEnum, value)
+	}
+	if value, ok := _u.mutation.PriceJumpPercent(); ok {
+		_spec.SetField(spendingpolicy.FieldPriceJumpPercent, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedPriceJumpPercent(); ok {
+		_spec.AddField(spendingpolicy.FieldPriceJumpPercent, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.ApproveAbove(); ok {
+		_spec.SetField(spendingpolicy.FieldApproveAbove, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedApproveAbove(); ok {
+		_spec.AddField(spendingpolicy.FieldApproveAbove, field.TypeInt64, value)
+	}
+	if _u.mutation.ApproveAboveCleared() {
+		_spec.ClearField(spendingpolicy.FieldApproveAbove, field.TypeInt64)
 	}
 	if value, ok := _u.mutation.Version(); ok {
 		_spec.SetField(spendingpolicy.FieldVersion, field.TypeInt, value)
@@ -545,6 +674,96 @@ func (_u *SpendingPolicyUpdateOne) SetNillableRequireSession(v *bool) *SpendingP
 	return _u
 }
 
+// SetNewPayee sets the "new_payee" field.
+func (_u *SpendingPolicyUpdateOne) SetNewPayee(v spendingpolicy.NewPayee) *SpendingPolicyUpdateOne {
+	_u.mutation.SetNewPayee(v)
+	return _u
+}
+
+// SetNillableNewPayee sets the "new_payee" field if the given value is not nil.
+func (_u *SpendingPolicyUpdateOne) SetNillableNewPayee(v *spendingpolicy.NewPayee) *SpendingPolicyUpdateOne {
+	if v != nil {
+		_u.SetNewPayee(*v)
+	}
+	return _u
+}
+
+// SetChangedPayee sets the "changed_payee" field.
+func (_u *SpendingPolicyUpdateOne) SetChangedPayee(v spendingpolicy.ChangedPayee) *SpendingPolicyUpdateOne {
+	_u.mutation.SetChangedPayee(v)
+	return _u
+}
+
+// SetNillableChangedPayee sets the "changed_payee" field if the given value is not nil.
+func (_u *SpendingPolicyUpdateOne) SetNillableChangedPayee(v *spendingpolicy.ChangedPayee) *SpendingPolicyUpdateOne {
+	if v != nil {
+		_u.SetChangedPayee(*v)
+	}
+	return _u
+}
+
+// SetPriceJump sets the "price_jump" field.
+func (_u *SpendingPolicyUpdateOne) SetPriceJump(v spendingpolicy.PriceJump) *SpendingPolicyUpdateOne {
+	_u.mutation.SetPriceJump(v)
+	return _u
+}
+
+// SetNillablePriceJump sets the "price_jump" field if the given value is not nil.
+func (_u *SpendingPolicyUpdateOne) SetNillablePriceJump(v *spendingpolicy.PriceJump) *SpendingPolicyUpdateOne {
+	if v != nil {
+		_u.SetPriceJump(*v)
+	}
+	return _u
+}
+
+// SetPriceJumpPercent sets the "price_jump_percent" field.
+func (_u *SpendingPolicyUpdateOne) SetPriceJumpPercent(v int64) *SpendingPolicyUpdateOne {
+	_u.mutation.ResetPriceJumpPercent()
+	_u.mutation.SetPriceJumpPercent(v)
+	return _u
+}
+
+// SetNillablePriceJumpPercent sets the "price_jump_percent" field if the given value is not nil.
+func (_u *SpendingPolicyUpdateOne) SetNillablePriceJumpPercent(v *int64) *SpendingPolicyUpdateOne {
+	if v != nil {
+		_u.SetPriceJumpPercent(*v)
+	}
+	return _u
+}
+
+// AddPriceJumpPercent adds value to the "price_jump_percent" field.
+func (_u *SpendingPolicyUpdateOne) AddPriceJumpPercent(v int64) *SpendingPolicyUpdateOne {
+	_u.mutation.AddPriceJumpPercent(v)
+	return _u
+}
+
+// SetApproveAbove sets the "approve_above" field.
+func (_u *SpendingPolicyUpdateOne) SetApproveAbove(v money.USDC) *SpendingPolicyUpdateOne {
+	_u.mutation.ResetApproveAbove()
+	_u.mutation.SetApproveAbove(v)
+	return _u
+}
+
+// SetNillableApproveAbove sets the "approve_above" field if the given value is not nil.
+func (_u *SpendingPolicyUpdateOne) SetNillableApproveAbove(v *money.USDC) *SpendingPolicyUpdateOne {
+	if v != nil {
+		_u.SetApproveAbove(*v)
+	}
+	return _u
+}
+
+// AddApproveAbove adds value to the "approve_above" field.
+func (_u *SpendingPolicyUpdateOne) AddApproveAbove(v money.USDC) *SpendingPolicyUpdateOne {
+	_u.mutation.AddApproveAbove(v)
+	return _u
+}
+
+// ClearApproveAbove clears the value of the "approve_above" field.
+func (_u *SpendingPolicyUpdateOne) ClearApproveAbove() *SpendingPolicyUpdateOne {
+	_u.mutation.ClearApproveAbove()
+	return _u
+}
+
 // SetVersion sets the "version" field.
 func (_u *SpendingPolicyUpdateOne) SetVersion(v int) *SpendingPolicyUpdateOne {
 	_u.mutation.ResetVersion()
@@ -624,6 +843,21 @@ func (_u *SpendingPolicyUpdateOne) ExecX(ctx context.Context) {
 
 // check runs all checks and user-defined validators on the builder.
 func (_u *SpendingPolicyUpdateOne) check() error {
+	if v, ok := _u.mutation.NewPayee(); ok {
+		if err := spendingpolicy.NewPayeeValidator(v); err != nil {
+			return &ValidationError{Name: "new_payee", err: fmt.Errorf(`ent: validator failed for field "SpendingPolicy.new_payee": %w`, err)}
+		}
+	}
+	if v, ok := _u.mutation.ChangedPayee(); ok {
+		if err := spendingpolicy.ChangedPayeeValidator(v); err != nil {
+			return &ValidationError{Name: "changed_payee", err: fmt.Errorf(`ent: validator failed for field "SpendingPolicy.changed_payee": %w`, err)}
+		}
+	}
+	if v, ok := _u.mutation.PriceJump(); ok {
+		if err := spendingpolicy.PriceJumpValidator(v); err != nil {
+			return &ValidationError{Name: "price_jump", err: fmt.Errorf(`ent: validator failed for field "SpendingPolicy.price_jump": %w`, err)}
+		}
+	}
 	if _u.mutation.AgentCleared() && len(_u.mutation.AgentIDs()) > 0 {
 		return errors.New(`ent: clearing a required unique edge "SpendingPolicy.agent"`)
 	}
@@ -713,6 +947,30 @@ func (_u *SpendingPolicyUpdateOne) sqlSave(ctx context.Context) (_node *Spending
 	}
 	if value, ok := _u.mutation.RequireSession(); ok {
 		_spec.SetField(spendingpolicy.FieldRequireSession, field.TypeBool, value)
+	}
+	if value, ok := _u.mutation.NewPayee(); ok {
+		_spec.SetField(spendingpolicy.FieldNewPayee, field.TypeEnum, value)
+	}
+	if value, ok := _u.mutation.ChangedPayee(); ok {
+		_spec.SetField(spendingpolicy.FieldChangedPayee, field.TypeEnum, value)
+	}
+	if value, ok := _u.mutation.PriceJump(); ok {
+		_spec.SetField(spendingpolicy.FieldPriceJump, field.TypeEnum, value)
+	}
+	if value, ok := _u.mutation.PriceJumpPercent(); ok {
+		_spec.SetField(spendingpolicy.FieldPriceJumpPercent, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedPriceJumpPercent(); ok {
+		_spec.AddField(spendingpolicy.FieldPriceJumpPercent, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.ApproveAbove(); ok {
+		_spec.SetField(spendingpolicy.FieldApproveAbove, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedApproveAbove(); ok {
+		_spec.AddField(spendingpolicy.FieldApproveAbove, field.TypeInt64, value)
+	}
+	if _u.mutation.ApproveAboveCleared() {
+		_spec.ClearField(spendingpolicy.FieldApproveAbove, field.TypeInt64)
 	}
 	if value, ok := _u.mutation.Version(); ok {
 		_spec.SetField(spendingpolicy.FieldVersion, field.TypeInt, value)

@@ -20,6 +20,8 @@ type Tx struct {
 	Account *AccountClient
 	// Agent is the client for interacting with the Agent builders.
 	Agent *AgentClient
+	// Approval is the client for interacting with the Approval builders.
+	Approval *ApprovalClient
 	// Attempt is the client for interacting with the Attempt builders.
 	Attempt *AttemptClient
 	// AuditLog is the client for interacting with the AuditLog builders.
@@ -44,6 +46,10 @@ type Tx struct {
 	Operation *OperationClient
 	// Org is the client for interacting with the Org builders.
 	Org *OrgClient
+	// Payee is the client for interacting with the Payee builders.
+	Payee *PayeeClient
+	// Price is the client for interacting with the Price builders.
+	Price *PriceClient
 	// Sender is the client for interacting with the Sender builders.
 	Sender *SenderClient
 	// Service is the client for interacting with the Service builders.
@@ -198,6 +204,7 @@ func (tx *Tx) init() {
 	tx.APIKey = NewAPIKeyClient(tx.config)
 	tx.Account = NewAccountClient(tx.config)
 	tx.Agent = NewAgentClient(tx.config)
+	tx.Approval = NewApprovalClient(tx.config)
 	tx.Attempt = NewAttemptClient(tx.config)
 	tx.AuditLog = NewAuditLogClient(tx.config)
 	tx.Block = NewBlockClient(tx.config)
@@ -210,6 +217,8 @@ func (tx *Tx) init() {
 	tx.Membership = NewMembershipClient(tx.config)
 	tx.Operation = NewOperationClient(tx.config)
 	tx.Org = NewOrgClient(tx.config)
+	tx.Payee = NewPayeeClient(tx.config)
+	tx.Price = NewPriceClient(tx.config)
 	tx.Sender = NewSenderClient(tx.config)
 	tx.Service = NewServiceClient(tx.config)
 	tx.Session = NewSessionClient(tx.config)

@@ -4,9 +4,11 @@ package graph
 
 import (
 	"bursar/core"
+	"bursar/core/policy"
 	"bursar/core/pricing"
 	"bursar/ent"
 	"bursar/ent/apikey"
+	"bursar/ent/approval"
 	"bursar/ent/service"
 	"bursar/ent/session"
 	"bursar/ent/trace"
@@ -40,7 +42,9 @@ type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
 	Agent() AgentResolver
+	Approval() ApprovalResolver
 	Mutation() MutationResolver
+	Policy() PolicyResolver
 	Query() QueryResolver
 	Session() SessionResolver
 	Subscription() SubscriptionResolver
@@ -88,6 +92,35 @@ type ComplexityRoot struct {
 		Networks          func(childComplexity int) int
 		Prefix            func(childComplexity int) int
 		RevokedAt         func(childComplexity int) int
+	}
+
+	Approval struct {
+		AgentID        func(childComplexity int) int
+		Asset          func(childComplexity int) int
+		Ceiling        func(childComplexity int) int
+		CreatedAt      func(childComplexity int) int
+		CredentialID   func(childComplexity int) int
+		DecidedAt      func(childComplexity int) int
+		DecidedBy      func(childComplexity int) int
+		DecisionReason func(childComplexity int) int
+		Endpoint       func(childComplexity int) int
+		ExpiresUnix    func(childComplexity int) int
+		Host           func(childComplexity int) int
+		ID             func(childComplexity int) int
+		Method         func(childComplexity int) int
+		Network        func(childComplexity int) int
+		Payee          func(childComplexity int) int
+		PaymentID      func(childComplexity int) int
+		Protocol       func(childComplexity int) int
+		Reason         func(childComplexity int) int
+		Rule           func(childComplexity int) int
+		Status         func(childComplexity int) int
+		Trace          func(childComplexity int) int
+	}
+
+	ApprovalPage struct {
+		Items func(childComplexity int) int
+		Total func(childComplexity int) int
 	}
 
 	Audit struct {
@@ -192,6 +225,7 @@ type ComplexityRoot struct {
 
 	Mutation struct {
 		AddService       func(childComplexity int, input AddServiceInput) int
+		Approve          func(childComplexity int, input ApproveInput) int
 		AuthorizeTopUp   func(childComplexity int, input AuthorizeTopUpInput) int
 		CloseSession     func(childComplexity int, input CloseSessionInput) int
 		CreateAPIKey     func(childComplexity int, input CreateAPIKeyInput) int
@@ -199,6 +233,7 @@ type ComplexityRoot struct {
 		CreateDepartment func(childComplexity int, input CreateDepartmentInput) int
 		CreateToken      func(childComplexity int, input CreateTokenInput) int
 		DeactivateAgent  func(childComplexity int, input DeactivateAgentInput) int
+		Deny             func(childComplexity int, input DenyInput) int
 		DrainAgent       func(childComplexity int, input DrainAgentInput) int
 		ExportAgentKey   func(childComplexity int, input ExportAgentKeyInput) int
 		Fetch            func(childComplexity int, input FetchInput) int
@@ -252,14 +287,19 @@ type ComplexityRoot struct {
 	}
 
 	Policy struct {
-		AllowedServices func(childComplexity int) int
-		BlockedServices func(childComplexity int) int
-		DailyLimit      func(childComplexity int) int
-		MonthlyLimit    func(childComplexity int) int
-		PerCallMax      func(childComplexity int) int
-		RequireSession  func(childComplexity int) int
-		SpendingCap     func(childComplexity int) int
-		Version         func(childComplexity int) int
+		AllowedServices  func(childComplexity int) int
+		ApproveAbove     func(childComplexity int) int
+		BlockedServices  func(childComplexity int) int
+		ChangedPayee     func(childComplexity int) int
+		DailyLimit       func(childComplexity int) int
+		MonthlyLimit     func(childComplexity int) int
+		NewPayee         func(childComplexity int) int
+		PerCallMax       func(childComplexity int) int
+		PriceJump        func(childComplexity int) int
+		PriceJumpPercent func(childComplexity int) int
+		RequireSession   func(childComplexity int) int
+		SpendingCap      func(childComplexity int) int
+		Version          func(childComplexity int) int
 	}
 
 	PolicyReplay struct {
@@ -267,6 +307,7 @@ type ComplexityRoot struct {
 		Calls       func(childComplexity int) int
 		Differences func(childComplexity int) int
 		Freed       func(childComplexity int) int
+		Held        func(childComplexity int) int
 		Refused     func(childComplexity int) int
 		Saved       func(childComplexity int) int
 		Spent       func(childComplexity int) int
@@ -277,6 +318,8 @@ type ComplexityRoot struct {
 		APIKeys         func(childComplexity int, kind apikey.Kind) int
 		Agent           func(childComplexity int, id uuid.UUID) int
 		Agents          func(childComplexity int) int
+		Approval        func(childComplexity int, id uuid.UUID) int
+		Approvals       func(childComplexity int, filter *core.ApprovalFilter, limit int32, offset int32) int
 		Audit           func(childComplexity int) int
 		BalanceOverview func(childComplexity int) int
 		Businesses      func(childComplexity int) int
@@ -361,9 +404,11 @@ type ComplexityRoot struct {
 	}
 
 	Subscription struct {
-		BalanceChanged func(childComplexity int, agentID uuid.UUID) int
-		PaymentSettled func(childComplexity int, agentID *uuid.UUID) int
-		SessionChanged func(childComplexity int, sessionID *uuid.UUID) int
+		ApprovalChanged   func(childComplexity int, agentID *uuid.UUID) int
+		ApprovalRequested func(childComplexity int, agentID *uuid.UUID) int
+		BalanceChanged    func(childComplexity int, agentID uuid.UUID) int
+		PaymentSettled    func(childComplexity int, agentID *uuid.UUID) int
+		SessionChanged    func(childComplexity int, sessionID *uuid.UUID) int
 	}
 
 	TopUpDraft struct {
@@ -378,6 +423,7 @@ type ComplexityRoot struct {
 	Trace struct {
 		AgentID           func(childComplexity int) int
 		Amount            func(childComplexity int) int
+		ApprovalID        func(childComplexity int) int
 		Chosen            func(childComplexity int) int
 		Code              func(childComplexity int) int
 		CreatedAt         func(childComplexity int) int
@@ -483,6 +529,9 @@ type ComplexityRoot struct {
 type AgentResolver interface {
 	BalanceAt(ctx context.Context, obj *core.AgentView, at time.Time) (*core.PastBalance, error)
 }
+type ApprovalResolver interface {
+	Trace(ctx context.Context, obj *ent.Approval) (*core.TraceView, error)
+}
 type MutationResolver interface {
 	CreateAgent(ctx context.Context, input core.CreateAgentInput) (*core.AgentView, error)
 	UpdateAgent(ctx context.Context, input UpdateAgentInput) (*core.AgentView, error)
@@ -492,6 +541,8 @@ type MutationResolver interface {
 	FundAgent(ctx context.Context, input FundAgentInput) (*core.FundResult, error)
 	AuthorizeTopUp(ctx context.Context, input AuthorizeTopUpInput) (*core.AgentView, error)
 	DrainAgent(ctx context.Context, input DrainAgentInput) (*core.DrainResult, error)
+	Approve(ctx context.Context, input ApproveInput) (*ent.Approval, error)
+	Deny(ctx context.Context, input DenyInput) (*ent.Approval, error)
 	CreateDepartment(ctx context.Context, input CreateDepartmentInput) (*core.DepartmentView, error)
 	Fetch(ctx context.Context, input FetchInput) (*FetchResult, error)
 	SignPayment(ctx context.Context, input SignPaymentInput) (*core.Signed, error)
@@ -508,12 +559,19 @@ type MutationResolver interface {
 	Login(ctx context.Context, input core.PasswordInput) (*core.Login, error)
 	SetWalletAddress(ctx context.Context, input SetWalletAddressInput) (*ent.User, error)
 }
+type PolicyResolver interface {
+	NewPayee(ctx context.Context, obj *ent.SpendingPolicy) (policy.Reaction, error)
+	ChangedPayee(ctx context.Context, obj *ent.SpendingPolicy) (policy.Reaction, error)
+	PriceJump(ctx context.Context, obj *ent.SpendingPolicy) (policy.Reaction, error)
+}
 type QueryResolver interface {
 	Agents(ctx context.Context) ([]*core.AgentView, error)
 	Agent(ctx context.Context, id uuid.UUID) (*core.AgentView, error)
 	DefaultWallet(ctx context.Context) (*core.AgentView, error)
 	TopUpDraft(ctx context.Context, input TopUpTerms) (*core.TopUpDraft, error)
 	BalanceOverview(ctx context.Context) (*core.Overview, error)
+	Approvals(ctx context.Context, filter *core.ApprovalFilter, limit int32, offset int32) (*core.ApprovalPage, error)
+	Approval(ctx context.Context, id uuid.UUID) (*ent.Approval, error)
 	Departments(ctx context.Context) ([]*core.DepartmentView, error)
 	APIKeys(ctx context.Context, kind apikey.Kind) ([]*ent.APIKey, error)
 	Network(ctx context.Context) (*Network, error)
@@ -536,6 +594,8 @@ type SessionResolver interface {
 }
 type SubscriptionResolver interface {
 	BalanceChanged(ctx context.Context, agentID uuid.UUID) (<-chan *core.BalanceChange, error)
+	ApprovalRequested(ctx context.Context, agentID *uuid.UUID) (<-chan *ent.Approval, error)
+	ApprovalChanged(ctx context.Context, agentID *uuid.UUID) (<-chan *ent.Approval, error)
 	SessionChanged(ctx context.Context, sessionID *uuid.UUID) (<-chan *core.SessionView, error)
 	PaymentSettled(ctx context.Context, agentID *uuid.UUID) (<-chan *ent.Transaction, error)
 }
@@ -769,6 +829,146 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ApiKey.RevokedAt(childComplexity), true
+
+	case "Approval.agentId":
+		if e.ComplexityRoot.Approval.AgentID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.AgentID(childComplexity), true
+	case "Approval.asset":
+		if e.ComplexityRoot.Approval.Asset == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Asset(childComplexity), true
+	case "Approval.ceiling":
+		if e.ComplexityRoot.Approval.Ceiling == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Ceiling(childComplexity), true
+	case "Approval.createdAt":
+		if e.ComplexityRoot.Approval.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.CreatedAt(childComplexity), true
+	case "Approval.credentialId":
+		if e.ComplexityRoot.Approval.CredentialID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.CredentialID(childComplexity), true
+	case "Approval.decidedAt":
+		if e.ComplexityRoot.Approval.DecidedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.DecidedAt(childComplexity), true
+	case "Approval.decidedBy":
+		if e.ComplexityRoot.Approval.DecidedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.DecidedBy(childComplexity), true
+	case "Approval.decisionReason":
+		if e.ComplexityRoot.Approval.DecisionReason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.DecisionReason(childComplexity), true
+	case "Approval.endpoint":
+		if e.ComplexityRoot.Approval.Endpoint == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Endpoint(childComplexity), true
+	case "Approval.expiresAt":
+		if e.ComplexityRoot.Approval.ExpiresUnix == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.ExpiresUnix(childComplexity), true
+	case "Approval.host":
+		if e.ComplexityRoot.Approval.Host == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Host(childComplexity), true
+	case "Approval.id":
+		if e.ComplexityRoot.Approval.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.ID(childComplexity), true
+	case "Approval.method":
+		if e.ComplexityRoot.Approval.Method == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Method(childComplexity), true
+	case "Approval.network":
+		if e.ComplexityRoot.Approval.Network == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Network(childComplexity), true
+	case "Approval.payee":
+		if e.ComplexityRoot.Approval.Payee == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Payee(childComplexity), true
+	case "Approval.paymentId":
+		if e.ComplexityRoot.Approval.PaymentID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.PaymentID(childComplexity), true
+	case "Approval.protocol":
+		if e.ComplexityRoot.Approval.Protocol == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Protocol(childComplexity), true
+	case "Approval.reason":
+		if e.ComplexityRoot.Approval.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Reason(childComplexity), true
+	case "Approval.rule":
+		if e.ComplexityRoot.Approval.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Rule(childComplexity), true
+	case "Approval.status":
+		if e.ComplexityRoot.Approval.Status == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Status(childComplexity), true
+	case "Approval.trace":
+		if e.ComplexityRoot.Approval.Trace == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Trace(childComplexity), true
+
+	case "ApprovalPage.items":
+		if e.ComplexityRoot.ApprovalPage.Items == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalPage.Items(childComplexity), true
+	case "ApprovalPage.total":
+		if e.ComplexityRoot.ApprovalPage.Total == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalPage.Total(childComplexity), true
 
 	case "Audit.accounts":
 		if e.ComplexityRoot.Audit.Accounts == nil {
@@ -1143,6 +1343,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.AddService(childComplexity, args["input"].(AddServiceInput)), true
+	case "Mutation.approve":
+		if e.ComplexityRoot.Mutation.Approve == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_approve_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.Approve(childComplexity, args["input"].(ApproveInput)), true
 	case "Mutation.authorizeTopUp":
 		if e.ComplexityRoot.Mutation.AuthorizeTopUp == nil {
 			break
@@ -1220,6 +1431,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeactivateAgent(childComplexity, args["input"].(DeactivateAgentInput)), true
+	case "Mutation.deny":
+		if e.ComplexityRoot.Mutation.Deny == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deny_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.Deny(childComplexity, args["input"].(DenyInput)), true
 	case "Mutation.drainAgent":
 		if e.ComplexityRoot.Mutation.DrainAgent == nil {
 			break
@@ -1534,12 +1756,24 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Policy.AllowedServices(childComplexity), true
+	case "Policy.approveAbove":
+		if e.ComplexityRoot.Policy.ApproveAbove == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.ApproveAbove(childComplexity), true
 	case "Policy.blockedServices":
 		if e.ComplexityRoot.Policy.BlockedServices == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Policy.BlockedServices(childComplexity), true
+	case "Policy.changedPayee":
+		if e.ComplexityRoot.Policy.ChangedPayee == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.ChangedPayee(childComplexity), true
 	case "Policy.dailyLimit":
 		if e.ComplexityRoot.Policy.DailyLimit == nil {
 			break
@@ -1552,12 +1786,30 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Policy.MonthlyLimit(childComplexity), true
+	case "Policy.newPayee":
+		if e.ComplexityRoot.Policy.NewPayee == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.NewPayee(childComplexity), true
 	case "Policy.perCallMax":
 		if e.ComplexityRoot.Policy.PerCallMax == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Policy.PerCallMax(childComplexity), true
+	case "Policy.priceJump":
+		if e.ComplexityRoot.Policy.PriceJump == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.PriceJump(childComplexity), true
+	case "Policy.priceJumpPercent":
+		if e.ComplexityRoot.Policy.PriceJumpPercent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.PriceJumpPercent(childComplexity), true
 	case "Policy.requireSession":
 		if e.ComplexityRoot.Policy.RequireSession == nil {
 			break
@@ -1601,6 +1853,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PolicyReplay.Freed(childComplexity), true
+	case "PolicyReplay.held":
+		if e.ComplexityRoot.PolicyReplay.Held == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyReplay.Held(childComplexity), true
 	case "PolicyReplay.refused":
 		if e.ComplexityRoot.PolicyReplay.Refused == nil {
 			break
@@ -1654,6 +1912,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Agents(childComplexity), true
+	case "Query.approval":
+		if e.ComplexityRoot.Query.Approval == nil {
+			break
+		}
+
+		args, err := ec.field_Query_approval_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Approval(childComplexity, args["id"].(uuid.UUID)), true
+	case "Query.approvals":
+		if e.ComplexityRoot.Query.Approvals == nil {
+			break
+		}
+
+		args, err := ec.field_Query_approvals_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Approvals(childComplexity, args["filter"].(*core.ApprovalFilter), args["limit"].(int32), args["offset"].(int32)), true
 	case "Query.audit":
 		if e.ComplexityRoot.Query.Audit == nil {
 			break
@@ -2095,6 +2375,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.SignedPayment.Warnings(childComplexity), true
 
+	case "Subscription.approvalChanged":
+		if e.ComplexityRoot.Subscription.ApprovalChanged == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_approvalChanged_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.ApprovalChanged(childComplexity, args["agentId"].(*uuid.UUID)), true
+	case "Subscription.approvalRequested":
+		if e.ComplexityRoot.Subscription.ApprovalRequested == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_approvalRequested_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.ApprovalRequested(childComplexity, args["agentId"].(*uuid.UUID)), true
 	case "Subscription.balanceChanged":
 		if e.ComplexityRoot.Subscription.BalanceChanged == nil {
 			break
@@ -2178,6 +2480,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Trace.Amount(childComplexity), true
+	case "Trace.approvalId":
+		if e.ComplexityRoot.Trace.ApprovalID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.ApprovalID(childComplexity), true
 	case "Trace.chosen":
 		if e.ComplexityRoot.Trace.Chosen == nil {
 			break
@@ -2639,6 +2947,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalMap := graphql.BuildUnmarshalerMap(
 		ec.unmarshalInputAddServiceInput,
+		ec.unmarshalInputApprovalFilter,
+		ec.unmarshalInputApproveInput,
 		ec.unmarshalInputAuthorizeTopUpInput,
 		ec.unmarshalInputCloseSessionInput,
 		ec.unmarshalInputCreateAgentInput,
@@ -2646,6 +2956,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputCreateDepartmentInput,
 		ec.unmarshalInputCreateTokenInput,
 		ec.unmarshalInputDeactivateAgentInput,
+		ec.unmarshalInputDenyInput,
 		ec.unmarshalInputDrainAgentInput,
 		ec.unmarshalInputExportAgentKeyInput,
 		ec.unmarshalInputFetchInput,
@@ -2759,7 +3070,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "agent.graphqls" "department.graphqls" "fetch.graphqls" "key.graphqls" "network.graphqls" "org.graphqls" "schema.graphqls" "service.graphqls" "session.graphqls" "trace.graphqls" "transaction.graphqls" "user.graphqls"
+//go:embed "agent.graphqls" "approval.graphqls" "department.graphqls" "fetch.graphqls" "key.graphqls" "network.graphqls" "org.graphqls" "schema.graphqls" "service.graphqls" "session.graphqls" "trace.graphqls" "transaction.graphqls" "user.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -2772,6 +3083,7 @@ func sourceData(filename string) string {
 
 var sources = []*ast.Source{
 	{Name: "agent.graphqls", Input: sourceData("agent.graphqls"), BuiltIn: false},
+	{Name: "approval.graphqls", Input: sourceData("approval.graphqls"), BuiltIn: false},
 	{Name: "department.graphqls", Input: sourceData("department.graphqls"), BuiltIn: false},
 	{Name: "fetch.graphqls", Input: sourceData("fetch.graphqls"), BuiltIn: false},
 	{Name: "key.graphqls", Input: sourceData("key.graphqls"), BuiltIn: false},
@@ -2864,6 +3176,64 @@ func (ec *executionContext) childFields_ApiKey(ctx context.Context, field graphq
 		return ec.fieldContext_ApiKey_revokedAt(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ApiKey", field.Name)
+}
+
+func (ec *executionContext) childFields_Approval(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Approval_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Approval_createdAt(ctx, field)
+	case "agentId":
+		return ec.fieldContext_Approval_agentId(ctx, field)
+	case "credentialId":
+		return ec.fieldContext_Approval_credentialId(ctx, field)
+	case "host":
+		return ec.fieldContext_Approval_host(ctx, field)
+	case "payee":
+		return ec.fieldContext_Approval_payee(ctx, field)
+	case "network":
+		return ec.fieldContext_Approval_network(ctx, field)
+	case "asset":
+		return ec.fieldContext_Approval_asset(ctx, field)
+	case "ceiling":
+		return ec.fieldContext_Approval_ceiling(ctx, field)
+	case "method":
+		return ec.fieldContext_Approval_method(ctx, field)
+	case "endpoint":
+		return ec.fieldContext_Approval_endpoint(ctx, field)
+	case "protocol":
+		return ec.fieldContext_Approval_protocol(ctx, field)
+	case "rule":
+		return ec.fieldContext_Approval_rule(ctx, field)
+	case "reason":
+		return ec.fieldContext_Approval_reason(ctx, field)
+	case "status":
+		return ec.fieldContext_Approval_status(ctx, field)
+	case "expiresAt":
+		return ec.fieldContext_Approval_expiresAt(ctx, field)
+	case "decidedAt":
+		return ec.fieldContext_Approval_decidedAt(ctx, field)
+	case "decidedBy":
+		return ec.fieldContext_Approval_decidedBy(ctx, field)
+	case "decisionReason":
+		return ec.fieldContext_Approval_decisionReason(ctx, field)
+	case "paymentId":
+		return ec.fieldContext_Approval_paymentId(ctx, field)
+	case "trace":
+		return ec.fieldContext_Approval_trace(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Approval", field.Name)
+}
+
+func (ec *executionContext) childFields_ApprovalPage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "items":
+		return ec.fieldContext_ApprovalPage_items(ctx, field)
+	case "total":
+		return ec.fieldContext_ApprovalPage_total(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApprovalPage", field.Name)
 }
 
 func (ec *executionContext) childFields_Audit(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3152,6 +3522,16 @@ func (ec *executionContext) childFields_Policy(ctx context.Context, field graphq
 		return ec.fieldContext_Policy_blockedServices(ctx, field)
 	case "requireSession":
 		return ec.fieldContext_Policy_requireSession(ctx, field)
+	case "newPayee":
+		return ec.fieldContext_Policy_newPayee(ctx, field)
+	case "changedPayee":
+		return ec.fieldContext_Policy_changedPayee(ctx, field)
+	case "priceJump":
+		return ec.fieldContext_Policy_priceJump(ctx, field)
+	case "priceJumpPercent":
+		return ec.fieldContext_Policy_priceJumpPercent(ctx, field)
+	case "approveAbove":
+		return ec.fieldContext_Policy_approveAbove(ctx, field)
 	case "version":
 		return ec.fieldContext_Policy_version(ctx, field)
 	}
@@ -3174,6 +3554,8 @@ func (ec *executionContext) childFields_PolicyReplay(ctx context.Context, field 
 		return ec.fieldContext_PolicyReplay_freed(ctx, field)
 	case "added":
 		return ec.fieldContext_PolicyReplay_added(ctx, field)
+	case "held":
+		return ec.fieldContext_PolicyReplay_held(ctx, field)
 	case "differences":
 		return ec.fieldContext_PolicyReplay_differences(ctx, field)
 	}
@@ -3362,6 +3744,8 @@ func (ec *executionContext) childFields_Trace(ctx context.Context, field graphql
 		return ec.fieldContext_Trace_departmentVersion(ctx, field)
 	case "orgVersion":
 		return ec.fieldContext_Trace_orgVersion(ctx, field)
+	case "approvalId":
+		return ec.fieldContext_Trace_approvalId(ctx, field)
 	case "holdId":
 		return ec.fieldContext_Trace_holdId(ctx, field)
 	case "digest":
@@ -3668,6 +4052,20 @@ func (ec *executionContext) field_Mutation_addService_args(ctx context.Context, 
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_approve_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (ApproveInput, error) {
+			return ec.unmarshalNApproveInput2bursarᚋgraphᚐApproveInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_authorizeTopUp_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -3758,6 +4156,20 @@ func (ec *executionContext) field_Mutation_deactivateAgent_args(ctx context.Cont
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (DeactivateAgentInput, error) {
 			return ec.unmarshalNDeactivateAgentInput2bursarᚋgraphᚐDeactivateAgentInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_deny_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (DenyInput, error) {
+			return ec.unmarshalNDenyInput2bursarᚋgraphᚐDenyInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -4018,6 +4430,50 @@ func (ec *executionContext) field_Query_apiKeys_args(ctx context.Context, rawArg
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_approval_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (uuid.UUID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_approvals_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
+		func(ctx context.Context, v any) (*core.ApprovalFilter, error) {
+			return ec.unmarshalOApprovalFilter2ᚖbursarᚋcoreᚐApprovalFilter(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["filter"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "limit",
+		func(ctx context.Context, v any) (int32, error) {
+			return ec.unmarshalNInt2int32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["limit"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "offset",
+		func(ctx context.Context, v any) (int32, error) {
+			return ec.unmarshalNInt2int32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["offset"] = arg2
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_policyReplay_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -4209,6 +4665,34 @@ func (ec *executionContext) field_Session_balanceAt_args(ctx context.Context, ra
 		return nil, err
 	}
 	args["at"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_approvalChanged_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "agentId",
+		func(ctx context.Context, v any) (*uuid.UUID, error) {
+			return ec.unmarshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["agentId"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_approvalRequested_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "agentId",
+		func(ctx context.Context, v any) (*uuid.UUID, error) {
+			return ec.unmarshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["agentId"] = arg0
 	return args, nil
 }
 
@@ -5087,6 +5571,553 @@ func (ec *executionContext) _ApiKey_revokedAt(ctx context.Context, field graphql
 }
 func (ec *executionContext) fieldContext_ApiKey_revokedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ApiKey", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_id(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v uuid.UUID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_createdAt(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_createdAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CreatedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_createdAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_agentId(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_agentId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AgentID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v uuid.UUID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_agentId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_credentialId(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_credentialId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CredentialID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *uuid.UUID) graphql.Marshaler {
+			return ec.marshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_credentialId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_host(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_host(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Host, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_host(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_payee(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_payee(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Payee, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNAddress2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_payee(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type Address does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_network(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_network(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Network, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_network(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_asset(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_asset(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Asset, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNAddress2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_asset(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type Address does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_ceiling(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_ceiling(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Ceiling, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v money.USDC) graphql.Marshaler {
+			return ec.marshalNUSDC2bursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_ceiling(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_method(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_method(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Method, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_method(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_endpoint(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_endpoint(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Endpoint, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_endpoint(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_protocol(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_protocol(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Protocol, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_protocol(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_rule(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_rule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_rule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_reason(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_reason(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reason, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_status(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_status(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Status, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v approval.Status) graphql.Marshaler {
+			return ec.marshalNApprovalStatus2bursarᚋentᚋapprovalᚐStatus(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_status(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type ApprovalStatus does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_expiresAt(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_expiresAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ExpiresUnix, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNDateTime2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_expiresAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_decidedAt(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_decidedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DecidedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalODateTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_decidedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_decidedBy(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_decidedBy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DecidedBy, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *uuid.UUID) graphql.Marshaler {
+			return ec.marshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_decidedBy(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_decisionReason(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_decisionReason(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DecisionReason, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_decisionReason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_paymentId(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_paymentId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PaymentID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *uuid.UUID) graphql.Marshaler {
+			return ec.marshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_paymentId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Approval_trace(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_trace(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Approval().Trace(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.TraceView) graphql.Marshaler {
+			return ec.marshalOTrace2ᚖbursarᚋcoreᚐTraceView(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_trace(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Approval",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Trace(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ApprovalPage_items(ctx context.Context, field graphql.CollectedField, obj *core.ApprovalPage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalPage_items(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Items, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚕᚖbursarᚋentᚐApprovalᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalPage_items(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ApprovalPage",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ApprovalPage_total(ctx context.Context, field graphql.CollectedField, obj *core.ApprovalPage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalPage_total(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Total, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalPage_total(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalPage", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _Audit_balanced(ctx context.Context, field graphql.CollectedField, obj *core.Audit) (ret graphql.Marshaler) {
@@ -6865,6 +7896,94 @@ func (ec *executionContext) fieldContext_Mutation_drainAgent(ctx context.Context
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_approve(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_approve(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().Approve(ctx, fc.Args["input"].(ApproveInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚖbursarᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_approve(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_approve_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_deny(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_deny(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().Deny(ctx, fc.Args["input"].(DenyInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚖbursarᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_deny(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_deny_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_createDepartment(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -8215,6 +9334,121 @@ func (ec *executionContext) fieldContext_Policy_requireSession(_ context.Context
 	return graphql.NewScalarFieldContext("Policy", field, false, false, errors.New("field of type Boolean does not have child fields"))
 }
 
+func (ec *executionContext) _Policy_newPayee(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_newPayee(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Policy().NewPayee(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v policy.Reaction) graphql.Marshaler {
+			return ec.marshalNReaction2bursarᚋcoreᚋpolicyᚐReaction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_newPayee(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Policy", field, true, true, errors.New("field of type Reaction does not have child fields"))
+}
+
+func (ec *executionContext) _Policy_changedPayee(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_changedPayee(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Policy().ChangedPayee(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v policy.Reaction) graphql.Marshaler {
+			return ec.marshalNReaction2bursarᚋcoreᚋpolicyᚐReaction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_changedPayee(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Policy", field, true, true, errors.New("field of type Reaction does not have child fields"))
+}
+
+func (ec *executionContext) _Policy_priceJump(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_priceJump(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Policy().PriceJump(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v policy.Reaction) graphql.Marshaler {
+			return ec.marshalNReaction2bursarᚋcoreᚋpolicyᚐReaction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_priceJump(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Policy", field, true, true, errors.New("field of type Reaction does not have child fields"))
+}
+
+func (ec *executionContext) _Policy_priceJumpPercent(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_priceJumpPercent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PriceJumpPercent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_priceJumpPercent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Policy", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Policy_approveAbove(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_approveAbove(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ApproveAbove, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *money.USDC) graphql.Marshaler {
+			return ec.marshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_approveAbove(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Policy", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
 func (ec *executionContext) _Policy_version(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -8397,6 +9631,29 @@ func (ec *executionContext) _PolicyReplay_added(ctx context.Context, field graph
 }
 func (ec *executionContext) fieldContext_PolicyReplay_added(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("PolicyReplay", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _PolicyReplay_held(ctx context.Context, field graphql.CollectedField, obj *core.Replay) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyReplay_held(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Held, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyReplay_held(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyReplay", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _PolicyReplay_differences(ctx context.Context, field graphql.CollectedField, obj *core.Replay) (ret graphql.Marshaler) {
@@ -8611,6 +9868,94 @@ func (ec *executionContext) fieldContext_Query_balanceOverview(_ context.Context
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_BalanceOverview(ctx, field)
 		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_approvals(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_approvals(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Approvals(ctx, fc.Args["filter"].(*core.ApprovalFilter), fc.Args["limit"].(int32), fc.Args["offset"].(int32))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.ApprovalPage) graphql.Marshaler {
+			return ec.marshalNApprovalPage2ᚖbursarᚋcoreᚐApprovalPage(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_approvals(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalPage(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_approvals_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_approval(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_approval(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Approval(ctx, fc.Args["id"].(uuid.UUID))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚖbursarᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_approval(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_approval_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
 	}
 	return fc, nil
 }
@@ -10459,6 +11804,94 @@ func (ec *executionContext) fieldContext_Subscription_balanceChanged(ctx context
 	return fc, nil
 }
 
+func (ec *executionContext) _Subscription_approvalRequested(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_approvalRequested(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().ApprovalRequested(ctx, fc.Args["agentId"].(*uuid.UUID))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚖbursarᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_approvalRequested(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_approvalRequested_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_approvalChanged(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_approvalChanged(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().ApprovalChanged(ctx, fc.Args["agentId"].(*uuid.UUID))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚖbursarᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_approvalChanged(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_approvalChanged_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Subscription_sessionChanged(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
 	return graphql.ResolveFieldStream(
 		ctx,
@@ -11124,6 +12557,29 @@ func (ec *executionContext) _Trace_orgVersion(ctx context.Context, field graphql
 }
 func (ec *executionContext) fieldContext_Trace_orgVersion(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Trace_approvalId(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_approvalId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ApprovalID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *uuid.UUID) graphql.Marshaler {
+			return ec.marshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_approvalId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Trace", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
 func (ec *executionContext) _Trace_holdId(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
@@ -13649,6 +15105,73 @@ func (ec *executionContext) unmarshalInputAddServiceInput(ctx context.Context, o
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputApprovalFilter(ctx context.Context, obj any) (core.ApprovalFilter, error) {
+	var it core.ApprovalFilter
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"agentId", "status"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "agentId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("agentId"))
+			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.AgentID = data
+		case "status":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("status"))
+			data, err := ec.unmarshalOApprovalStatus2ᚖbursarᚋentᚋapprovalᚐStatus(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Status = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputApproveInput(ctx context.Context, obj any) (ApproveInput, error) {
+	var it ApproveInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"approvalId"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "approvalId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approvalId"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ApprovalID = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputAuthorizeTopUpInput(ctx context.Context, obj any) (AuthorizeTopUpInput, error) {
 	var it AuthorizeTopUpInput
 	if obj == nil {
@@ -13978,6 +15501,47 @@ func (ec *executionContext) unmarshalInputDeactivateAgentInput(ctx context.Conte
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputDenyInput(ctx context.Context, obj any) (DenyInput, error) {
+	var it DenyInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["reason"]; !present {
+		asMap["reason"] = ""
+	}
+
+	fieldsInOrder := [...]string{"approvalId", "reason"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "approvalId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approvalId"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ApprovalID = data
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputDrainAgentInput(ctx context.Context, obj any) (DrainAgentInput, error) {
 	var it DrainAgentInput
 	if obj == nil {
@@ -14072,11 +15636,14 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 	if _, present := asMap["bodyBase64"]; !present {
 		asMap["bodyBase64"] = false
 	}
+	if _, present := asMap["approvalWaitSeconds"]; !present {
+		asMap["approvalWaitSeconds"] = 0
+	}
 	if _, present := asMap["dryRun"]; !present {
 		asMap["dryRun"] = false
 	}
 
-	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "service", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds", "idempotencyKey", "dryRun"}
+	fieldsInOrder := [...]string{"agent", "defaultWallet", "sessionId", "service", "url", "method", "headers", "body", "bodyBase64", "maxCost", "timeoutSeconds", "approvalId", "approvalWaitSeconds", "idempotencyKey", "dryRun"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -14160,6 +15727,20 @@ func (ec *executionContext) unmarshalInputFetchInput(ctx context.Context, obj an
 				return it, err
 			}
 			it.TimeoutSeconds = data
+		case "approvalId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approvalId"))
+			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ApprovalID = data
+		case "approvalWaitSeconds":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approvalWaitSeconds"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ApprovalWaitSeconds = data
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -14418,7 +15999,7 @@ func (ec *executionContext) unmarshalInputPolicyReplayInput(ctx context.Context,
 		asMap["days"] = 30
 	}
 
-	fieldsInOrder := [...]string{"agentId", "days", "spendingCap", "dailyLimit", "monthlyLimit", "perCallMax", "allowedServices", "blockedServices", "requireSession"}
+	fieldsInOrder := [...]string{"agentId", "days", "spendingCap", "dailyLimit", "monthlyLimit", "perCallMax", "allowedServices", "blockedServices", "requireSession", "newPayee", "changedPayee", "priceJump", "priceJumpPercent", "approveAbove"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -14488,6 +16069,41 @@ func (ec *executionContext) unmarshalInputPolicyReplayInput(ctx context.Context,
 				return it, err
 			}
 			it.RequireSession = data
+		case "newPayee":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("newPayee"))
+			data, err := ec.unmarshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.NewPayee = data
+		case "changedPayee":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("changedPayee"))
+			data, err := ec.unmarshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ChangedPayee = data
+		case "priceJump":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("priceJump"))
+			data, err := ec.unmarshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PriceJump = data
+		case "priceJumpPercent":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("priceJumpPercent"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PriceJumpPercent = data
+		case "approveAbove":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approveAbove"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ApproveAbove = graphql.OmittableOf(data)
 		}
 	}
 	return it, nil
@@ -14763,8 +16379,11 @@ func (ec *executionContext) unmarshalInputSignPaymentInput(ctx context.Context, 
 	if _, present := asMap["method"]; !present {
 		asMap["method"] = "GET"
 	}
+	if _, present := asMap["approvalWaitSeconds"]; !present {
+		asMap["approvalWaitSeconds"] = 0
+	}
 
-	fieldsInOrder := [...]string{"agent", "defaultWallet", "url", "method", "challenge", "maxCost", "idempotencyKey"}
+	fieldsInOrder := [...]string{"agent", "defaultWallet", "url", "method", "challenge", "maxCost", "approvalId", "approvalWaitSeconds", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -14813,6 +16432,20 @@ func (ec *executionContext) unmarshalInputSignPaymentInput(ctx context.Context, 
 				return it, err
 			}
 			it.MaxCost = data
+		case "approvalId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approvalId"))
+			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ApprovalID = data
+		case "approvalWaitSeconds":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approvalWaitSeconds"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ApprovalWaitSeconds = data
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -15133,7 +16766,7 @@ func (ec *executionContext) unmarshalInputUpdatePolicyInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId", "spendingCap", "dailyLimit", "monthlyLimit", "perCallMax", "allowedServices", "blockedServices", "requireSession"}
+	fieldsInOrder := [...]string{"agentId", "spendingCap", "dailyLimit", "monthlyLimit", "perCallMax", "allowedServices", "blockedServices", "requireSession", "newPayee", "changedPayee", "priceJump", "priceJumpPercent", "approveAbove"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -15196,6 +16829,41 @@ func (ec *executionContext) unmarshalInputUpdatePolicyInput(ctx context.Context,
 				return it, err
 			}
 			it.RequireSession = data
+		case "newPayee":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("newPayee"))
+			data, err := ec.unmarshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.NewPayee = data
+		case "changedPayee":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("changedPayee"))
+			data, err := ec.unmarshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ChangedPayee = data
+		case "priceJump":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("priceJump"))
+			data, err := ec.unmarshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PriceJump = data
+		case "priceJumpPercent":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("priceJumpPercent"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PriceJumpPercent = data
+		case "approveAbove":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approveAbove"))
+			data, err := ec.unmarshalOUSDC2ᚖbursarᚋmoneyᚐUSDC(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ApproveAbove = graphql.OmittableOf(data)
 		}
 	}
 	return it, nil
@@ -15524,6 +17192,220 @@ func (ec *executionContext) _ApiKey(ctx context.Context, sel ast.SelectionSet, o
 		case "revokedAt":
 			out.Values[i] = ec._ApiKey_revokedAt(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var approvalImplementors = []string{"Approval"}
+
+func (ec *executionContext) _Approval(ctx context.Context, sel ast.SelectionSet, obj *ent.Approval) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, approvalImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Approval")
+		case "id":
+			out.Values[i] = ec._Approval_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "createdAt":
+			out.Values[i] = ec._Approval_createdAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "agentId":
+			out.Values[i] = ec._Approval_agentId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "credentialId":
+			out.Values[i] = ec._Approval_credentialId(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "host":
+			out.Values[i] = ec._Approval_host(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "payee":
+			out.Values[i] = ec._Approval_payee(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "network":
+			out.Values[i] = ec._Approval_network(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "asset":
+			out.Values[i] = ec._Approval_asset(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "ceiling":
+			out.Values[i] = ec._Approval_ceiling(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "method":
+			out.Values[i] = ec._Approval_method(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "endpoint":
+			out.Values[i] = ec._Approval_endpoint(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "protocol":
+			out.Values[i] = ec._Approval_protocol(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "rule":
+			out.Values[i] = ec._Approval_rule(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "reason":
+			out.Values[i] = ec._Approval_reason(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "status":
+			out.Values[i] = ec._Approval_status(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "expiresAt":
+			out.Values[i] = ec._Approval_expiresAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "decidedAt":
+			out.Values[i] = ec._Approval_decidedAt(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "decidedBy":
+			out.Values[i] = ec._Approval_decidedBy(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "decisionReason":
+			out.Values[i] = ec._Approval_decisionReason(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "paymentId":
+			out.Values[i] = ec._Approval_paymentId(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "trace":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Approval_trace(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var approvalPageImplementors = []string{"ApprovalPage"}
+
+func (ec *executionContext) _ApprovalPage(ctx context.Context, sel ast.SelectionSet, obj *core.ApprovalPage) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, approvalPageImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ApprovalPage")
+		case "items":
+			out.Values[i] = ec._ApprovalPage_items(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "total":
+			out.Values[i] = ec._ApprovalPage_total(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		default:
@@ -16375,6 +18257,20 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "approve":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_approve(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "deny":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_deny(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "createDepartment":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_createDepartment(ctx, field)
@@ -16763,42 +18659,166 @@ func (ec *executionContext) _Policy(ctx context.Context, sel ast.SelectionSet, o
 		case "spendingCap":
 			out.Values[i] = ec._Policy_spendingCap(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "dailyLimit":
 			out.Values[i] = ec._Policy_dailyLimit(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "monthlyLimit":
 			out.Values[i] = ec._Policy_monthlyLimit(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "perCallMax":
 			out.Values[i] = ec._Policy_perCallMax(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "allowedServices":
 			out.Values[i] = ec._Policy_allowedServices(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "blockedServices":
 			out.Values[i] = ec._Policy_blockedServices(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "requireSession":
 			out.Values[i] = ec._Policy_requireSession(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "newPayee":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Policy_newPayee(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "changedPayee":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Policy_changedPayee(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "priceJump":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Policy_priceJump(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "priceJumpPercent":
+			out.Values[i] = ec._Policy_priceJumpPercent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "approveAbove":
+			out.Values[i] = ec._Policy_approveAbove(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
 			out.Values[i] = ec._Policy_version(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -16865,6 +18885,11 @@ func (ec *executionContext) _PolicyReplay(ctx context.Context, sel ast.Selection
 			}
 		case "added":
 			out.Values[i] = ec._PolicyReplay_added(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "held":
+			out.Values[i] = ec._PolicyReplay_held(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -17012,6 +19037,50 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 					}
 				}()
 				res = ec._Query_balanceOverview(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "approvals":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_approvals(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "approval":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_approval(ctx, field)
 				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
@@ -17882,6 +19951,10 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 	switch fields[0].Name {
 	case "balanceChanged":
 		return ec._Subscription_balanceChanged(ctx, fields[0])
+	case "approvalRequested":
+		return ec._Subscription_approvalRequested(ctx, fields[0])
+	case "approvalChanged":
+		return ec._Subscription_approvalChanged(ctx, fields[0])
 	case "sessionChanged":
 		return ec._Subscription_sessionChanged(ctx, fields[0])
 	case "paymentSettled":
@@ -18054,6 +20127,11 @@ func (ec *executionContext) _Trace(ctx context.Context, sel ast.SelectionSet, ob
 		case "orgVersion":
 			out.Values[i] = ec._Trace_orgVersion(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "approvalId":
+			out.Values[i] = ec._Trace_approvalId(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "holdId":
@@ -19289,6 +21367,81 @@ var (
 	}
 )
 
+func (ec *executionContext) marshalNApproval2ᚕᚖbursarᚋentᚐApprovalᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Approval) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNApproval2ᚖbursarᚋentᚐApproval(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNApproval2ᚖbursarᚋentᚐApproval(ctx context.Context, sel ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._Approval(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNApprovalPage2ᚖbursarᚋcoreᚐApprovalPage(ctx context.Context, sel ast.SelectionSet, v *core.ApprovalPage) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._ApprovalPage(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNApprovalStatus2bursarᚋentᚋapprovalᚐStatus(ctx context.Context, v any) (approval.Status, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNApprovalStatus2bursarᚋentᚋapprovalᚐStatus[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNApprovalStatus2bursarᚋentᚋapprovalᚐStatus(ctx context.Context, sel ast.SelectionSet, v approval.Status) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNApprovalStatus2bursarᚋentᚋapprovalᚐStatus[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNApprovalStatus2bursarᚋentᚋapprovalᚐStatus = map[string]approval.Status{
+		"PENDING":  approval.StatusPending,
+		"APPROVED": approval.StatusApproved,
+		"DENIED":   approval.StatusDenied,
+		"EXPIRED":  approval.StatusExpired,
+		"USED":     approval.StatusUsed,
+	}
+	marshalNApprovalStatus2bursarᚋentᚋapprovalᚐStatus = map[approval.Status]string{
+		approval.StatusPending:  "PENDING",
+		approval.StatusApproved: "APPROVED",
+		approval.StatusDenied:   "DENIED",
+		approval.StatusExpired:  "EXPIRED",
+		approval.StatusUsed:     "USED",
+	}
+)
+
+func (ec *executionContext) unmarshalNApproveInput2bursarᚋgraphᚐApproveInput(ctx context.Context, v any) (ApproveInput, error) {
+	res, err := ec.unmarshalInputApproveInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNAudit2ᚖbursarᚋcoreᚐAudit(ctx context.Context, sel ast.SelectionSet, v *core.Audit) graphql.Marshaler {
 	if v == nil {
 		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
@@ -19489,6 +21642,11 @@ func (ec *executionContext) marshalNDateTime2timeᚐTime(ctx context.Context, se
 
 func (ec *executionContext) unmarshalNDeactivateAgentInput2bursarᚋgraphᚐDeactivateAgentInput(ctx context.Context, v any) (DeactivateAgentInput, error) {
 	res, err := ec.unmarshalInputDeactivateAgentInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNDenyInput2bursarᚋgraphᚐDenyInput(ctx context.Context, v any) (DenyInput, error) {
+	res, err := ec.unmarshalInputDenyInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -19832,6 +21990,36 @@ var (
 	}
 )
 
+func (ec *executionContext) unmarshalNReaction2bursarᚋcoreᚋpolicyᚐReaction(ctx context.Context, v any) (policy.Reaction, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNReaction2bursarᚋcoreᚋpolicyᚐReaction[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNReaction2bursarᚋcoreᚋpolicyᚐReaction(ctx context.Context, sel ast.SelectionSet, v policy.Reaction) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNReaction2bursarᚋcoreᚋpolicyᚐReaction[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNReaction2bursarᚋcoreᚋpolicyᚐReaction = map[string]policy.Reaction{
+		"NOTE":    core.NoteIt,
+		"REFUSE":  core.RefuseIt,
+		"APPROVE": core.ApproveIt,
+	}
+	marshalNReaction2bursarᚋcoreᚋpolicyᚐReaction = map[policy.Reaction]string{
+		core.NoteIt:    "NOTE",
+		core.RefuseIt:  "REFUSE",
+		core.ApproveIt: "APPROVE",
+	}
+)
+
 func (ec *executionContext) unmarshalNRemoveServiceInput2bursarᚋgraphᚐRemoveServiceInput(ctx context.Context, v any) (RemoveServiceInput, error) {
 	res, err := ec.unmarshalInputRemoveServiceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -20118,10 +22306,12 @@ var (
 	unmarshalNTraceOutcome2bursarᚋentᚋtraceᚐOutcome = map[string]trace.Outcome{
 		"ALLOWED": trace.OutcomeAllowed,
 		"REFUSED": trace.OutcomeRefused,
+		"HELD":    trace.OutcomeHeld,
 	}
 	marshalNTraceOutcome2bursarᚋentᚋtraceᚐOutcome = map[trace.Outcome]string{
 		trace.OutcomeAllowed: "ALLOWED",
 		trace.OutcomeRefused: "REFUSED",
+		trace.OutcomeHeld:    "HELD",
 	}
 )
 
@@ -20493,6 +22683,50 @@ func (ec *executionContext) marshalOAddress2ᚖstring(ctx context.Context, sel a
 	return res
 }
 
+func (ec *executionContext) unmarshalOApprovalFilter2ᚖbursarᚋcoreᚐApprovalFilter(ctx context.Context, v any) (*core.ApprovalFilter, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputApprovalFilter(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOApprovalStatus2ᚖbursarᚋentᚋapprovalᚐStatus(ctx context.Context, v any) (*approval.Status, error) {
+	if v == nil {
+		return nil, nil
+	}
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalOApprovalStatus2ᚖbursarᚋentᚋapprovalᚐStatus[tmp]
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOApprovalStatus2ᚖbursarᚋentᚋapprovalᚐStatus(ctx context.Context, sel ast.SelectionSet, v *approval.Status) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalString(marshalOApprovalStatus2ᚖbursarᚋentᚋapprovalᚐStatus[*v])
+	return res
+}
+
+var (
+	unmarshalOApprovalStatus2ᚖbursarᚋentᚋapprovalᚐStatus = map[string]approval.Status{
+		"PENDING":  approval.StatusPending,
+		"APPROVED": approval.StatusApproved,
+		"DENIED":   approval.StatusDenied,
+		"EXPIRED":  approval.StatusExpired,
+		"USED":     approval.StatusUsed,
+	}
+	marshalOApprovalStatus2ᚖbursarᚋentᚋapprovalᚐStatus = map[approval.Status]string{
+		approval.StatusPending:  "PENDING",
+		approval.StatusApproved: "APPROVED",
+		approval.StatusDenied:   "DENIED",
+		approval.StatusExpired:  "EXPIRED",
+		approval.StatusUsed:     "USED",
+	}
+)
+
 func (ec *executionContext) unmarshalOBoolean2bool(ctx context.Context, v any) (bool, error) {
 	res, err := graphql.UnmarshalBoolean(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -20675,6 +22909,38 @@ func (ec *executionContext) unmarshalOPermitInput2ᚖbursarᚋcoreᚐPermitInput
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction(ctx context.Context, v any) (*policy.Reaction, error) {
+	if v == nil {
+		return nil, nil
+	}
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction[tmp]
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction(ctx context.Context, sel ast.SelectionSet, v *policy.Reaction) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalString(marshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction[*v])
+	return res
+}
+
+var (
+	unmarshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction = map[string]policy.Reaction{
+		"NOTE":    core.NoteIt,
+		"REFUSE":  core.RefuseIt,
+		"APPROVE": core.ApproveIt,
+	}
+	marshalOReaction2ᚖbursarᚋcoreᚋpolicyᚐReaction = map[policy.Reaction]string{
+		core.NoteIt:    "NOTE",
+		core.RefuseIt:  "REFUSE",
+		core.ApproveIt: "APPROVE",
+	}
+)
+
 func (ec *executionContext) marshalOServiceCredential2ᚖbursarᚋcoreᚐServiceCredential(ctx context.Context, sel ast.SelectionSet, v *core.ServiceCredential) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
@@ -20801,10 +23067,12 @@ var (
 	unmarshalOTraceOutcome2ᚖbursarᚋentᚋtraceᚐOutcome = map[string]trace.Outcome{
 		"ALLOWED": trace.OutcomeAllowed,
 		"REFUSED": trace.OutcomeRefused,
+		"HELD":    trace.OutcomeHeld,
 	}
 	marshalOTraceOutcome2ᚖbursarᚋentᚋtraceᚐOutcome = map[trace.Outcome]string{
 		trace.OutcomeAllowed: "ALLOWED",
 		trace.OutcomeRefused: "REFUSED",
+		trace.OutcomeHeld:    "HELD",
 	}
 )
 

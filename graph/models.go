@@ -4,6 +4,7 @@ package graph
 
 import (
 	"bursar/core"
+	"bursar/core/policy"
 	"bursar/core/pricing"
 	"bursar/ent"
 	"bursar/ent/apikey"
@@ -24,6 +25,10 @@ type AddServiceInput struct {
 	Price         *pricing.Price          `json:"price"`
 	Credential    *core.ServiceCredential `json:"credential,omitempty"`
 	WalletAddress string                  `json:"walletAddress"`
+}
+
+type ApproveInput struct {
+	ApprovalID uuid.UUID `json:"approvalId"`
 }
 
 type AuthorizeTopUpInput struct {
@@ -77,6 +82,12 @@ type DeactivateAgentInput struct {
 	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
+type DenyInput struct {
+	ApprovalID uuid.UUID `json:"approvalId"`
+	// At most 500 characters.
+	Reason string `json:"reason"`
+}
+
 type DrainAgentInput struct {
 	AgentID uuid.UUID `json:"agentId"`
 	// May repeat the owner's stored address, not replace it.
@@ -115,6 +126,10 @@ type FetchInput struct {
 	MaxCost *money.USDC `json:"maxCost,omitempty"`
 	// 1 to 60; null: 30.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
+	// A person's yes to this very call, as the error APPROVAL_REQUIRED named it in extensions.approvalId; null: one is looked for.
+	ApprovalID *uuid.UUID `json:"approvalId,omitempty"`
+	// How long to wait for a person who must say yes: 0 to 60.
+	ApprovalWaitSeconds int32 `json:"approvalWaitSeconds"`
 	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.
 	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 	// Asks the service for its price, judges it, and pays nothing: see verdict. A service that asks for no money is called all the same.
@@ -204,20 +219,26 @@ type OpenSessionInput struct {
 type PolicyReplayInput struct {
 	AgentID uuid.UUID `json:"agentId"`
 	// 1 to 90: whole UTC days before today, and today.
-	Days            int32                          `json:"days"`
-	SpendingCap     graphql.Omittable[*money.USDC] `json:"spendingCap,omitempty"`
-	DailyLimit      graphql.Omittable[*money.USDC] `json:"dailyLimit,omitempty"`
-	MonthlyLimit    graphql.Omittable[*money.USDC] `json:"monthlyLimit,omitempty"`
-	PerCallMax      graphql.Omittable[*money.USDC] `json:"perCallMax,omitempty"`
-	AllowedServices graphql.Omittable[[]string]    `json:"allowedServices,omitempty"`
-	BlockedServices graphql.Omittable[[]string]    `json:"blockedServices,omitempty"`
-	RequireSession  *bool                          `json:"requireSession,omitempty"`
+	Days             int32                          `json:"days"`
+	SpendingCap      graphql.Omittable[*money.USDC] `json:"spendingCap,omitempty"`
+	DailyLimit       graphql.Omittable[*money.USDC] `json:"dailyLimit,omitempty"`
+	MonthlyLimit     graphql.Omittable[*money.USDC] `json:"monthlyLimit,omitempty"`
+	PerCallMax       graphql.Omittable[*money.USDC] `json:"perCallMax,omitempty"`
+	AllowedServices  graphql.Omittable[[]string]    `json:"allowedServices,omitempty"`
+	BlockedServices  graphql.Omittable[[]string]    `json:"blockedServices,omitempty"`
+	RequireSession   *bool                          `json:"requireSession,omitempty"`
+	NewPayee         *policy.Reaction               `json:"newPayee,omitempty"`
+	ChangedPayee     *policy.Reaction               `json:"changedPayee,omitempty"`
+	PriceJump        *policy.Reaction               `json:"priceJump,omitempty"`
+	PriceJumpPercent *int32                         `json:"priceJumpPercent,omitempty"`
+	ApproveAbove     graphql.Omittable[*money.USDC] `json:"approveAbove,omitempty"`
 }
 
 // Reading. Every field needs a credential; what belongs to others is NOT_FOUND.
 //
 // Errors carry extensions.code, the code in capitals: INVALID_REQUEST, UNAUTHORIZED, FORBIDDEN, INSUFFICIENT_BALANCE,
-// SPENDING_LIMIT (with extensions.limit), COST_EXCEEDS_MAX, NOT_FOUND, CONFLICT, RATE_LIMITED, SERVICE_FAILED, TIMEOUT,
+// SPENDING_LIMIT (with extensions.limit), COST_EXCEEDS_MAX, APPROVAL_REQUIRED (no refusal: a person must say yes; with
+// extensions.approvalId, which the repeated call may name), NOT_FOUND, CONFLICT, RATE_LIMITED, SERVICE_FAILED, TIMEOUT,
 // SERVER_ERROR; extensions.transactionId names the history record that the error is about.
 type Query struct {
 }
@@ -247,6 +268,10 @@ type SignPaymentInput struct {
 	Challenge string `json:"challenge"`
 	// A higher price is COST_EXCEEDS_MAX; null: the policy alone decides.
 	MaxCost *money.USDC `json:"maxCost,omitempty"`
+	// A person's yes to this very call, as the error APPROVAL_REQUIRED named it in extensions.approvalId; null: one is looked for.
+	ApprovalID *uuid.UUID `json:"approvalId,omitempty"`
+	// How long to wait for a person who must say yes: 0 to 60.
+	ApprovalWaitSeconds int32 `json:"approvalWaitSeconds"`
 	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the same proof.
 	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
@@ -295,6 +320,12 @@ type UpdatePolicyInput struct {
 	AllowedServices graphql.Omittable[[]string]    `json:"allowedServices,omitempty"`
 	BlockedServices graphql.Omittable[[]string]    `json:"blockedServices,omitempty"`
 	RequireSession  *bool                          `json:"requireSession,omitempty"`
+	NewPayee        *policy.Reaction               `json:"newPayee,omitempty"`
+	ChangedPayee    *policy.Reaction               `json:"changedPayee,omitempty"`
+	PriceJump       *policy.Reaction               `json:"priceJump,omitempty"`
+	// 100 to 1000.
+	PriceJumpPercent *int32                         `json:"priceJumpPercent,omitempty"`
+	ApproveAbove     graphql.Omittable[*money.USDC] `json:"approveAbove,omitempty"`
 }
 
 type UpdateServiceInput struct {

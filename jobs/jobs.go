@@ -38,6 +38,7 @@ func Table(app *core.Core, poll time.Duration) []Job {
 		{Name: "sessions", Every: 2 * time.Second, Run: app.Sessions.ExpireDue},
 		{Name: "top up", Every: 10 * time.Second, Run: app.TopUps.RunDue},
 		{Name: "drain inactive", Every: 10 * time.Second, Run: app.Agents.DrainInactive},
+		{Name: "expire approvals", Every: 5 * time.Second, Run: app.Approvals.ExpireDue},
 		{Name: "forget", Every: time.Minute, Run: app.Idempotency.Forget},
 		{Name: "audit", Every: time.Hour, Run: app.Books.Check},
 	}

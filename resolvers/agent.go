@@ -48,6 +48,15 @@ func (r mutation) UpdateAgent(ctx context.Context, in graph.UpdateAgentInput) (*
 	})
 }
 
+// wide is a number as core has it.
+func wide(n *int32) *int64 {
+	if n == nil {
+		return nil
+	}
+	v := int64(*n)
+	return &v
+}
+
 // list is a list that was given; null empties it.
 func list(o graphql.Omittable[[]string]) *[]string {
 	if !o.IsSet() {
@@ -61,6 +70,8 @@ func (r mutation) UpdatePolicy(ctx context.Context, in graph.UpdatePolicyInput) 
 	return r.Policies.Update(ctx, caller(ctx), in.AgentID, core.PolicyInput{
 		SpendingCap: optional(in.SpendingCap), DailyLimit: optional(in.DailyLimit), MonthlyLimit: optional(in.MonthlyLimit), PerCallMax: optional(in.PerCallMax),
 		AllowedServices: list(in.AllowedServices), BlockedServices: list(in.BlockedServices), RequireSession: in.RequireSession,
+		NewPayee: in.NewPayee, ChangedPayee: in.ChangedPayee, PriceJump: in.PriceJump, PriceJumpPercent: wide(in.PriceJumpPercent),
+		ApproveAbove: optional(in.ApproveAbove),
 	})
 }
 

@@ -63,6 +63,9 @@ func (s *Server) present(ctx context.Context, err error) *gqlerror.Error {
 	if e.Trace != "" {
 		out.Extensions["traceId"] = e.Trace
 	}
+	if e.Approval != nil {
+		out.Extensions["approvalId"] = e.Approval.ID.String()
+	}
 	if e.RetryAfter > 0 {
 		out.Extensions["retryAfterSeconds"] = e.RetrySeconds()
 	}

@@ -29,7 +29,11 @@ func (r mutation) Fetch(ctx context.Context, in graph.FetchInput) (*graph.FetchR
 func (r mutation) SignPayment(ctx context.Context, in graph.SignPaymentInput) (*core.Signed, error) {
 	sign := core.SignInput{
 		DefaultWallet: in.DefaultWallet, Method: strings.ToUpper(in.Method), URL: in.URL, Challenge: []byte(in.Challenge), MaxCost: in.MaxCost,
-		IdempotencyKey: in.IdempotencyKey,
+		IdempotencyKey: in.IdempotencyKey, ApprovalID: in.ApprovalID,
+	}
+	var err error
+	if sign.ApprovalWait, err = wait(in.ApprovalWaitSeconds); err != nil {
+		return nil, err
 	}
 	if in.Agent != nil {
 		sign.Agent = *in.Agent
@@ -40,7 +44,11 @@ func (r mutation) SignPayment(ctx context.Context, in graph.SignPaymentInput) (*
 func fetchInput(in graph.FetchInput) (core.FetchInput, error) {
 	out := core.FetchInput{
 		DefaultWallet: in.DefaultWallet, Method: strings.ToUpper(in.Method), URL: in.URL, Header: http.Header{}, MaxCost: in.MaxCost,
-		IdempotencyKey: in.IdempotencyKey, DryRun: in.DryRun,
+		IdempotencyKey: in.IdempotencyKey, DryRun: in.DryRun, ApprovalID: in.ApprovalID,
+	}
+	var err error
+	if out.ApprovalWait, err = wait(in.ApprovalWaitSeconds); err != nil {
+		return out, err
 	}
 	if in.Agent != nil {
 		out.Agent = *in.Agent
@@ -72,6 +80,14 @@ func fetchInput(in graph.FetchInput) (core.FetchInput, error) {
 		out.Body = b
 	}
 	return out, nil
+}
+
+// wait reads how long a call waits for a person; core brings it into its bound.
+func wait(seconds int32) (time.Duration, error) {
+	if seconds < 0 {
+		return 0, core.E(core.InvalidRequest, "approvalWaitSeconds must not be negative")
+	}
+	return time.Duration(seconds) * time.Second, nil
 }
 
 func fetchResult(res *core.FetchResult) *graph.FetchResult {

@@ -48,6 +48,10 @@ func weights() (c graph.ComplexityRoot) {
 	}
 	c.Query.Services = func(inside int, limit, _ int32) int { return 1 + int(min(max(limit, 1), usualRows))*inside }
 	c.Query.Businesses = func(inside int) int { return rows(queryCost + inside) }
+	c.Query.Approvals = func(inside int, _ *core.ApprovalFilter, limit, _ int32) int {
+		return 1 + int(min(max(limit, 1), usualRows))*inside
+	}
+	c.Approval.Trace = func(inside int) int { return queryCost + inside }
 	c.Query.PolicyReplay = func(inside int, _ graph.PolicyReplayInput) int { return replayCost + inside }
 	c.PolicyReplay.Differences = rows
 	c.Trace.Transaction = func(inside int) int { return queryCost + inside }

@@ -106,6 +106,12 @@ func (r *Resolver) Session() graph.SessionResolver { return sessionFields{r} }
 // Trace answers the computed fields of a trace.
 func (r *Resolver) Trace() graph.TraceResolver { return traceFields{r} }
 
+// Approval answers the computed fields of a request for a person's yes.
+func (r *Resolver) Approval() graph.ApprovalResolver { return approvalFields{r} }
+
+// Policy answers the fields of a policy that are of one kind here and of three in the records.
+func (r *Resolver) Policy() graph.PolicyResolver { return policyFields{} }
+
 type (
 	query             struct{ *Resolver }
 	mutation          struct{ *Resolver }
@@ -114,4 +120,6 @@ type (
 	agentFields       struct{ *Resolver }
 	sessionFields     struct{ *Resolver }
 	traceFields       struct{ *Resolver }
+	approvalFields    struct{ *Resolver }
+	policyFields      struct{}
 )

@@ -9,6 +9,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"bursar/ent/apikey"
+	"bursar/ent/approval"
 	"bursar/ent/session"
 	"bursar/ent/transaction"
 	"bursar/graph"
@@ -24,7 +25,7 @@ func TestSchema(t *testing.T) {
 	}
 	amount := regexp.MustCompile(`(?i)amount|cost|limit$|cap$|deposit$|used|remaining|refunded|posted|pending|available|total$|spent|quoted|perCallMax|threshold|maxPerTransaction`)
 	none := map[string]bool{
-		"TransactionPage.total": true, "TracePage.total": true, "TracedOffer.refused": true, "PolicyReplay.refused": true, "ApiKey.lastUsedAt": true,
+		"TransactionPage.total": true, "ApprovalPage.total": true, "TracePage.total": true, "TracedOffer.refused": true, "PolicyReplay.refused": true, "ApiKey.lastUsedAt": true,
 	}
 	for name, def := range schema.Types {
 		if strings.HasPrefix(name, "__") {
@@ -60,6 +61,7 @@ func TestEnums(t *testing.T) {
 		"SessionStatus":     func(s string) error { return session.StatusValidator(session.Status(s)) },
 		"TransactionStatus": func(s string) error { return transaction.StatusValidator(transaction.Status(s)) },
 		"TransactionKind":   func(s string) error { return transaction.KindValidator(transaction.Kind(s)) },
+		"ApprovalStatus":    func(s string) error { return approval.StatusValidator(approval.Status(s)) },
 		"ApiKeyKind":        func(s string) error { return apikey.KindValidator(apikey.Kind(s)) },
 	} {
 		for _, v := range schema.Types[name].EnumValues {

@@ -32,6 +32,8 @@ func (r query) PolicyReplay(ctx context.Context, in graph.PolicyReplayInput) (*c
 			SpendingCap: optional(in.SpendingCap), DailyLimit: optional(in.DailyLimit), MonthlyLimit: optional(in.MonthlyLimit),
 			PerCallMax: optional(in.PerCallMax), AllowedServices: list(in.AllowedServices), BlockedServices: list(in.BlockedServices),
 			RequireSession: in.RequireSession,
+			NewPayee:       in.NewPayee, ChangedPayee: in.ChangedPayee, PriceJump: in.PriceJump, PriceJumpPercent: wide(in.PriceJumpPercent),
+			ApproveAbove: optional(in.ApproveAbove),
 		},
 	})
 }

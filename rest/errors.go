@@ -34,6 +34,7 @@ var table = map[core.Code]row{
 	core.InsufficientBalance: {http.StatusPaymentRequired, http.StatusPaymentRequired, "insufficient_balance"},
 	core.SpendingLimit:       {http.StatusPaymentRequired, http.StatusPaymentRequired, "spending_limit_exceeded"},
 	core.CostExceedsMax:      {http.StatusUnprocessableEntity, http.StatusPaymentRequired, "payment_exceeds_max"},
+	core.ApprovalRequired:    {http.StatusAccepted, http.StatusAccepted, "approval_required"},
 	core.NotFound:            {http.StatusNotFound, http.StatusNotFound, "not_found"},
 	core.Conflict:            {http.StatusConflict, http.StatusConflict, "conflict"},
 	core.RateLimited:         {http.StatusTooManyRequests, http.StatusTooManyRequests, "rate_limited"},
@@ -80,6 +81,9 @@ func (d Dialect) body(e *core.Error) map[string]any {
 			b["limit"], b["current"], b["requested"], b["max"] = limitName(l.Rule), l.Current.Dollars(), l.Requested.Dollars(), l.Max.Dollars()
 		}
 	}
+	if e.Code == core.ApprovalRequired {
+		d.waiting(b, e)
+	}
 	if e.Payment != "" {
 		b["transaction_id"] = d.transactionID(e.Payment)
 	}
@@ -90,6 +94,21 @@ func (d Dialect) body(e *core.Error) map[string]any {
 		b["offer"] = offer(*e.Offer)
 	}
 	return b
+}
+
+// waiting is the answer to a call that waits for a person, which is no error in the IndieGent dialect.
+func (d Dialect) waiting(b map[string]any, e *core.Error) {
+	if d == IndieGent {
+		delete(b, "error")
+		b["status"] = string(core.ApprovalRequired)
+	}
+	if e.Approval == nil {
+		return
+	}
+	b["approval_id"] = e.Approval.ID
+	if d == IndieGent {
+		b["approval"] = approvalBody(e.Approval)
+	}
 }
 
 func (d Dialect) transactionID(id string) string {

@@ -30,7 +30,8 @@ func TestEveryCode(t *testing.T) {
 		core.InvalidRequest: {400, 400, "invalid_request"}, core.Unauthorized: {401, 401, "unauthorized"},
 		core.Forbidden: {403, 403, "insufficient_scope"}, core.InsufficientBalance: {402, 402, "insufficient_balance"},
 		core.SpendingLimit: {402, 402, "spending_limit_exceeded"}, core.CostExceedsMax: {422, 402, "payment_exceeds_max"},
-		core.NotFound: {404, 404, "not_found"}, core.Conflict: {409, 409, "conflict"}, core.RateLimited: {429, 429, "rate_limited"},
+		core.ApprovalRequired: {202, 202, "approval_required"},
+		core.NotFound:         {404, 404, "not_found"}, core.Conflict: {409, 409, "conflict"}, core.RateLimited: {429, 429, "rate_limited"},
 		core.ServiceFailed: {502, 502, "upstream_error"}, core.Timeout: {504, 504, "timeout"}, core.ServerError: {500, 500, "server_error"},
 	}
 	for _, code := range core.Codes() {
@@ -44,7 +45,11 @@ func TestEveryCode(t *testing.T) {
 		if code == core.ServerError {
 			text = "Internal server error"
 		}
-		if status != w.indieGent || !reflect.DeepEqual(body, map[string]any{"error": text}) {
+		plain := map[string]any{"error": text}
+		if code == core.ApprovalRequired { // no error there
+			plain = map[string]any{"status": "approval_required"}
+		}
+		if status != w.indieGent || !reflect.DeepEqual(body, plain) {
 			t.Errorf("%s in IndieGent: %d %v", code, status, body)
 		}
 		status, body = written(t, rest.Agnic, core.E(code, "Some text"))

@@ -21,12 +21,14 @@ type Policy struct {
 	Allowed        []string // empty: every service
 	Blocked        []string // wins over Allowed
 	RequireSession bool
+
+	Caution
 }
 
 // Rule names what a denial came from; the names are part of the API.
 type Rule string
 
-// The rules, in the order in which they are asked.
+// The rules, in the order in which they are asked; those of payee.go come before the limits.
 const (
 	RuleBlocked        Rule = "blocked_services"
 	RuleAllowed        Rule = "allowed_services"
@@ -55,7 +57,7 @@ func (d *Denial) Error() string { return d.Message }
 
 // Forbidden reports whether the denial is about where or how the agent may spend, not about how much.
 func (d *Denial) Forbidden() bool {
-	return d.Rule == RuleBlocked || d.Rule == RuleAllowed || d.Rule == RuleRequireSession
+	return slices.Contains([]Rule{RuleBlocked, RuleAllowed, RuleRequireSession, RuleNewPayee, RuleChangedPayee}, d.Rule)
 }
 
 // CheckService asks the rules that need no price, before the network is touched. It returns nil or a *Denial.

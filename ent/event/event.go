@@ -58,8 +58,9 @@ type Kind string
 
 // Kind values.
 const (
-	KindPaymentSettled Kind = "payment_settled"
-	KindSessionChanged Kind = "session_changed"
+	KindPaymentSettled  Kind = "payment_settled"
+	KindSessionChanged  Kind = "session_changed"
+	KindApprovalChanged Kind = "approval_changed"
 )
 
 func (k Kind) String() string {
@@ -69,7 +70,7 @@ func (k Kind) String() string {
 // KindValidator is a validator for the "kind" field enum values. It is called by the builders before save.
 func KindValidator(k Kind) error {
 	switch k {
-	case KindPaymentSettled, KindSessionChanged:
+	case KindPaymentSettled, KindSessionChanged, KindApprovalChanged:
 		return nil
 	default:
 		return fmt.Errorf("event: invalid enum value for kind field: %q", k)

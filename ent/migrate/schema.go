@@ -111,6 +111,61 @@ var (
 			},
 		},
 	}
+	// ApprovalsColumns holds the columns for the "approvals" table.
+	ApprovalsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeUUID},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "org_id", Type: field.TypeUUID},
+		{Name: "agent_id", Type: field.TypeUUID},
+		{Name: "credential_id", Type: field.TypeUUID, Nullable: true},
+		{Name: "host", Type: field.TypeString, Size: 260},
+		{Name: "payee", Type: field.TypeString, Size: 42},
+		{Name: "network", Type: field.TypeString, Size: 40},
+		{Name: "asset", Type: field.TypeString, Size: 42},
+		{Name: "ceiling", Type: field.TypeInt64, Default: 0},
+		{Name: "method", Type: field.TypeString, Size: 10},
+		{Name: "endpoint", Type: field.TypeString, Size: 2048},
+		{Name: "protocol", Type: field.TypeString, Size: 20},
+		{Name: "rule", Type: field.TypeString, Size: 80},
+		{Name: "reason", Type: field.TypeString, Size: 500},
+		{Name: "status", Type: field.TypeEnum, Enums: []string{"pending", "approved", "denied", "expired", "used"}, Default: "pending"},
+		{Name: "expires_unix", Type: field.TypeInt64},
+		{Name: "decided_at", Type: field.TypeTime, Nullable: true},
+		{Name: "decided_by", Type: field.TypeUUID, Nullable: true},
+		{Name: "decision_reason", Type: field.TypeString, Nullable: true, Size: 500},
+		{Name: "payment_id", Type: field.TypeUUID, Nullable: true},
+	}
+	// ApprovalsTable holds the schema information for the "approvals" table.
+	ApprovalsTable = &schema.Table{
+		Name:       "approvals",
+		Columns:    ApprovalsColumns,
+		PrimaryKey: []*schema.Column{ApprovalsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "approval_org_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{ApprovalsColumns[2], ApprovalsColumns[1]},
+			},
+			{
+				Name:    "approval_status_expires_unix",
+				Unique:  false,
+				Columns: []*schema.Column{ApprovalsColumns[15], ApprovalsColumns[16]},
+			},
+			{
+				Name:    "approval_agent_id_host_payee_network_asset_status",
+				Unique:  false,
+				Columns: []*schema.Column{ApprovalsColumns[3], ApprovalsColumns[5], ApprovalsColumns[6], ApprovalsColumns[7], ApprovalsColumns[8], ApprovalsColumns[15]},
+			},
+			{
+				Name:    "approval_pending",
+				Unique:  true,
+				Columns: []*schema.Column{ApprovalsColumns[3], ApprovalsColumns[5], ApprovalsColumns[6], ApprovalsColumns[7], ApprovalsColumns[8]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "status = 'pending'",
+				},
+			},
+		},
+	}
 	// AttemptsColumns holds the columns for the "attempts" table.
 	AttemptsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeUUID},
@@ -242,7 +297,7 @@ var (
 		{Name: "id", Type: field.TypeUUID},
 		{Name: "created_at", Type: field.TypeTime},
 		{Name: "org_id", Type: field.TypeUUID},
-		{Name: "kind", Type: field.TypeEnum, Enums: []string{"payment_settled", "session_changed"}},
+		{Name: "kind", Type: field.TypeEnum, Enums: []string{"payment_settled", "session_changed", "approval_changed"}},
 		{Name: "agent_id", Type: field.TypeUUID},
 		{Name: "subject_id", Type: field.TypeUUID},
 	}
@@ -399,6 +454,68 @@ var (
 		Columns:    OrgsColumns,
 		PrimaryKey: []*schema.Column{OrgsColumns[0]},
 	}
+	// PayeesColumns holds the columns for the "payees" table.
+	PayeesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeUUID},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "org_id", Type: field.TypeUUID},
+		{Name: "host_id", Type: field.TypeUUID},
+		{Name: "host", Type: field.TypeString, Size: 260},
+		{Name: "address", Type: field.TypeString, Size: 42},
+		{Name: "number", Type: field.TypeInt64},
+		{Name: "agent_id", Type: field.TypeUUID},
+		{Name: "payment_id", Type: field.TypeUUID},
+	}
+	// PayeesTable holds the schema information for the "payees" table.
+	PayeesTable = &schema.Table{
+		Name:       "payees",
+		Columns:    PayeesColumns,
+		PrimaryKey: []*schema.Column{PayeesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "payee_host_id_address",
+				Unique:  true,
+				Columns: []*schema.Column{PayeesColumns[3], PayeesColumns[5]},
+			},
+			{
+				Name:    "payee_host_id_number",
+				Unique:  true,
+				Columns: []*schema.Column{PayeesColumns[3], PayeesColumns[6]},
+			},
+		},
+	}
+	// PricesColumns holds the columns for the "prices" table.
+	PricesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeUUID},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "org_id", Type: field.TypeUUID},
+		{Name: "host_id", Type: field.TypeUUID},
+		{Name: "host", Type: field.TypeString, Size: 260},
+		{Name: "route", Type: field.TypeString, Size: 6200},
+		{Name: "protocol", Type: field.TypeString, Size: 20},
+		{Name: "scheme", Type: field.TypeString, Size: 20},
+		{Name: "network", Type: field.TypeString, Size: 40},
+		{Name: "asset", Type: field.TypeString, Size: 42},
+		{Name: "payee", Type: field.TypeString, Size: 42},
+		{Name: "amount", Type: field.TypeInt64, Default: 0},
+		{Name: "offer", Type: field.TypeString, Size: 2147483647},
+		{Name: "same", Type: field.TypeInt64},
+		{Name: "since_unix", Type: field.TypeInt64},
+		{Name: "seen_unix", Type: field.TypeInt64},
+	}
+	// PricesTable holds the schema information for the "prices" table.
+	PricesTable = &schema.Table{
+		Name:       "prices",
+		Columns:    PricesColumns,
+		PrimaryKey: []*schema.Column{PricesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "price_host_id_seen_unix",
+				Unique:  false,
+				Columns: []*schema.Column{PricesColumns[3], PricesColumns[15]},
+			},
+		},
+	}
 	// SendersColumns holds the columns for the "senders" table.
 	SendersColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeUUID},
@@ -499,6 +616,11 @@ var (
 		{Name: "allowed_services", Type: field.TypeJSON},
 		{Name: "blocked_services", Type: field.TypeJSON},
 		{Name: "require_session", Type: field.TypeBool, Default: false},
+		{Name: "new_payee", Type: field.TypeEnum, Enums: []string{"note", "refuse", "approve"}, Default: "note"},
+		{Name: "changed_payee", Type: field.TypeEnum, Enums: []string{"note", "refuse", "approve"}, Default: "note"},
+		{Name: "price_jump", Type: field.TypeEnum, Enums: []string{"note", "refuse", "approve"}, Default: "note"},
+		{Name: "price_jump_percent", Type: field.TypeInt64, Default: 150},
+		{Name: "approve_above", Type: field.TypeInt64, Nullable: true},
 		{Name: "version", Type: field.TypeInt, Default: 1},
 		{Name: "agent_id", Type: field.TypeUUID, Unique: true},
 	}
@@ -510,7 +632,7 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "spending_policies_agents_policy",
-				Columns:    []*schema.Column{SpendingPoliciesColumns[10]},
+				Columns:    []*schema.Column{SpendingPoliciesColumns[15]},
 				RefColumns: []*schema.Column{AgentsColumns[0]},
 				OnDelete:   schema.NoAction,
 			},
@@ -524,7 +646,7 @@ var (
 		{Name: "agent_id", Type: field.TypeUUID},
 		{Name: "credential_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "session_id", Type: field.TypeUUID, Nullable: true},
-		{Name: "outcome", Type: field.TypeEnum, Enums: []string{"allowed", "refused"}},
+		{Name: "outcome", Type: field.TypeEnum, Enums: []string{"allowed", "refused", "held"}},
 		{Name: "code", Type: field.TypeString, Nullable: true, Size: 40},
 		{Name: "reason", Type: field.TypeString, Nullable: true, Size: 500},
 		{Name: "method", Type: field.TypeString, Size: 10},
@@ -713,6 +835,7 @@ var (
 		APIKeysTable,
 		AccountsTable,
 		AgentsTable,
+		ApprovalsTable,
 		AttemptsTable,
 		AuditLogsTable,
 		BlocksTable,
@@ -725,6 +848,8 @@ var (
 		MembershipsTable,
 		OperationsTable,
 		OrgsTable,
+		PayeesTable,
+		PricesTable,
 		SendersTable,
 		ServicesTable,
 		SessionsTable,

@@ -15,6 +15,9 @@ type Account func(*sql.Selector)
 // Agent is the predicate function for agent builders.
 type Agent func(*sql.Selector)
 
+// Approval is the predicate function for approval builders.
+type Approval func(*sql.Selector)
+
 // Attempt is the predicate function for attempt builders.
 type Attempt func(*sql.Selector)
 
@@ -50,6 +53,12 @@ type Operation func(*sql.Selector)
 
 // Org is the predicate function for org builders.
 type Org func(*sql.Selector)
+
+// Payee is the predicate function for payee builders.
+type Payee func(*sql.Selector)
+
+// Price is the predicate function for price builders.
+type Price func(*sql.Selector)
 
 // Sender is the predicate function for sender builders.
 type Sender func(*sql.Selector)

@@ -117,9 +117,9 @@ func (Event) Mixin() []ent.Mixin { return []ent.Mixin{base{}} }
 func (Event) Fields() []ent.Field {
 	return []ent.Field{
 		field.UUID("org_id", uuid.UUID{}).Immutable(),
-		field.Enum("kind").Values("payment_settled", "session_changed").Immutable(),
+		field.Enum("kind").Values("payment_settled", "session_changed", "approval_changed").Immutable(),
 		field.UUID("agent_id", uuid.UUID{}).Immutable(),
-		field.UUID("subject_id", uuid.UUID{}).Immutable(), // the transaction or the session
+		field.UUID("subject_id", uuid.UUID{}).Immutable(), // the transaction, the session or the approval
 	}
 }
 

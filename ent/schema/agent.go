@@ -64,8 +64,18 @@ func (SpendingPolicy) Fields() []ent.Field {
 		limit("spending_cap"), limit("daily_limit"), limit("monthly_limit"), limit("per_call_max"),
 		field.Strings("allowed_services"), field.Strings("blocked_services"),
 		field.Bool("require_session").Default(false),
+		// What happens when a host asks money for somebody new, for somebody other than before, or far more than last time.
+		reaction("new_payee"), reaction("changed_payee"), reaction("price_jump"),
+		// price_jump_percent of a route's last price may be asked without being a jump.
+		field.Int64("price_jump_percent").Default(150),
+		limit("approve_above"), // amounts above it need a person's yes
 		field.Int("version").Default(1),
 	}
+}
+
+// reaction is noted in the trace, refused, or held for a person's yes.
+func reaction(name string) ent.Field {
+	return field.Enum(name).Values("note", "refuse", "approve").Default("note")
 }
 
 // Edges of the SpendingPolicy entity.

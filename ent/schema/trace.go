@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Trace is why a call was allowed to pay, or was refused. It is written with the payment's hold, or by itself, and never
+// Trace is why a call was allowed to pay, was refused, or was held for a person's yes. It is written with the payment's hold, or by itself, and never
 // changes. That of a payment has the payment's id.
 type Trace struct{ ent.Schema }
 
@@ -23,7 +23,7 @@ func (Trace) Fields() []ent.Field {
 		field.UUID("agent_id", uuid.UUID{}).Immutable(),
 		field.UUID("credential_id", uuid.UUID{}).Optional().Nillable().Immutable(),
 		field.UUID("session_id", uuid.UUID{}).Optional().Nillable().Immutable(),
-		field.Enum("outcome").Values("allowed", "refused").Immutable(),
+		field.Enum("outcome").Values("allowed", "refused", "held").Immutable(),
 		field.String("code").Optional().Immutable().MaxLen(40), // of the refusal's error
 		field.String("reason").Optional().Immutable().MaxLen(500),
 		field.String("method").Immutable().MaxLen(10),

@@ -3,6 +3,8 @@
 package spendingpolicy
 
 import (
+	"fmt"
+
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"github.com/google/uuid"
@@ -31,6 +33,16 @@ const (
 	FieldBlockedServices = "blocked_services"
 	// FieldRequireSession holds the string denoting the require_session field in the database.
 	FieldRequireSession = "require_session"
+	// FieldNewPayee holds the string denoting the new_payee field in the database.
+	FieldNewPayee = "new_payee"
+	// FieldChangedPayee holds the string denoting the changed_payee field in the database.
+	FieldChangedPayee = "changed_payee"
+	// FieldPriceJump holds the string denoting the price_jump field in the database.
+	FieldPriceJump = "price_jump"
+	// FieldPriceJumpPercent holds the string denoting the price_jump_percent field in the database.
+	FieldPriceJumpPercent = "price_jump_percent"
+	// FieldApproveAbove holds the string denoting the approve_above field in the database.
+	FieldApproveAbove = "approve_above"
 	// FieldVersion holds the string denoting the version field in the database.
 	FieldVersion = "version"
 	// EdgeAgent holds the string denoting the agent edge name in mutations.
@@ -58,6 +70,11 @@ var Columns = []string{
 	FieldAllowedServices,
 	FieldBlockedServices,
 	FieldRequireSession,
+	FieldNewPayee,
+	FieldChangedPayee,
+	FieldPriceJump,
+	FieldPriceJumpPercent,
+	FieldApproveAbove,
 	FieldVersion,
 }
 
@@ -74,11 +91,94 @@ func ValidColumn(column string) bool {
 var (
 	// DefaultRequireSession holds the default value on creation for the "require_session" field.
 	DefaultRequireSession bool
+	// DefaultPriceJumpPercent holds the default value on creation for the "price_jump_percent" field.
+	DefaultPriceJumpPercent int64
 	// DefaultVersion holds the default value on creation for the "version" field.
 	DefaultVersion int
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() uuid.UUID
 )
+
+// NewPayee defines the type for the "new_payee" enum field.
+type NewPayee string
+
+// NewPayeeNote is the default value of the NewPayee enum.
+const DefaultNewPayee = NewPayeeNote
+
+// NewPayee values.
+const (
+	NewPayeeNote    NewPayee = "note"
+	NewPayeeRefuse  NewPayee = "refuse"
+	NewPayeeApprove NewPayee = "approve"
+)
+
+func (np NewPayee) String() string {
+	return string(np)
+}
+
+// NewPayeeValidator is a validator for the "new_payee" field enum values. It is called by the builders before save.
+func NewPayeeValidator(np NewPayee) error {
+	switch np {
+	case NewPayeeNote, NewPayeeRefuse, NewPayeeApprove:
+		return nil
+	default:
+		return fmt.Errorf("spendingpolicy: invalid enum value for new_payee field: %q", np)
+	}
+}
+
+// ChangedPayee defines the type for the "changed_payee" enum field.
+type ChangedPayee string
+
+// ChangedPayeeNote is the default value of the ChangedPayee enum.
+const DefaultChangedPayee = ChangedPayeeNote
+
+// ChangedPayee values.
+const (
+	ChangedPayeeNote    ChangedPayee = "note"
+	ChangedPayeeRefuse  ChangedPayee = "refuse"
+	ChangedPayeeApprove ChangedPayee = "approve"
+)
+
+func (cp ChangedPayee) String() string {
+	return string(cp)
+}
+
+// ChangedPayeeValidator is a validator for the "changed_payee" field enum values. It is called by the builders before save.
+func ChangedPayeeValidator(cp ChangedPayee) error {
+	switch cp {
+	case ChangedPayeeNote, ChangedPayeeRefuse, ChangedPayeeApprove:
+		return nil
+	default:
+		return fmt.Errorf("spendingpolicy: invalid enum value for changed_payee field: %q", cp)
+	}
+}
+
+// PriceJump defines the type for the "price_jump" enum field.
+type PriceJump string
+
+// PriceJumpNote is the default value of the PriceJump enum.
+const DefaultPriceJump = PriceJumpNote
+
+// PriceJump values.
+const (
+	PriceJumpNote    PriceJump = "note"
+	PriceJumpRefuse  PriceJump = "refuse"
+	PriceJumpApprove PriceJump = "approve"
+)
+
+func (pj PriceJump) String() string {
+	return string(pj)
+}
+
+// PriceJumpValidator is a validator for the "price_jump" field enum values. It is called by the builders before save.
+func PriceJumpValidator(pj PriceJump) error {
+	switch pj {
+	case PriceJumpNote, PriceJumpRefuse, PriceJumpApprove:
+		return nil
+	default:
+		return fmt.Errorf("spendingpolicy: invalid enum value for price_jump field: %q", pj)
+	}
+}
 
 // OrderOption defines the ordering options for the SpendingPolicy queries.
 type OrderOption func(*sql.Selector)
@@ -121,6 +221,31 @@ func ByPerCallMax(opts ...sql.OrderTermOption) OrderOption {
 // ByRequireSession orders the results by the require_session field.
 func ByRequireSession(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldRequireSession, opts...).ToFunc()
+}
+
+// ByNewPayee orders the results by the new_payee field.
+func ByNewPayee(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldNewPayee, opts...).ToFunc()
+}
+
+// ByChangedPayee orders the results by the changed_payee field.
+func ByChangedPayee(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldChangedPayee, opts...).ToFunc()
+}
+
+// ByPriceJump orders the results by the price_jump field.
+func ByPriceJump(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPriceJump, opts...).ToFunc()
+}
+
+// ByPriceJumpPercent orders the results by the price_jump_percent field.
+func ByPriceJumpPercent(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPriceJumpPercent, opts...).ToFunc()
+}
+
+// ByApproveAbove orders the results by the approve_above field.
+func ByApproveAbove(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldApproveAbove, opts...).ToFunc()
 }
 
 // ByVersion orders the results by the version field.

@@ -96,6 +96,17 @@ func RequireSession(v bool) predicate.SpendingPolicy {
 	return predicate.SpendingPolicy(sql.FieldEQ(FieldRequireSession, v))
 }
 
+// PriceJumpPercent applies equality check predicate on the "price_jump_percent" field. It's identical to PriceJumpPercentEQ.
+func PriceJumpPercent(v int64) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldEQ(FieldPriceJumpPercent, v))
+}
+
+// ApproveAbove applies equality check predicate on the "approve_above" field. It's identical to ApproveAboveEQ.
+func ApproveAbove(v money.USDC) predicate.SpendingPolicy {
+	vc := int64(v)
+	return predicate.SpendingPolicy(sql.FieldEQ(FieldApproveAbove, vc))
+}
+
 // Version applies equality check predicate on the "version" field. It's identical to VersionEQ.
 func Version(v int) predicate.SpendingPolicy {
 	return predicate.SpendingPolicy(sql.FieldEQ(FieldVersion, v))
@@ -425,6 +436,170 @@ func RequireSessionEQ(v bool) predicate.SpendingPolicy {
 // RequireSessionNEQ applies the NEQ predicate on the "require_session" field.
 func RequireSessionNEQ(v bool) predicate.SpendingPolicy {
 	return predicate.SpendingPolicy(sql.FieldNEQ(FieldRequireSession, v))
+}
+
+// NewPayeeEQ applies the EQ predicate on the "new_payee" field.
+func NewPayeeEQ(v NewPayee) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldEQ(FieldNewPayee, v))
+}
+
+// NewPayeeNEQ applies the NEQ predicate on the "new_payee" field.
+func NewPayeeNEQ(v NewPayee) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldNEQ(FieldNewPayee, v))
+}
+
+// NewPayeeIn applies the In predicate on the "new_payee" field.
+func NewPayeeIn(vs ...NewPayee) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldIn(FieldNewPayee, vs...))
+}
+
+// NewPayeeNotIn applies the NotIn predicate on the "new_payee" field.
+func NewPayeeNotIn(vs ...NewPayee) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldNotIn(FieldNewPayee, vs...))
+}
+
+// ChangedPayeeEQ applies the EQ predicate on the "changed_payee" field.
+func ChangedPayeeEQ(v ChangedPayee) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldEQ(FieldChangedPayee, v))
+}
+
+// ChangedPayeeNEQ applies the NEQ predicate on the "changed_payee" field.
+func ChangedPayeeNEQ(v ChangedPayee) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldNEQ(FieldChangedPayee, v))
+}
+
+// ChangedPayeeIn applies the In predicate on the "changed_payee" field.
+func ChangedPayeeIn(vs ...ChangedPayee) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldIn(FieldChangedPayee, vs...))
+}
+
+// ChangedPayeeNotIn applies the NotIn predicate on the "changed_payee" field.
+func ChangedPayeeNotIn(vs ...ChangedPayee) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldNotIn(FieldChangedPayee, vs...))
+}
+
+// PriceJumpEQ applies the EQ predicate on the "price_jump" field.
+func PriceJumpEQ(v PriceJump) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldEQ(FieldPriceJump, v))
+}
+
+// PriceJumpNEQ applies the NEQ predicate on the "price_jump" field.
+func PriceJumpNEQ(v PriceJump) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldNEQ(FieldPriceJump, v))
+}
+
+// PriceJumpIn applies the In predicate on the "price_jump" field.
+func PriceJumpIn(vs ...PriceJump) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldIn(FieldPriceJump, vs...))
+}
+
+// PriceJumpNotIn applies the NotIn predicate on the "price_jump" field.
+func PriceJumpNotIn(vs ...PriceJump) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldNotIn(FieldPriceJump, vs...))
+}
+
+// PriceJumpPercentEQ applies the EQ predicate on the "price_jump_percent" field.
+func PriceJumpPercentEQ(v int64) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldEQ(FieldPriceJumpPercent, v))
+}
+
+// PriceJumpPercentNEQ applies the NEQ predicate on the "price_jump_percent" field.
+func PriceJumpPercentNEQ(v int64) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldNEQ(FieldPriceJumpPercent, v))
+}
+
+// PriceJumpPercentIn applies the In predicate on the "price_jump_percent" field.
+func PriceJumpPercentIn(vs ...int64) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldIn(FieldPriceJumpPercent, vs...))
+}
+
+// PriceJumpPercentNotIn applies the NotIn predicate on the "price_jump_percent" field.
+func PriceJumpPercentNotIn(vs ...int64) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldNotIn(FieldPriceJumpPercent, vs...))
+}
+
+// PriceJumpPercentGT applies the GT predicate on the "price_jump_percent" field.
+func PriceJumpPercentGT(v int64) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldGT(FieldPriceJumpPercent, v))
+}
+
+// PriceJumpPercentGTE applies the GTE predicate on the "price_jump_percent" field.
+func PriceJumpPercentGTE(v int64) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldGTE(FieldPriceJumpPercent, v))
+}
+
+// PriceJumpPercentLT applies the LT predicate on the "price_jump_percent" field.
+func PriceJumpPercentLT(v int64) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldLT(FieldPriceJumpPercent, v))
+}
+
+// PriceJumpPercentLTE applies the LTE predicate on the "price_jump_percent" field.
+func PriceJumpPercentLTE(v int64) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldLTE(FieldPriceJumpPercent, v))
+}
+
+// ApproveAboveEQ applies the EQ predicate on the "approve_above" field.
+func ApproveAboveEQ(v money.USDC) predicate.SpendingPolicy {
+	vc := int64(v)
+	return predicate.SpendingPolicy(sql.FieldEQ(FieldApproveAbove, vc))
+}
+
+// ApproveAboveNEQ applies the NEQ predicate on the "approve_above" field.
+func ApproveAboveNEQ(v money.USDC) predicate.SpendingPolicy {
+	vc := int64(v)
+	return predicate.SpendingPolicy(sql.FieldNEQ(FieldApproveAbove, vc))
+}
+
+// ApproveAboveIn applies the In predicate on the "approve_above" field.
+func ApproveAboveIn(vs ...money.USDC) predicate.SpendingPolicy {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.SpendingPolicy(sql.FieldIn(FieldApproveAbove, v...))
+}
+
+// ApproveAboveNotIn applies the NotIn predicate on the "approve_above" field.
+func ApproveAboveNotIn(vs ...money.USDC) predicate.SpendingPolicy {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.SpendingPolicy(sql.FieldNotIn(FieldApproveAbove, v...))
+}
+
+// ApproveAboveGT applies the GT predicate on the "approve_above" field.
+func ApproveAboveGT(v money.USDC) predicate.SpendingPolicy {
+	vc := int64(v)
+	return predicate.SpendingPolicy(sql.FieldGT(FieldApproveAbove, vc))
+}
+
+// ApproveAboveGTE applies the GTE predicate on the "approve_above" field.
+func ApproveAboveGTE(v money.USDC) predicate.SpendingPolicy {
+	vc := int64(v)
+	return predicate.SpendingPolicy(sql.FieldGTE(FieldApproveAbove, vc))
+}
+
+// ApproveAboveLT applies the LT predicate on the "approve_above" field.
+func ApproveAboveLT(v money.USDC) predicate.SpendingPolicy {
+	vc := int64(v)
+	return predicate.SpendingPolicy(sql.FieldLT(FieldApproveAbove, vc))
+}
+
+// ApproveAboveLTE applies the LTE predicate on the "approve_above" field.
+func ApproveAboveLTE(v money.USDC) predicate.SpendingPolicy {
+	vc := int64(v)
+	return predicate.SpendingPolicy(sql.FieldLTE(FieldApproveAbove, vc))
+}
+
+// ApproveAboveIsNil applies the IsNil predicate on the "approve_above" field.
+func ApproveAboveIsNil() predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldIsNull(FieldApproveAbove))
+}
+
+// ApproveAboveNotNil applies the NotNil predicate on the "approve_above" field.
+func ApproveAboveNotNil() predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldNotNull(FieldApproveAbove))
 }
 
 // VersionEQ applies the EQ predicate on the "version" field.

@@ -102,6 +102,7 @@ type Outcome string
 const (
 	OutcomeAllowed Outcome = "allowed"
 	OutcomeRefused Outcome = "refused"
+	OutcomeHeld    Outcome = "held"
 )
 
 func (o Outcome) String() string {
@@ -111,7 +112,7 @@ func (o Outcome) String() string {
 // OutcomeValidator is a validator for the "outcome" field enum values. It is called by the builders before save.
 func OutcomeValidator(o Outcome) error {
 	switch o {
-	case OutcomeAllowed, OutcomeRefused:
+	case OutcomeAllowed, OutcomeRefused, OutcomeHeld:
 		return nil
 	default:
 		return fmt.Errorf("trace: invalid enum value for outcome field: %q", o)

@@ -60,6 +60,9 @@ type Balance struct {
 
 // Error defines model for Error.
 type Error struct {
+	// ApprovalId An addition: the request for a person's yes, of `approval_required`
+	ApprovalId *openapi_types.UUID `json:"approval_id,omitempty"`
+
 	// Current What was spent in its window
 	Current *USD `json:"current,omitempty"`
 
@@ -287,6 +290,9 @@ type Transaction struct {
 // Example: 0.25
 type USD = json.Number
 
+// ApprovalRequired defines model for ApprovalRequired.
+type ApprovalRequired = Error
+
 // Conflict defines model for Conflict.
 type Conflict = Error
 
@@ -326,8 +332,14 @@ type RevokeTokenJSONBody struct {
 
 // SignPaymentParams defines parameters for SignPayment.
 type SignPaymentParams struct {
+	// ApprovalWait An addition: seconds to wait for a person who must say yes, before the answer is 202; above 60 counts as 60.
+	ApprovalWait *string `form:"approvalWait,omitempty" json:"approvalWait,omitempty"`
+
 	// IdempotencyKey The caller's own name for this request, kept for 24 hours. Sent again with the same input it gets the same proof.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+
+	// XApprovalId An addition. A person's yes, as the 202 before named it; without it one is looked for.
+	XApprovalId *string `json:"X-Approval-Id,omitempty"`
 }
 
 // ListTransactionsParams defines parameters for ListTransactions.
@@ -462,6 +474,19 @@ func (siw *ServerInterfaceWrapper) SignPayment(w http.ResponseWriter, r *http.Re
 	// Parameter object where we will unmarshal all parameters from the context
 	var params SignPaymentParams
 
+	// ------------- Optional query parameter "approvalWait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "approvalWait", r.URL.Query(), &params.ApprovalWait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "approvalWait"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "approvalWait", Err: err})
+		}
+		return
+	}
+
 	headers := r.Header
 
 	// ------------- Optional header parameter "Idempotency-Key" -------------
@@ -480,6 +505,25 @@ func (siw *ServerInterfaceWrapper) SignPayment(w http.ResponseWriter, r *http.Re
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "X-Approval-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-Approval-Id")]; found {
+		var XApprovalId string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-Approval-Id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-Approval-Id", valueList[0], &XApprovalId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-Approval-Id", Err: err})
+			return
+		}
+
+		params.XApprovalId = &XApprovalId
 
 	}
 

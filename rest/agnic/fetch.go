@@ -16,7 +16,7 @@ import (
 
 // ownHeaders are the request headers that speak to this server and are not forwarded. Credentials are sorted out by
 // credentials; core strips what belongs to the connection, and any credential of ours, wherever it stands.
-var ownHeaders = []string{"X-Agnic-Token", "X-Session-Id", "Cookie"}
+var ownHeaders = []string{"X-Agnic-Token", "X-Session-Id", rest.ApprovalHeader, "Cookie"}
 
 // fetch is POST /api/x402/fetch: the target's own answer, unchanged, and what it cost in headers.
 func (a *api) fetch(w http.ResponseWriter, r *http.Request) {
@@ -94,6 +94,12 @@ func fetchInput(w http.ResponseWriter, r *http.Request, header http.Header) (cor
 		}
 	}
 	if in.IdempotencyKey, err = rest.IdempotencyKey(r.Header); err != nil { // ours, and the target's as well
+		return in, err
+	}
+	if in.ApprovalID, err = rest.ApprovalID(r.Header); err != nil {
+		return in, err
+	}
+	if in.ApprovalWait, err = rest.ApprovalWait("approvalWait", q.Get("approvalWait")); err != nil {
 		return in, err
 	}
 	if in.Timeout, err = timeout(q.Get("timeout")); err != nil {

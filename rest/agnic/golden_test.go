@@ -28,6 +28,7 @@ var scenes = map[string]scene{
 	"fetch":                     {funds: money.One},
 	"fetch-payment-exceeds-max": {funds: money.One},
 	"fetch-network-not-allowed": {funds: money.One, token: core.TokenInput{Networks: []string{"base"}}},
+	"fetch-approval-required":   {funds: money.One, first: cautious},
 	"sign-payment":              {funds: money.One},
 	"balance":                   {funds: 50 * money.One},
 	"balance-bearer":            {funds: 50 * money.One},

@@ -69,7 +69,7 @@ func (a *api) badParameter(w http.ResponseWriter, r *http.Request, err error) {
 
 const (
 	corsMethods = "GET, POST, PUT, PATCH, DELETE"
-	corsRequest = "Authorization, X-Agnic-Token, Content-Type, X-Session-Id, X-Request-Id, Idempotency-Key, " +
+	corsRequest = "Authorization, X-Agnic-Token, Content-Type, X-Session-Id, X-Approval-Id, X-Request-Id, Idempotency-Key, " +
 		"X-Partner-Id, X-Merchant-Id, X-Merchant-Wallet, X-Merchant-Fee-Percent"
 	corsAnswer = "X-Agnic-Paid, X-Agnic-Amount, X-Agnic-Network, X-Agnic-Scheme, X-Agnic-Transaction, X-Agnic-Decided-By, X-Request-Id, " +
 		"Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"

@@ -39,6 +39,12 @@ func signInput(w http.ResponseWriter, r *http.Request) (in core.SignInput, err e
 	}
 	in.DefaultWallet, in.Challenge = true, raw.PaymentRequirements
 	in.URL, in.Method = raw.RequestData.Url, strings.ToUpper(raw.RequestData.Method)
+	if in.ApprovalID, err = rest.ApprovalID(r.Header); err != nil {
+		return in, err
+	}
+	if in.ApprovalWait, err = rest.ApprovalWait("approvalWait", r.URL.Query().Get("approvalWait")); err != nil {
+		return in, err
+	}
 	in.IdempotencyKey, err = rest.IdempotencyKey(r.Header)
 	return in, err
 }

@@ -131,6 +131,41 @@ type AgentUpdate struct {
 	SpendingCap  json.RawMessage `json:"spending_cap,omitempty"`
 }
 
+// Approval A request for a person's yes to one payment of this agent, to this payee at this host. People answer it in GraphQL
+type Approval struct {
+	AgentId ID      `json:"agent_id"`
+	Asset   Address `json:"asset"`
+
+	// Ceiling The most that is paid by it; decimal USDC
+	Ceiling string `json:"ceiling"`
+
+	// CreatedAt Unix seconds
+	CreatedAt Time `json:"created_at"`
+
+	// ExpiresAt Unix seconds
+	ExpiresAt Time    `json:"expires_at"`
+	Host      string  `json:"host"`
+	Id        ID      `json:"id"`
+	Network   string  `json:"network"`
+	Payee     Address `json:"payee"`
+	Reason    string  `json:"reason"`
+
+	// Rule Of the policy; several with a comma between them
+	Rule   string `json:"rule"`
+	Status string `json:"status"`
+}
+
+// ApprovalAnswer defines model for ApprovalAnswer.
+type ApprovalAnswer struct {
+	// Approval A request for a person's yes to one payment of this agent, to this payee at this host. People answer it in GraphQL
+	Approval   Approval `json:"approval"`
+	ApprovalId ID       `json:"approval_id"`
+	Status     string   `json:"status"`
+
+	// TraceId Names what was offered and compared, in GraphQL trace(id)
+	TraceId *openapi_types.UUID `json:"trace_id,omitempty"`
+}
+
 // Atomic Atomic USDC
 type Atomic = int64
 
@@ -253,6 +288,12 @@ type FetchAnswer struct {
 
 // FetchRequest defines model for FetchRequest.
 type FetchRequest struct {
+	// ApprovalId Addition. A person's yes to this very call, as the 202 before it named it; without it one is looked for
+	ApprovalId string `json:"approval_id,omitempty"`
+
+	// ApprovalWait Addition. Seconds to wait for a person who must say yes before the answer is 202; above 60 counts as 60
+	ApprovalWait json.RawMessage `json:"approval_wait,omitempty"`
+
 	// Body An object or a list goes out as JSON; a string as it is
 	Body json.RawMessage `json:"body,omitempty"`
 

@@ -2,6 +2,7 @@ package indiegent
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -61,11 +62,23 @@ func fetchInput(w http.ResponseWriter, r *http.Request) (core.FetchInput, error)
 	if in.IdempotencyKey, err = rest.IdempotencyKey(r.Header); err != nil {
 		return in, err
 	}
+	if err := approvalInput(&in, r.Header, raw); err != nil {
+		return in, err
+	}
 	if in.MaxCost, err = rest.Dollars("max_cost", raw.MaxCost); err != nil {
 		return in, err
 	}
 	in.Body = forwarded(raw.Body, in.Header)
 	return in, nil
+}
+
+// approvalInput reads a person's yes, of the body or else the header, and how long one may be waited for.
+func approvalInput(in *core.FetchInput, h http.Header, raw FetchRequest) (err error) {
+	if in.ApprovalID, err = rest.ParseApprovalID(cmp.Or(raw.ApprovalId, h.Get(rest.ApprovalHeader))); err != nil {
+		return err
+	}
+	in.ApprovalWait, err = rest.ApprovalWait("approval_wait", string(raw.ApprovalWait))
+	return err
 }
 
 // forwarded is the body that goes to the service: a string as it is, anything else as JSON, null as nothing.

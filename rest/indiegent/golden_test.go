@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
 
 	"bursar/core"
 	"bursar/core/pricing"
@@ -87,6 +88,13 @@ var scenes = map[string]func(l *lab, p *person, v vars){
 	},
 	"departments-list": func(l *lab, p *person, _ vars) {
 		l.must(p, "POST", "/departments", `{"name":"Engineering","budget_limit":500000000}`)
+	},
+	"external-fetch-202": func(l *lab, p *person, v vars) {
+		approve := core.ApproveIt
+		_, err := l.App.Policies.Update(l.Ctx, p.Principal, uuid.MustParse(v["agent"]), core.PolicyInput{
+			NewPayee: &approve, ApproveAbove: core.Set(money.USDC(0)),
+		})
+		l.no(err)
 	},
 	"external-fetch-402": func(l *lab, p *person, v vars) { v["poor"] = l.agent(p, "Poor Bot", 0) },
 	"balance": func(l *lab, p *person, _ vars) {

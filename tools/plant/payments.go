@@ -8,13 +8,13 @@ func paymentBugs() []bug {
 		{
 			name:  "time-out-taken-for-failure",
 			costs: "the hold of a proof that has left is given up: the seller takes the money, and it is spent once more",
-			edits: []edit{{settle, `if err := f.unknown(ctx, t, 0, e.Message); err != nil {`, `if err := f.release(ctx, t, e.Message); err != nil {`}},
+			edits: []edit{{settle, `if err := f.unknown(ctx, t, 0, AsError(sendErr).Message); err != nil {`, `if err := f.release(ctx, t, AsError(sendErr).Message); err != nil {`}},
 			proof: proof{folder: "core", test: "TestOnlyTheChainEndsAPayment"},
 		},
 		{
 			name:  "fresh-nonce-after-time-out",
 			costs: "a call that got no answer is paid again under a new nonce: the seller has two proofs and may use both",
-			edits: []edit{{settle, "if sendErr != nil {\n", "if sendErr != nil {\n\t\tif c.in.Timeout == 0 {\n\t\t\tc.in.Timeout = defaultTimeout\n\t\t\treturn f.fetch(ctx, c.p, c.in, c.run)\n\t\t}\n"}},
+			edits: []edit{{settle, "if sendErr != nil {\n", "if sendErr != nil {\n\t\tif c.in.Timeout == 0 {\n\t\t\tc.in.Timeout = defaultTimeout\n\t\t\t_, err := f.fetch(ctx, c.p, c.in, c.run)\n\t\t\treturn err\n\t\t}\n"}},
 			proof: unknown,
 		},
 		{
@@ -22,7 +22,7 @@ func paymentBugs() []bug {
 			costs: "a seller that asks again although it was paid is paid again",
 			edits: []edit{{
 				settle, "if !kept {\n",
-				"if resp.Status == http.StatusPaymentRequired && c.in.Timeout == 0 {\n\t\tc.in.Timeout = defaultTimeout\n\t\treturn f.fetch(ctx, c.p, c.in, c.run)\n\t}\n\tif !kept {\n",
+				"if resp.Status == http.StatusPaymentRequired && c.in.Timeout == 0 {\n\t\tc.in.Timeout = defaultTimeout\n\t\t_, err := f.fetch(ctx, c.p, c.in, c.run)\n\t\t\treturn err\n\t}\n\tif !kept {\n",
 			}},
 			proof: unknown,
 		},
@@ -71,7 +71,7 @@ func transferBugs() []bug {
 		{
 			name:  "hash-shared",
 			costs: "two transfers travel in one transaction: a seller takes its hash once, and one of them has paid for nothing",
-			edits: []edit{{"core/carry.go", ` || op.Kind == operation.KindTransfer {`, ` {`}},
+			edits: []edit{{"core/carry.go", `case guarded(op.Kind), op.Kind == operation.KindTransfer:`, `case guarded(op.Kind):`}},
 			proof: proof{folder: "core", test: "TestTransfersAtOnceHaveAHashEach"},
 		},
 		{

@@ -1,0 +1,245 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"bursar/ent"
+	"bursar/ent/approval"
+	"bursar/ent/event"
+	"bursar/ent/user"
+)
+
+// Approvals are the requests for a person's yes. One is good for one payment of one agent to one payee at one host, of at
+// most its ceiling: pending → approved → used, or denied, or expired.
+type Approvals struct {
+	*store
+	waiting atomic.Int64 // calls of this process that wait for a person
+}
+
+// Bounds of approvals.
+const (
+	approvalLife    = time.Hour        // a request waits for so long; a yes is good, and a no stands, for as long again
+	maxApprovalWait = 60 * time.Second // that a call waits for a person
+	maxWaiting      = 1000             // calls of one process; the others are answered at once
+	maxPending      = 100              // requests of one agent
+	lookAgain       = 5 * time.Second  // where news of a decision was lost
+	maxReason       = 500              // characters of a decision's reason
+	expireApprovals = 200              // requests of one run of the job
+)
+
+// ApprovalFilter selects requests. Zero values select everything; Limit is clamped to 100 and defaults to 20.
+type ApprovalFilter struct {
+	AgentID       *uuid.UUID
+	Status        *approval.Status
+	Limit, Offset int
+}
+
+// ApprovalPage is one page of requests, newest first.
+type ApprovalPage struct {
+	Items []*ent.Approval
+	Total int
+}
+
+// List returns a page of requests.
+func (s *Approvals) List(ctx context.Context, p Principal, f ApprovalFilter) (*ApprovalPage, error) {
+	if err := p.need(ScopeTransactions); err != nil {
+		return nil, err
+	}
+	if f.Limit < 0 || f.Offset < 0 {
+		return nil, E(InvalidRequest, "limit and offset must not be negative")
+	}
+	if f.Limit == 0 {
+		f.Limit = defaultPage
+	}
+	q := of(p, s.db.readEnt).approvals()
+	if f.AgentID != nil {
+		if _, err := of(p, s.db.readEnt).agent(*f.AgentID).OnlyID(ctx); err != nil {
+			return nil, missing(err, "Agent wallet")
+		}
+		q.Where(approval.AgentID(*f.AgentID))
+	}
+	if f.Status != nil {
+		q.Where(approval.StatusEQ(*f.Status))
+	}
+	page := &ApprovalPage{}
+	var err error
+	if page.Total, err = q.Clone().Count(ctx); err != nil {
+		return nil, err
+	}
+	page.Items, err = q.Order(approval.ByCreatedAt(desc()), approval.ByID(desc())).Limit(min(f.Limit, maxPage)).Offset(f.Offset).All(ctx)
+	return page, err
+}
+
+// Get returns one request.
+func (s *Approvals) Get(ctx context.Context, p Principal, id uuid.UUID) (*ent.Approval, error) {
+	if err := p.need(ScopeTransactions); err != nil {
+		return nil, err
+	}
+	a, err := of(p, s.db.readEnt).approvals().Where(approval.ID(id)).Only(ctx)
+	return a, missing(err, "Approval")
+}
+
+// Approve says yes to a request. Who has decided first has decided: conflict tells the other how.
+func (s *Approvals) Approve(ctx context.Context, p Principal, id uuid.UUID) (*ent.Approval, error) {
+	return s.decide(ctx, p, id, approval.StatusApproved, "")
+}
+
+// Deny says no to a request, with a reason that the caller is told; it may be empty.
+func (s *Approvals) Deny(ctx context.Context, p Principal, id uuid.UUID, reason string) (*ent.Approval, error) {
+	if len([]rune(reason)) > maxReason {
+		return nil, E(InvalidRequest, "A reason may have at most %d characters", maxReason)
+	}
+	return s.decide(ctx, p, id, approval.StatusDenied, reason)
+}
+
+func (s *Approvals) decide(ctx context.Context, p Principal, id uuid.UUID, to approval.Status, reason string) (*ent.Approval, error) {
+	if err := p.needPerson(); err != nil {
+		return nil, err
+	}
+	if err := p.needWrite(); err != nil {
+		return nil, err
+	}
+	err := s.inTx(ctx, func(ctx context.Context, tx *Tx) error {
+		a, err := of(p, tx.Client).approvals().Where(approval.ID(id)).Only(ctx)
+		if err != nil {
+			return missing(err, "Approval")
+		}
+		n, err := tx.Approval.Update().Where(
+			approval.ID(id), approval.StatusEQ(approval.StatusPending), approval.ExpiresUnixGT(tx.Now.Unix()),
+		).SetStatus(to).SetDecidedAt(tx.Now).SetDecidedBy(p.UserID).SetDecisionReason(reason).SetExpiresUnix(tx.Now.Add(approvalLife).Unix()).Save(ctx)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return s.decided(ctx, tx, p, id, to)
+		}
+		if err := tx.audit(ctx, p, "approval."+to.String(), id); err != nil {
+			return err
+		}
+		return tx.approvalChanged(ctx, a)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Get(ctx, p, id)
+}
+
+// decided is for a decision that comes too late: the same one of the same person is no error.
+func (s *Approvals) decided(ctx context.Context, tx *Tx, p Principal, id uuid.UUID, to approval.Status) error {
+	a, err := tx.Approval.Get(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case a.DecidedBy == nil:
+		return E(Conflict, "The request has expired")
+	case a.Status == to && *a.DecidedBy == p.UserID:
+		return nil
+	}
+	by := "somebody else"
+	if u, err := tx.User.Query().Where(user.ID(*a.DecidedBy)).Only(ctx); err == nil && u.Email != nil {
+		by = *u.Email
+	}
+	return E(Conflict, "The request is %s already: %s decided it at %s", a.Status, by, a.DecidedAt.UTC().Format(time.RFC3339))
+}
+
+// ExpireDue ends the requests that nobody has answered in time, and the answers that nobody has used.
+func (s *Approvals) ExpireDue(ctx context.Context) error {
+	due, err := s.db.readEnt.Approval.Query().Where(
+		approval.StatusIn(approval.StatusPending, approval.StatusApproved), approval.ExpiresUnixLTE(s.clock().Unix()),
+	).Order(approval.ByID()).Limit(expireApprovals).IDs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range due {
+		if err := s.expire(ctx, id); err != nil {
+			return fmt.Errorf("core: expire approval %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// expire ends a request that is not used, if it is not decided meanwhile.
+func (s *Approvals) expire(ctx context.Context, id uuid.UUID) error {
+	return s.inTx(ctx, func(ctx context.Context, tx *Tx) error {
+		n, err := tx.Approval.Update().Where(approval.ID(id), approval.Or(
+			approval.StatusEQ(approval.StatusPending),
+			approval.And(approval.StatusEQ(approval.StatusApproved), approval.ExpiresUnixLTE(tx.Now.Unix())),
+		)).SetStatus(approval.StatusExpired).Save(ctx)
+		if err != nil || n == 0 {
+			return err
+		}
+		a, err := tx.Approval.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		return tx.approvalChanged(ctx, a)
+	})
+}
+
+// approvalChanged tells of a change of a request's state, and keeps a row of it.
+func (tx *Tx) approvalChanged(ctx context.Context, a *ent.Approval) error {
+	return tx.tell(ctx, ApprovalChanged, event.KindApprovalChanged, a.OrgID, a.AgentID, a.ID)
+}
+
+// Watch streams the organisation's requests, or those of one agent: the ones that are pending now, then each new state of
+// any; with pending, only those that wait for a person. A slow reader gets the newest state only.
+func (s *Approvals) Watch(ctx context.Context, p Principal, agentID *uuid.UUID, pending bool) (<-chan *ent.Approval, error) {
+	if err := p.need(ScopeTransactions); err != nil {
+		return nil, err
+	}
+	if agentID != nil {
+		if _, err := of(p, s.db.readEnt).agent(*agentID).OnlyID(ctx); err != nil {
+			return nil, missing(err, "Agent wallet")
+		}
+	}
+	news := s.bus.latest(ctx, func(n News) bool {
+		return n.Kind == ApprovalChanged && n.OrgID == p.OrgID && (agentID == nil || n.AgentID == *agentID)
+	})
+	q := of(p, s.db.readEnt).approvals().Where(approval.StatusEQ(approval.StatusPending))
+	if agentID != nil {
+		q.Where(approval.AgentID(*agentID))
+	}
+	now, err := q.Order(approval.ByID(desc())).Limit(maxPage).All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan *ent.Approval)
+	go s.stream(ctx, p, out, now, news, pending)
+	return out, nil
+}
+
+// stream tells what waits now, oldest first, and then what changes.
+func (s *Approvals) stream(ctx context.Context, p Principal, out chan<- *ent.Approval, now []*ent.Approval, news *slot, pending bool) {
+	defer close(out)
+	told := map[uuid.UUID]approval.Status{}
+	tell := func(a *ent.Approval) {
+		if told[a.ID] == a.Status || (pending && a.Status != approval.StatusPending) {
+			return
+		}
+		select {
+		case out <- a:
+			told[a.ID] = a.Status
+		case <-ctx.Done():
+		}
+	}
+	for i := range now {
+		tell(now[len(now)-1-i])
+	}
+	for batch := news.take(ctx); batch != nil; batch = news.take(ctx) {
+		for _, n := range batch {
+			a, err := s.Get(ctx, p, n.SubjectID)
+			if err != nil {
+				if ctx.Err() == nil {
+					s.log.WarnContext(ctx, "could not read a changed approval", "approval_id", n.SubjectID, "error", err)
+				}
+				continue
+			}
+			tell(a)
+		}
+	}
+}
