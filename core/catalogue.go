@@ -165,7 +165,10 @@ func (e *entry) known() string {
 }
 
 // ownCall are request headers that speak to this server, or would make an answer unreadable that is to be counted.
-var ownCall = []string{"Authorization", "X-Api-Key", "X-Agent-Wallet", "X-Session-Id", "X-Agnic-Token", "Idempotency-Key", "Cookie", "Accept-Encoding", "Range"}
+var ownCall = []string{
+	"Authorization", "X-Api-Key", "X-Agent-Wallet", "X-Session-Id", "X-Agnic-Token", "X-Approval-Id", "Idempotency-Key", "Cookie",
+	"Accept-Encoding", "Range",
+}
 
 // dress makes the request the service's: nothing of the caller's credentials, and the service's own in its place. It
 // returns the secret that went in, which must not come back.

@@ -49,6 +49,9 @@ func serviceInput(w http.ResponseWriter, r *http.Request) (core.FetchInput, erro
 	if in.IdempotencyKey, err = rest.IdempotencyKey(r.Header); err != nil {
 		return in, err
 	}
+	if in.ApprovalID, err = rest.ApprovalID(r.Header); err != nil {
+		return in, err
+	}
 	in.Body, err = rest.ReadBody(w, r)
 	return in, err
 }
