@@ -68,6 +68,8 @@ func TestBadStart(t *testing.T) {
 		{"--database-url=mysql://x", "--database-url"},
 		{"--dev-rpc=0.0.0.0:8545", "--dev-rpc"},
 		{"--no-such-flag", "--no-such-flag"},
+		{"--services=/no/such/file", "--services"},
+		{"--services=/dev/null", "--services"},
 	} {
 		p := newProgram(t, strings.Fields(c.args)...)
 		cmd := exec.Command(os.Args[0], p.args...)

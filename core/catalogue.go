@@ -3,7 +3,7 @@ package core
 import (
 	"bytes"
 	"context"
-	"net/http"
+	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
@@ -209,19 +209,31 @@ func withParameter(query, name, value string) string {
 
 const removed = "[removed]"
 
+// spellings are a secret as an answer may repeat it: as it is, in a URL, and in JSON of either kind.
+func spellings(secret string) []string {
+	var plain bytes.Buffer
+	e := json.NewEncoder(&plain)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(secret) // a string always encodes
+	escaped, _ := json.Marshal(secret)
+	all := []string{
+		secret, url.QueryEscape(secret), url.PathEscape(secret), strings.Trim(plain.String(), "\"\n"), strings.Trim(string(escaped), `"`),
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // scrub keeps a credential out of an answer that repeats it.
 func scrub(resp *pay.Response, secret string) {
 	if secret == "" {
 		return
 	}
-	for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
+	for _, form := range spellings(secret) {
 		resp.Body = bytes.ReplaceAll(resp.Body, []byte(form), []byte(removed))
-		clean := http.Header{}
 		for name, values := range resp.Header {
-			for _, v := range values {
-				clean.Add(name, strings.ReplaceAll(v, form, removed))
+			for i, v := range values {
+				resp.Header[name][i] = strings.ReplaceAll(v, form, removed)
 			}
 		}
-		resp.Header = clean
 	}
 }

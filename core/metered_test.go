@@ -32,7 +32,7 @@ type api struct {
 	seen             atomic.Pointer[http.Request]
 }
 
-const apiSecret = "sk-secret-of-the-service"
+const apiSecret = `sk-secret<of> the "service"&co`
 
 func newAPI(w *coretest.World) *api {
 	a := &api{}
@@ -65,7 +65,8 @@ func (a *api) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	case "/v1/echo":
 		rw.Header().Set("X-Echo", r.Header.Get("Authorization"))
-		_, _ = fmt.Fprintf(rw, `{"authorization":%q,"query":%q}`, r.Header.Get("Authorization"), r.URL.RawQuery)
+		html, _ := json.Marshal(r.Header.Get("Authorization"))
+		_, _ = fmt.Fprintf(rw, `{"authorization":%q,"html":%s,"query":%q}`, r.Header.Get("Authorization"), html, r.URL.RawQuery)
 		return
 	}
 	rw.Header().Set("Content-Type", "application/json")
@@ -321,7 +322,7 @@ func TestMeteredSecret(t *testing.T) {
 		})
 		must(w, err)
 		all, err := json.Marshal([]any{r.Header, string(r.Body), r.Payment, r.Agent})
-		if err != nil || strings.Contains(string(all), apiSecret) || !strings.Contains(string(r.Body), "[removed]") {
+		if err != nil || strings.Contains(string(all), "sk-secret") || !strings.Contains(string(r.Body), "[removed]") {
 			t.Errorf("%s: %s %v", c.service, all, err)
 		}
 		seen := m.api.seen.Load()
@@ -338,7 +339,7 @@ func TestMeteredSecret(t *testing.T) {
 			for rows.Next() {
 				var text string
 				must(w, rows.Scan(&text))
-				if strings.Contains(text, apiSecret) {
+				if strings.Contains(text, "sk-secret") {
 					t.Errorf("%s: %s", q, text)
 				}
 			}
@@ -484,4 +485,50 @@ func TestMeteredDryRun(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	w.Balanced()
+}
+
+// TestMeteredLimitRace: two processes, sessions and wallets at once: a daily limit is reached to the unit and not passed, and what
+// the answers did not cost is there for others.
+func TestMeteredLimitRace(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *coretest.World) {
+		m := newMetering(t, w, slug((*api).perCall, "search"), slug((*api).perToken, "model"))
+		_, err := w.Core.Policies.Update(w.Ctx, m.p, m.agent.ID, core.PolicyInput{DailyLimit: core.Set(20 * cent)})
+		must(w, err)
+		other, err := core.New(w.Ctx, w.Deps)
+		must(w, err)
+		var spent, served atomic.Int64
+		call := func(i int, in core.FetchInput) {
+			if i%2 == 0 {
+				in.SessionID = m.session.ID.String()
+			}
+			r, err := []*core.Core{w.Core, other}[i/2%2].Payments.Fetch(w.Ctx, m.p, in)
+			if err == nil {
+				spent.Add(int64(r.Cost))
+				served.Add(1)
+			} else if code(err) != core.SpendingLimit {
+				t.Error(err)
+			}
+		}
+		var callers sync.WaitGroup
+		for i := range 24 { // each holds ten cents, and costs one
+			callers.Go(func() { call(i, core.FetchInput{Service: "model", URL: "complete?tokens=1"}) })
+		}
+		callers.Wait()
+		if money.USDC(spent.Load()) > 20*cent || served.Load() == 0 {
+			t.Errorf("%d calls for %d", served.Load(), spent.Load())
+		}
+		for i := range 40 {
+			callers.Go(func() { call(i, core.FetchInput{Service: "search", URL: "find"}) })
+		}
+		callers.Wait()
+		if money.USDC(spent.Load()) != 20*cent {
+			t.Errorf("%d of a limit of %s", spent.Load(), 20*cent)
+		}
+		w.Settle()
+		page, err := w.Core.Transactions.List(w.Ctx, m.p, core.TransactionFilter{PaymentsOnly: true})
+		if err != nil || page.Spent != 20*cent || page.Total != int(served.Load()) {
+			t.Errorf("%+v %v", page, err)
+		}
+		w.Balanced()
+	})
 }

@@ -80,6 +80,7 @@ func newModelRun(t *testing.T, seed uint64, options ...coretest.Option) *modelRu
 		m.w.Net.Fund(common.HexToAddress(a.Address), 20*money.One)
 		m.seller(common.HexToAddress(a.Address)) // an agent may sell to another
 	}
+	m.meters()
 	m.purse = newPurse(m.w, 1000*money.One)
 	m.purse.approve(m.w.Relayer, 500*money.One)
 	m.w.Settle()

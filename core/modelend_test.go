@@ -36,7 +36,7 @@ func (m *modelRun) underWay() string {
 			return fmt.Sprintf("account %+v", s.State)
 		}
 	}
-	return ""
+	return p.owing()
 }
 
 // audit has an honest process read the chain and prove the books against it. A hold may be old: no job may have run.
@@ -67,6 +67,9 @@ func (m *modelRun) conclude() {
 	for _, t := range p.history {
 		switch t.Kind {
 		case transaction.KindPayment:
+			if t.ServiceID != nil {
+				continue // see metered
+			}
 			paid[t.ToAddress] += t.Amount
 			nonces[*t.AuthNonce] = true
 			used, err := m.w.Net.AuthorizationUsed(m.w.Ctx, common.HexToAddress(t.FromAddress), common.HexToHash(*t.AuthNonce), m.w.Height())
@@ -100,6 +103,7 @@ func (m *modelRun) conclude() {
 		}
 	}
 	m.rests(p)
+	m.metered(p)
 }
 
 // rests: nothing is left in between, but for deposits that a reorganisation took for good.

@@ -300,8 +300,11 @@ func (m *modelRun) jobs(ctx context.Context, c *core.Core) {
 	}
 }
 
-// fetch calls a seller that does anything. The prices tell payments apart.
+// fetch calls a seller that does anything, or a service of the catalogue. The prices tell payments apart.
 func (m *modelRun) fetch(payer uuid.UUID, from string) deed {
+	if m.one(4) {
+		return m.meter(payer, from)
+	}
 	s := m.sellers[m.IntN(len(m.sellers))]
 	n := m.IntN(len(modelAnswers))
 	if n == len(modelAnswers)-1 && !m.one(4) { // hangs

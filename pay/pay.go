@@ -151,8 +151,8 @@ type Protocol interface {
 	// Name is unique among the protocols of the program; Offer.Protocol repeats it.
 	Name() string
 
-	// Offers reads what is asked. resp is nil before the first send, which is when a metered service states its
-	// price. An answer of none without an error means "not mine". Offers that cannot be taken are listed too,
+	// Offers reads what is asked. resp is nil before the first send, for what states its price then. An answer of
+	// none without an error means "not mine". Offers that cannot be taken are listed too,
 	// with Refused set; an error means that the challenge as a whole cannot be read.
 	Offers(req *Request, resp *Response) ([]Offer, error)
 
