@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"bursar/ent/approval"
 	"bursar/ent/session"
 	"bursar/ent/trace"
+	"bursar/ent/transaction"
 	"bursar/money"
 	"bursar/pay/paytest"
 )
@@ -513,6 +515,26 @@ func TestApprovalUnderAKey(t *testing.T) {
 	})
 }
 
+// TestApprovalsAreBounded: an agent cannot fill the list that people read.
+func TestApprovalsAreBounded(t *testing.T) {
+	w := coretest.New(t)
+	p, _, s := yes(w)
+	db := raw(t, w)
+	id := asks(w, p, s.call(0, false))
+	for i := range 99 {
+		exec(t, db, fmt.Sprintf(`INSERT INTO approvals (id, created_at, org_id, agent_id, host, payee, network, asset, ceiling, method, endpoint, protocol, rule,
+			reason, status, expires_unix) SELECT '%s', created_at, org_id, agent_id, 'host%d', payee, network, asset, ceiling, method, endpoint, protocol,
+			rule, reason, status, expires_unix FROM approvals WHERE host LIKE 'localhost%%'`, uuid.New(), i))
+	}
+	_, err := w.Core.Payments.Fetch(w.Ctx, p, s.call(0, true))
+	if e := core.AsError(err); e.Code != core.RateLimited || e.RetryAfter == 0 {
+		t.Errorf("%v", err)
+	}
+	if again := asks(w, p, s.call(0, false)); again != id {
+		t.Errorf("%s, %s", id, again)
+	}
+}
+
 // TestApprovalOfASignature: asking for a proof is asking to pay.
 func TestApprovalOfASignature(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {
@@ -536,6 +558,15 @@ func TestApprovalOfASignature(t *testing.T) {
 		in.IdempotencyKey = nil
 		if _, err := w.Core.Payments.Sign(w.Ctx, p, in); code(err) != core.ApprovalRequired {
 			t.Errorf("a second proof by one yes: %v", err)
+		}
+		w.Pass(2 * time.Minute)
+		w.Settle()
+		w.Jobs()
+		if r, err := w.Core.Transactions.Get(w.Ctx, p, signed.Payment.ID); err != nil || r.Status != transaction.StatusFailed {
+			t.Fatalf("%+v %v", r, err)
+		}
+		if _, err := w.Core.Payments.Sign(w.Ctx, p, in); code(err) != core.ApprovalRequired { // it has used the yes all the same
+			t.Errorf("after a payment that failed: %v", err)
 		}
 		w.Balanced()
 	})
