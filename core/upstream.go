@@ -171,6 +171,9 @@ func ours(value string) bool {
 
 // ownLogin recognises a login of this server without judging it: its issuer is enough to keep it here.
 func ownLogin(token string) bool {
+	if strings.Count(token, ".") != 2 { // three parts, as every one of ours
+		return false
+	}
 	var claims jwt.RegisteredClaims
 	_, _, err := jwt.NewParser().ParseUnverified(token, &claims)
 	return err == nil && claims.Issuer == loginIssuer
