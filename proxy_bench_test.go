@@ -48,8 +48,10 @@ func benchProxy(b *testing.B, w *coretest.World) {
 		name string
 		call func() time.Duration
 	}{
-		{"reverse", l.caller(reverse, "")}, {"ours", l.caller(ours, "")},
-		{"slow", l.caller(l.fetch(slow), "")}, {"session", l.caller(l.fetch(paid), l.session)},
+		{"reverse", l.caller(reverse, "")},
+		{"ours", l.caller(ours, "")},
+		{"slow", l.caller(l.fetch(slow), "")},
+		{"session", l.caller(l.fetch(paid), l.session)},
 	}
 	times := map[string][]time.Duration{}
 	for range 50 { // until connections, plans and pools are there

@@ -43,7 +43,7 @@ func teller(next <-chan string, left chan<- struct{}) http.HandlerFunc {
 // open asks the door over a socket and returns an answer whose body is still to come.
 func (l *lab) open(ctx context.Context, p *person, target string) *http.Response {
 	l.t.Helper()
-	r, err := http.NewRequestWithContext(ctx, "POST", l.url+"/api/x402/fetch?url="+url.QueryEscape(target), http.NoBody)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url+"/api/x402/fetch?url="+url.QueryEscape(target), http.NoBody)
 	l.no(err)
 	r.Header.Set("X-Agnic-Token", p.token)
 	resp, err := http.DefaultTransport.RoundTrip(r)
