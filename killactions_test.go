@@ -26,9 +26,11 @@ func (k *killRun) signUp() {
 		"query":     "mutation($a: Address!) { setWalletAddress(input: {address: $a}) { walletAddress } }",
 		"variables": map[string]any{"a": address(k.bank).Hex()},
 	}, "Authorization", bearer)
+	k.openBusiness(bearer)
 	k.p.Key = text(k.p.must("POST", "/api-keys", map[string]any{"name": "kills"}, "Authorization", bearer), "key")
 	made := k.p.must("POST", "/agents", map[string]any{"name": "Payer"})
 	k.agent = text(made, "id")
+	k.p.must("PUT", "/agents/"+k.agent+"/policy", map[string]any{"allowed_services": []string{"127.0.0.1", "gateway/business"}}) // else nothing is sent ahead
 	k.no(k.give(text(made, "wallet_address"), 2000*money.One))
 	eventually(k.t, "the payer is funded", func() bool { return k.balance(k.agent) == 2000*money.One })
 	k.openSources()
@@ -77,13 +79,25 @@ func (k *killRun) sessionsOpen() int {
 	return len(k.sessions)
 }
 
-// pay makes one paid call under a path that no other call has; without a session it pays from the wallet.
-func (k *killRun) pay(from openSession) {
+// pay makes one paid call; without a session it pays from the wallet.
+func (k *killRun) pay(from openSession) { k.fetch(from, fmt.Sprintf("v%d/weather", 1+rand.IntN(2))) }
+
+// sendAhead makes one call that is paid by a transfer before it is served.
+func (k *killRun) sendAhead() {
+	from := openSession{agent: k.agent}
+	if rand.IntN(2) == 0 {
+		from = k.anySession()
+	}
+	k.fetch(from, "agent-pay")
+}
+
+// fetch makes a call under a path that no other call has.
+func (k *killRun) fetch(from openSession, what string) {
 	headers := []string{"X-Agent-Wallet", from.agent}
 	if from.id != "" {
 		headers = append(headers, "X-Session-Id", from.id)
 	}
-	path := fmt.Sprintf("/call/%d/v%d/weather", k.calls.Add(1), 1+rand.IntN(2))
+	path := fmt.Sprintf("/call/%d/%s", k.calls.Add(1), what)
 	status, _, err := k.p.call("POST", "/external/fetch", map[string]any{"url": k.shop + path}, headers...)
 	if err == nil && status == 200 {
 		k.told("payment " + path)

@@ -37,7 +37,8 @@ func (k *killRun) unfinished() []string {
 	out = append(out, k.column(`SELECT 'transaction ' || id || ' ' || kind || ' ' || status || ' until ' || COALESCE(valid_before_unix, 0)
 		FROM transactions WHERE status IN ('pending', 'unknown')`)...)
 	out = append(out, k.column(`SELECT 'not collected ' || id FROM transactions
-		WHERE kind = 'payment' AND status = 'success' AND amount > 0 AND tx_hash IS NULL`)...)
+		WHERE kind = 'payment' AND status = 'success' AND amount > 0 AND tx_hash IS NULL AND service_id IS NULL`)...)
+	out = append(out, k.column(`SELECT 'owed to ' || owner_id FROM accounts WHERE kind = 'seller' AND credits_posted > debits_posted`)...)
 	out = append(out, k.column(`SELECT 'hold ' || id || ' ' || key FROM transfers WHERE status = 'pending'`)...)
 	return append(out, k.owed()...)
 }
@@ -51,8 +52,8 @@ func (k *killRun) figures() string {
 
 // record is a row of history, or an operation.
 type record struct {
-	id, agent, session, kind, status, from, to, hash, endpoint, nonce string
-	amount                                                            money.USDC
+	id, agent, session, kind, status, from, to, hash, endpoint, nonce, protocol string
+	amount                                                                      money.USDC
 }
 
 func (k *killRun) records(query string) []record {
@@ -63,7 +64,7 @@ func (k *killRun) records(query string) []record {
 	var out []record
 	for rows.Next() {
 		var r record
-		k.no(rows.Scan(&r.id, &r.agent, &r.session, &r.kind, &r.status, &r.from, &r.to, &r.hash, &r.endpoint, &r.nonce, &r.amount))
+		k.no(rows.Scan(&r.id, &r.agent, &r.session, &r.kind, &r.status, &r.from, &r.to, &r.hash, &r.endpoint, &r.nonce, &r.protocol, &r.amount))
 		out = append(out, r)
 	}
 	k.no(rows.Err())
@@ -104,9 +105,10 @@ func (k *killRun) reckon() money.USDC {
 	k.t.Helper()
 	f := k.facts()
 	history := k.records(`SELECT id, agent_id, COALESCE(CAST(session_id AS TEXT), ''), kind, status, COALESCE(from_address, ''), COALESCE(to_address, ''),
-		COALESCE(tx_hash, ''), COALESCE(endpoint, ''), COALESCE(auth_nonce, ''), amount FROM transactions ORDER BY created_at, id`)
+		COALESCE(tx_hash, ''), COALESCE(endpoint, ''), COALESCE(auth_nonce, (SELECT o.auth_nonce FROM operations o WHERE o.kind IN ('charge', 'transfer') AND o.transaction_id = t.id), ''),
+		COALESCE(protocol, ''), amount FROM transactions t ORDER BY created_at, id`)
 	operations := k.records(`SELECT id, agent_id, COALESCE(CAST(session_id AS TEXT), ''), kind, status, from_address, to_address,
-		COALESCE(tx_hash, ''), key, COALESCE(auth_nonce, ''), amount FROM operations ORDER BY id`)
+		COALESCE(tx_hash, ''), key, COALESCE(auth_nonce, ''), '', amount FROM operations ORDER BY id`)
 	ours := map[string]string{} // which record stands for an authorization
 	charged := k.payments(f, history, ours)
 	k.operations(f, operations, ours)
@@ -125,7 +127,7 @@ func (k *killRun) reckon() money.USDC {
 	}
 	k.balances(f, history)
 	k.kept(history)
-	return k.platform(f, history)
+	return k.platform(f, history, k.meters(f, history, operations))
 }
 
 // kept holds the history to what callers were told.
@@ -165,6 +167,7 @@ func (k *killRun) payments(f facts, history []record, ours map[string]string) (c
 		m, moved := f.byNonce[authKey(r.from, r.nonce)]
 		ours[authKey(r.from, r.nonce)] = r.id
 		switch {
+		case r.protocol == "metered" && r.session != "": // no movement of its own
 		case moved != (r.amount > 0) || moved && (m.Amount != r.amount || m.To.Hex() != r.to || !strings.EqualFold(m.TxHash.Hex(), r.hash)):
 			k.t.Errorf("payment %s is %s with %s in %q, the chain shows %v", r.id, r.status, r.amount, r.hash, m)
 		case r.status == "failed" && r.amount != 0:
@@ -174,7 +177,9 @@ func (k *killRun) payments(f facts, history []record, ours map[string]string) (c
 			k.t.Errorf("one call, two payments: %s %s and %s", r.endpoint, other, r.id)
 		}
 		calls[r.endpoint] = r.id
-		charged = charged.Add(r.amount)
+		if r.protocol != "metered" {
+			charged = charged.Add(r.amount)
+		}
 	}
 	return charged
 }
@@ -249,8 +254,9 @@ func platformAddress(history []record) common.Address {
 	return common.Address{}
 }
 
-// platform adds up each session's history, and returns what all together hold, which must be what the token says.
-func (k *killRun) platform(f facts, history []record) (left money.USDC) {
+// platform adds up each session's history, and returns what all together hold, which must be what the token says beside what
+// metered calls have left there.
+func (k *killRun) platform(f facts, history []record, beside money.USDC) (left money.USDC) {
 	sums := map[string]money.USDC{}
 	for _, r := range history {
 		switch {
@@ -269,8 +275,8 @@ func (k *killRun) platform(f facts, history []record) (left money.USDC) {
 		}
 		left = left.Add(sums[id])
 	}
-	if has := k.held(platformAddress(history), f.block); has != left {
-		k.t.Errorf("the platform's address holds %s, the sessions' history says %s", has, left)
+	if has := k.held(platformAddress(history), f.block); has != left.Add(beside) {
+		k.t.Errorf("the platform's address holds %s, the sessions' history says %s, metered calls %s", has, left, beside)
 	}
 	return left
 }

@@ -124,7 +124,7 @@ func (k *killRun) leavings(f facts, platform common.Address, wallets []string) {
 		ours[a] = true
 	}
 	for _, m := range f.all {
-		if ours[m.From.Hex()] && m.To != platform && m.To != k.seller && m.To != address(k.bank) {
+		if ours[m.From.Hex()] && m.To != platform && m.To != k.seller && m.To != k.earner && m.To != address(k.bank) {
 			k.t.Errorf("%s left %s for %s", m.Amount, m.From, m.To)
 		}
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -25,15 +27,32 @@ type settling struct {
 }
 
 // perCall gives every call a path of its own, by which history knows it: /call/<n>/…
-func perCall(shop http.Handler) http.Handler {
+func (k *killRun) perCall(shop http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		parts := strings.SplitN(r.URL.Path, "/", 4)
 		if len(parts) == 4 && parts[1] == "call" {
 			r = r.Clone(r.Context())
 			r.URL.Path = "/" + parts[3]
 		}
+		if r.URL.Path == "/agent-pay" {
+			k.counter(w, r)
+			return
+		}
 		shop.ServeHTTP(w, r)
 	})
+}
+
+// counter sells by the hash of a transfer, which it takes once.
+func (k *killRun) counter(w http.ResponseWriter, r *http.Request) {
+	hash := common.HexToHash(r.Header.Get("X-Payment-Tx"))
+	if receipt, err := k.chain.Receipt(r.Context(), hash); err == nil && receipt.OK && len(receipt.Logs) > 0 {
+		if _, used := k.hashes.LoadOrStore(hash, true); !used {
+			_, _ = io.WriteString(w, "served")
+			return
+		}
+	}
+	w.WriteHeader(http.StatusPaymentRequired)
+	_, _ = fmt.Fprintf(w, `{"error":"payment_required","amount":"0.01","currency":"USD","recipient":%q}`, k.seller.Hex())
 }
 
 var errShop = errors.New("the shop says no after it has taken the money")

@@ -44,10 +44,12 @@ type killRun struct {
 	bank        *ecdsa.PrivateKey // funds wallets, and is the owner's address for drains
 	bankMu      sync.Mutex
 	facilitator *ecdsa.PrivateKey // settles for the shop
+	hashes      sync.Map          // of transfers that the shop has taken
 	settling    atomic.Pointer[settling]
 	seller      common.Address
-	shop        string // base URL
-	agent       string // id of the wallet that pays
+	earner      common.Address // of the business
+	shop        string         // base URL
+	agent       string         // id of the wallet that pays
 	calls       atomic.Int64
 	consents    atomic.Int64 // in this life of the program
 
@@ -71,11 +73,11 @@ func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
 	t.Logf("seed %d", seed)
 	k := &killRun{
 		t: t, seed: seed, dice: rand.New(rand.NewPCG(seed, 0)), inside: inside, bank: newKey(t), facilitator: newKey(t),
-		seller: crypto.PubkeyToAddress(newKey(t).PublicKey), met: map[string]int{},
+		seller: crypto.PubkeyToAddress(newKey(t).PublicKey), earner: crypto.PubkeyToAddress(newKey(t).PublicKey), met: map[string]int{},
 	}
 	shop := httptest.NewUnstartedServer(nil)
 	t.Cleanup(shop.Close)
-	args = append(args, "--allow-private="+shop.Listener.Addr().String())
+	args = append(args, "--allow-private="+shop.Listener.Addr().String(), "--services="+k.servicesFile("http://"+shop.Listener.Addr().String()))
 	rpc, network := "", mustNetwork(t, evm.DevID)
 	if !inside {
 		network = mustNetwork(t, evm.BaseSepoliaID)
@@ -98,9 +100,9 @@ func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
 	k.no(err)
 	t.Cleanup(k.chain.Close)
 	k.newSettler()
-	shop.Config.Handler = perCall(demo.New(demo.Config{
+	shop.Config.Handler = metered(k.perCall(demo.New(demo.Config{
 		Network: network, PayTo: k.seller, Settle: k.settleProof, Clock: time.Now, ProofLife: shopProofLife,
-	}))
+	})))
 	shop.Start()
 	k.shop = shop.URL
 	k.endow()

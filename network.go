@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -79,9 +80,14 @@ func (n *network) wake(ctx context.Context) <-chan struct{} {
 
 var ether = big.NewInt(1e18)
 
-// prepare gives the relayer gas on the development chain.
+// prepare gives the relayers gas on the development chain.
 func (n *network) prepare(ctx context.Context, s config.Secrets) error {
-	return n.gas(ctx, crypto.PubkeyToAddress(s.RelayerKey.PublicKey))
+	for _, key := range append([]*ecdsa.PrivateKey{s.RelayerKey}, s.MoreRelayers...) {
+		if err := n.gas(ctx, crypto.PubkeyToAddress(key.PublicKey)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (n *network) gas(ctx context.Context, to common.Address) error {

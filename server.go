@@ -171,7 +171,7 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 		DB: db, Chain: n.client, Clock: time.Now, Log: log, Upstream: core.NewUpstream(allow),
 		Protocols: protocols(n.client.Network()),
 		MasterKey: secrets.MasterKey, JWTSecret: secrets.JWTSecret,
-		PlatformKey: secrets.PlatformKey, RelayerKey: secrets.RelayerKey,
+		PlatformKey: secrets.PlatformKey, RelayerKey: secrets.RelayerKey, MoreRelayers: secrets.MoreRelayers,
 		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), PayAhead: cfg.PayAhead, Step: step,
 		Streams: core.StreamLimits{Bytes: cfg.StreamBytes, Time: cfg.StreamTime, Idle: cfg.StreamIdle},
 	})

@@ -40,6 +40,8 @@ type Config struct {
 	PlatformKey string `env:"BURSAR_PLATFORM_KEY" placeholder:"hex" help:"Private key of the address that holds the sessions' deposits and pays for session calls. Generated or required like the master key."`
 	RelayerKey  string `env:"BURSAR_RELAYER_KEY" placeholder:"hex" help:"Private key of the address that pays gas; it needs ether and no USDC. Generated or required like the master key."`
 
+	MoreRelayers []string `name:"more-relayer-keys" env:"BURSAR_MORE_RELAYER_KEYS" placeholder:"hex" help:"Private keys of more addresses that pay gas, separated by commas: each sends by itself, so that several processes send at once and what is stuck at one holds up nobody else. Default: none."`
+
 	GasGrantWei  string   `default:"30000000000000" env:"BURSAR_GAS_GRANT_WEI" help:"Ether given to a wallet at its first funding, in wei. 0 gives none."`
 	MaxPayment   string   `default:"100.00" env:"BURSAR_MAX_PAYMENT" help:"No single call may cost more, whatever its policy says, in USD."`
 	PayAhead     bool     `default:"true" negatable:"" env:"BURSAR_PAY_AHEAD" help:"Pay a service that has asked the same for a while with the first request, which saves asking again. One that asks something else then ends the call, and what was promised to it stays reserved for minutes."`

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/crypto"
@@ -20,6 +21,8 @@ type Secrets struct {
 	JWTSecret   []byte
 	PlatformKey *ecdsa.PrivateKey
 	RelayerKey  *ecdsa.PrivateKey
+	// MoreRelayers are empty unless they are given: none is made.
+	MoreRelayers []*ecdsa.PrivateKey
 }
 
 const secretLength = 32 // bytes
@@ -60,7 +63,23 @@ func (c Config) Secrets() (Secrets, error) {
 	if s.PlatformKey.Equal(s.RelayerKey) {
 		return Secrets{}, errors.New("--relayer-key: must differ from --platform-key")
 	}
-	return s, nil
+	s.MoreRelayers, err = c.moreRelayers(s)
+	return s, err
+}
+
+func (c Config) moreRelayers(s Secrets) ([]*ecdsa.PrivateKey, error) {
+	all := []*ecdsa.PrivateKey{s.PlatformKey, s.RelayerKey}
+	for _, text := range c.MoreRelayers {
+		key, err := crypto.HexToECDSA(strings.TrimPrefix(strings.TrimSpace(text), "0x"))
+		if err != nil {
+			return nil, errors.New("--more-relayer-keys: one is not a private key")
+		}
+		if slices.ContainsFunc(all, func(k *ecdsa.PrivateKey) bool { return k.Equal(key) }) {
+			return nil, errors.New("--more-relayer-keys: must differ from one another, --relayer-key and --platform-key")
+		}
+		all = append(all, key)
+	}
+	return all[2:], nil
 }
 
 func (c Config) secret(name, given string) ([]byte, error) {

@@ -302,7 +302,7 @@ func (a *Auth) SetWallet(ctx context.Context, p Principal, address string) (*ent
 	if err != nil {
 		return nil, err
 	}
-	if to == a.keys.platformAddress() || to == a.keys.relayerAddress() {
+	if to == a.keys.platformAddress() || a.keys.relays(to) {
 		return nil, E(InvalidRequest, "That address belongs to this server")
 	}
 	var u *ent.User

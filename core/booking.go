@@ -102,7 +102,7 @@ func (f *Funding) ordered(ctx context.Context, tx *Tx, m movement, nonce string)
 func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation, m movement) error {
 	to := side{account: f.platform.External}
 	var err error
-	if op.Kind == operation.KindDrain || op.Kind == operation.KindPayout || (op.Kind == operation.KindCharge && m.To != f.keys.platformAddress()) {
+	if arrives(op.Kind) && (op.Kind != operation.KindCharge || m.To != f.keys.platformAddress()) {
 		if to, err = f.sideOf(ctx, tx, m.To); err != nil {
 			return err
 		}
@@ -122,11 +122,16 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 		return f.refunded(ctx, tx, op)
 	case operation.KindDrain, operation.KindPayout:
 		return f.arrived(ctx, tx, to, m)
-	case operation.KindCharge:
+	case operation.KindCharge, operation.KindTransfer:
 		return errors.Join(f.arrived(ctx, tx, to, m), tx.chargeEnded(ctx, op, PaymentCharged))
 	case operation.KindGas, operation.KindTopUp, operation.KindPermit: // no authorization carries them
 	}
 	return nil
+}
+
+// arrives tells the operations that may pay an address of ours, besides those whose way the ledger knows.
+func arrives(k operation.Kind) bool {
+	return k == operation.KindDrain || k == operation.KindPayout || k == operation.KindCharge || k == operation.KindTransfer
 }
 
 // arrival credits money that left one of our accounts for an address that is also ours: another agent's wallet, or

@@ -15,8 +15,9 @@ import (
 	"bursar/evm"
 )
 
-// A carrier is a transaction of the relayer that carries operations. Authorizations share one through Multicall3:
-// whoever sends takes all that wait. What needs the relayer as the caller (ether, pulls) has one of its own.
+// A carrier is a transaction of a relayer that carries operations. Authorizations share one through Multicall3:
+// whoever sends takes all that wait. What needs the first relayer as the caller (ether, pulls) has one of its own, and so has a
+// transfer, whose hash is shown to its seller.
 
 // Bounds of carriers.
 const (
@@ -36,17 +37,33 @@ func (o *Operations) carried(ctx context.Context, op *ent.Operation) (bool, erro
 	return err == nil && now.Status != operation.StatusAuthorized, err
 }
 
-// carry sends everything that is authorized, if no other process is sending now.
+// carry sends everything that is authorized, by the relayers that no other process is sending with now.
 func (o *Operations) carry(ctx context.Context) error {
-	waiting, err := o.db.writeEnt.Operation.Query().Where(operation.ChainID(int64(o.chainID())), operation.StatusEQ(operation.StatusAuthorized)).Exist(ctx)
-	if err != nil || !waiting {
-		return err
+	order := o.keys.relayers
+	for i := range order {
+		waiting, err := o.db.writeEnt.Operation.Query().Where(operation.ChainID(int64(o.chainID())), operation.StatusEQ(operation.StatusAuthorized)).Exist(ctx)
+		if err != nil || !waiting {
+			return err
+		}
+		if i == 0 {
+			if order, err = o.idlest(ctx); err != nil {
+				return err
+			}
+		}
+		if err := o.carryBy(ctx, order[i]); err != nil {
+			return err
+		}
 	}
-	mine, err := o.lease(ctx)
+	return nil
+}
+
+// carryBy sends what a relayer may, if no other process is sending with it.
+func (o *Operations) carryBy(ctx context.Context, by relayer) error {
+	mine, err := o.lease(ctx, by)
 	if err != nil || !mine {
 		return err
 	}
-	defer o.giveBack(context.WithoutCancel(ctx))
+	defer o.giveBack(context.WithoutCancel(ctx), by)
 	var after uuid.UUID
 	for {
 		ops, err := o.db.writeEnt.Operation.Query().Where(operation.IDGT(after), operation.ChainID(int64(o.chainID())),
@@ -57,15 +74,17 @@ func (o *Operations) carry(ctx context.Context) error {
 		var shared []*ent.Operation
 		for _, op := range ops {
 			after = op.ID
-			if guarded(op.Kind) {
-				if err := o.load(ctx, []*ent.Operation{op}); err != nil {
+			switch {
+			case guarded(op.Kind) && by.at != o.keys.relayerAddress():
+			case guarded(op.Kind), op.Kind == operation.KindTransfer:
+				if err := o.load(ctx, by, []*ent.Operation{op}); err != nil {
 					return err
 				}
-				continue
+			default:
+				shared = append(shared, op)
 			}
-			shared = append(shared, op)
 		}
-		if err := o.load(ctx, shared); err != nil {
+		if err := o.load(ctx, by, shared); err != nil {
 			return err
 		}
 		if len(ops) < carryBatch {
@@ -75,12 +94,11 @@ func (o *Operations) carry(ctx context.Context) error {
 }
 
 // load puts operations on one carrier and sends it. What would fail now stays, with the reason.
-func (o *Operations) load(ctx context.Context, ops []*ent.Operation) error {
+func (o *Operations) load(ctx context.Context, by relayer, ops []*ent.Operation) error {
 	if len(ops) == 0 {
 		return nil
 	}
-	relayer := o.keys.relayerAddress()
-	fit, calls, err := o.fit(ctx, relayer, ops)
+	fit, calls, err := o.fit(ctx, by.at, ops)
 	if err != nil || len(fit) == 0 {
 		return err
 	}
@@ -96,12 +114,12 @@ func (o *Operations) load(ctx context.Context, ops []*ent.Operation) error {
 	if err != nil {
 		return err
 	}
-	mined, err := o.chain.NonceAt(ctx, relayer)
+	mined, err := o.chain.NonceAt(ctx, by.at)
 	if err != nil {
 		return err
 	}
 	err = o.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		return o.sign(ctx, tx, fit, carrier, fees, head.Number, mined)
+		return o.sign(ctx, tx, by, fit, carrier, fees, head.Number, mined)
 	})
 	if errors.Is(err, errMoved) {
 		return nil
@@ -119,7 +137,7 @@ func (o *Operations) load(ctx context.Context, ops []*ent.Operation) error {
 }
 
 // fit leaves the operations that would go through on the newest state, with their calls.
-func (o *Operations) fit(ctx context.Context, relayer common.Address, ops []*ent.Operation) (fit []*ent.Operation, calls []evm.Call, err error) {
+func (o *Operations) fit(ctx context.Context, from common.Address, ops []*ent.Operation) (fit []*ent.Operation, calls []evm.Call, err error) {
 	all := make([]evm.Call, len(ops))
 	for i, op := range ops {
 		o.step(StepAuthorized)
@@ -129,10 +147,10 @@ func (o *Operations) fit(ctx context.Context, relayer common.Address, ops []*ent
 	}
 	verdicts := []error{nil}
 	if len(all) == 1 {
-		if verdicts[0] = o.chain.Simulate(ctx, relayer, all[0]); errors.Is(verdicts[0], evm.ErrUnavailable) {
+		if verdicts[0] = o.chain.Simulate(ctx, from, all[0]); errors.Is(verdicts[0], evm.ErrUnavailable) {
 			return nil, nil, verdicts[0]
 		}
-	} else if verdicts, err = o.chain.SimulateEach(ctx, relayer, all); err != nil {
+	} else if verdicts, err = o.chain.SimulateEach(ctx, from, all); err != nil {
 		return nil, nil, err
 	}
 	for i, op := range ops {
@@ -153,18 +171,17 @@ func (o *Operations) fit(ctx context.Context, relayer common.Address, ops []*ent
 	return fit, calls, nil
 }
 
-// sign takes the relayer's next nonce and stores the signed bytes, in one commit and before anything is sent.
-func (o *Operations) sign(ctx context.Context, tx *Tx, ops []*ent.Operation, c evm.Call, fees evm.Fees, head, mined uint64) error {
-	relayer := o.keys.relayerAddress()
-	nonce, err := o.takeNonce(ctx, tx, relayer, mined)
+// sign takes a relayer's next nonce and stores the signed bytes, in one commit and before anything is sent.
+func (o *Operations) sign(ctx context.Context, tx *Tx, by relayer, ops []*ent.Operation, c evm.Call, fees evm.Fees, head, mined uint64) error {
+	nonce, err := o.takeNonce(ctx, tx, by.at, mined)
 	if err != nil {
 		return err
 	}
-	raw, hash, err := evm.SignTx(o.keys.relayer, o.chainID(), nonce, fees, c)
+	raw, hash, err := evm.SignTx(by.key, o.chainID(), nonce, fees, c)
 	if err != nil {
 		return err
 	}
-	carrier, err := tx.ChainTx.Create().SetChainID(int64(o.chainID())).SetSender(relayer.Hex()).SetNonce(int64(nonce)).SetCreatedAt(tx.Now).Save(ctx)
+	carrier, err := tx.ChainTx.Create().SetChainID(int64(o.chainID())).SetSender(by.at.Hex()).SetNonce(int64(nonce)).SetCreatedAt(tx.Now).Save(ctx)
 	if err != nil {
 		return err
 	}
@@ -201,24 +218,24 @@ func (o *Operations) takeNonce(ctx context.Context, tx *Tx, from common.Address,
 	return uint64(nonce), tx.Sender.UpdateOneID(row.ID).SetNextNonce(nonce + 1).Exec(ctx)
 }
 
-// lease takes the right to send for a while, unless another process has it.
-func (o *Operations) lease(ctx context.Context) (bool, error) {
-	relayer, now := o.keys.relayerAddress().Hex(), o.now()
-	err := o.db.writeEnt.Sender.Create().SetChainID(int64(o.chainID())).SetAddress(relayer).SetNextNonce(0).SetCreatedAt(now).
+// lease takes the right to send with a relayer for a while, unless another process has it.
+func (o *Operations) lease(ctx context.Context, by relayer) (bool, error) {
+	now := o.now()
+	err := o.db.writeEnt.Sender.Create().SetChainID(int64(o.chainID())).SetAddress(by.at.Hex()).SetNextNonce(0).SetCreatedAt(now).
 		OnConflictColumns(sender.FieldChainID, sender.FieldAddress).DoNothing().Exec(ctx)
 	if err != nil && !errors.Is(err, errNoRows) && err.Error() != errNoRows.Error() {
 		return false, err
 	}
 	n, err := o.db.writeEnt.Sender.Update().Where(
-		sender.ChainID(int64(o.chainID())), sender.Address(relayer),
+		sender.ChainID(int64(o.chainID())), sender.Address(by.at.Hex()),
 		sender.Or(sender.LeaseUntilUnixLT(now.Unix()), sender.LeaseOwner(o.process)),
 	).SetLeaseOwner(o.process).SetLeaseUntilUnix(now.Add(leaseTime).Unix()).Save(ctx)
 	return n == 1, err
 }
 
-func (o *Operations) giveBack(ctx context.Context) {
+func (o *Operations) giveBack(ctx context.Context, by relayer) {
 	err := o.db.writeEnt.Sender.Update().Where(
-		sender.ChainID(int64(o.chainID())), sender.Address(o.keys.relayerAddress().Hex()), sender.LeaseOwner(o.process),
+		sender.ChainID(int64(o.chainID())), sender.Address(by.at.Hex()), sender.LeaseOwner(o.process),
 	).SetLeaseUntilUnix(0).Exec(ctx)
 	if err != nil {
 		o.log.WarnContext(ctx, "the right to send was not given back; it runs out by itself", "error", err)

@@ -67,6 +67,7 @@ type entry struct {
 	payee   string    // where wallets' money for it goes: an address
 
 	rule policy.Entry // as policies may name it
+	ends int64        // unix seconds: the call has been booked by then, or its process is dead
 }
 
 // entryBySlug finds the service that a call names.

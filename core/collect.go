@@ -21,7 +21,7 @@ import (
 const hashDeadline = 5 * time.Second
 
 // collect puts a hold of exactly what the call costs in the place of the first one, with the operation that takes it.
-func (f *Payments) collect(ctx context.Context, c *call, t *ent.Transaction, cost money.USDC) error {
+func (f *Payments) collect(ctx context.Context, t *ent.Transaction, cost money.USDC) error {
 	op := uuid.Must(uuid.NewV7())
 	err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		first, err := tx.Transfer.Get(ctx, *t.HoldID)
@@ -45,7 +45,8 @@ func (f *Payments) collect(ctx context.Context, c *call, t *ent.Transaction, cos
 			SetHoldID(hold.ID).SetCreatedAt(tx.Now).Exec(ctx); err != nil {
 			return err
 		}
-		return tx.Transaction.UpdateOneID(t.ID).SetHoldID(hold.ID).SetQuoted(cost).SetUpstreamStatus(t.UpstreamStatus).Exec(ctx)
+		return tx.Transaction.UpdateOneID(t.ID).SetHoldID(hold.ID).SetQuoted(cost).SetUpstreamStatus(t.UpstreamStatus).
+			SetValidBeforeUnix(tx.Now.Add(authorizationLife).Unix()).Exec(ctx)
 	})
 	if errors.Is(err, ledger.ErrInsufficient) {
 		return errors.Join(err, f.release(ctx, t, "The wallet no longer has what the call costs: nothing was charged"))

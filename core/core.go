@@ -31,14 +31,15 @@ type Deps struct {
 	Protocols []pay.Protocol // in order of preference
 	Upstream  *http.Client   // reaches paid services; see NewUpstream
 
-	MasterKey   []byte            // 32 bytes; seals the keyset that seals the wallets' keys
-	JWTSecret   []byte            // at least 32 bytes; signs logins
-	PlatformKey *ecdsa.PrivateKey // holds the deposits of all sessions and pays for session calls
-	RelayerKey  *ecdsa.PrivateKey // carries authorizations and grants gas; holds ether only
-	GasGrantWei *big.Int          // ether given to a wallet at its first funding; nil or zero: none
-	PayAhead    bool              // a service that has asked the same for a while is paid with the first request
-	MaxPayment  money.USDC        // no single call may cost more, whatever its policy says
-	Streams     StreamLimits      // of answers that are handed on as they come
+	MasterKey    []byte              // 32 bytes; seals the keyset that seals the wallets' keys
+	JWTSecret    []byte              // at least 32 bytes; signs logins
+	PlatformKey  *ecdsa.PrivateKey   // holds the deposits of all sessions and pays for session calls
+	RelayerKey   *ecdsa.PrivateKey   // carries authorizations, grants gas and pulls top-ups; holds ether only
+	MoreRelayers []*ecdsa.PrivateKey // carry authorizations beside it
+	GasGrantWei  *big.Int            // ether given to a wallet at its first funding; nil or zero: none
+	PayAhead     bool                // a service that has asked the same for a while is paid with the first request
+	MaxPayment   money.USDC          // no single call may cost more, whatever its policy says
+	Streams      StreamLimits        // of answers that are handed on as they come
 
 	// Step hears the name of each place between two commits at which a crash leaves work to be finished (see Steps).
 	// nil: nobody listens. Tests kill the program there.

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 
 	"bursar/core/ledger"
 	"bursar/ent"
@@ -58,8 +59,8 @@ func (f *Funding) expire(ctx context.Context, op *ent.Operation) error {
 			return f.notDeposited(ctx, tx, op)
 		case operation.KindRefund:
 			return f.notRefunded(ctx, tx, op, held.Transfers[0])
-		case operation.KindCharge:
-			return tx.chargeEnded(ctx, op, PaymentFailed)
+		case operation.KindCharge, operation.KindTransfer:
+			return errors.Join(tx.reopen(ctx, op.SessionID), tx.chargeEnded(ctx, op, PaymentFailed))
 		case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit, operation.KindPayout: // paid anew by its job
 		}
 		return nil

@@ -14,15 +14,22 @@ import (
 	"bursar/evm"
 )
 
-// feeWindow is how many of the relayer's newest account nonces NoteFees looks at. One whose transaction never got a
+// feeWindow is how many of a relayer's newest account nonces NoteFees looks at. One whose transaction never got a
 // receipt, because the key was used elsewhere, is so forgotten in the end.
 const feeWindow = 500
 
-// NoteFees writes down what each of the relayer's transactions has cost, once it is mined at the confirmed depth. It is
+// NoteFees writes down what each of the relayers' transactions has cost, once it is mined at the confirmed depth. It is
 // apart from what makes operations final: the watcher may end one before anybody has read its receipt.
 func (o *Operations) NoteFees(ctx context.Context) error {
-	relayer := o.keys.relayerAddress()
-	mined, err := o.chain.NonceAt(ctx, relayer)
+	var all error
+	for _, r := range o.keys.relayers {
+		all = errors.Join(all, o.noteFees(ctx, r.at))
+	}
+	return all
+}
+
+func (o *Operations) noteFees(ctx context.Context, by common.Address) error {
+	mined, err := o.chain.NonceAt(ctx, by)
 	if err != nil || mined == 0 {
 		return err
 	}
@@ -31,7 +38,7 @@ func (o *Operations) NoteFees(ctx context.Context) error {
 		return err
 	}
 	unknown, err := o.db.readEnt.ChainTx.Query().Where(
-		chaintx.ChainID(int64(o.chainID())), chaintx.Sender(relayer.Hex()), chaintx.FeeWeiIsNil(),
+		chaintx.ChainID(int64(o.chainID())), chaintx.Sender(by.Hex()), chaintx.FeeWeiIsNil(),
 		chaintx.NonceLT(int64(mined)), chaintx.NonceGTE(int64(mined)-feeWindow),
 	).Order(chaintx.ByNonce()).All(ctx)
 	if err != nil {

@@ -167,7 +167,7 @@ func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResul
 		x.end()
 		return nil, err
 	}
-	quote, err := pay.Offers(f.protocols, pay.Wallet{Network: f.chain.Network(), Address: c.payer}, c.request, x.response())
+	quote, err := pay.Offers(f.protocols, pay.Wallet{Network: f.chain.Network(), Address: c.payer, Also: c.mayTransfer()}, c.request, x.response())
 	var unpayable *pay.UnpayableError
 	switch {
 	case errors.Is(err, pay.ErrNotAsked):
@@ -330,9 +330,9 @@ func (f *Payments) allowedNetwork(p Principal) error {
 	return E(Forbidden, "The credential may not pay on %s", f.chain.Network().Name)
 }
 
-// family is a protocol's name without its version: "x402" for "x402-v2".
+// family is a protocol's name without its version or dialect: "x402" for "x402-v2", "mpp" for "mpp-indiegent".
 func family(protocol string) string {
-	name, _, _ := strings.Cut(protocol, "-v")
+	name, _, _ := strings.Cut(protocol, "-")
 	return name
 }
 

@@ -33,7 +33,7 @@ type Figures struct {
 	// What the chain tells; Chain is why it did not, and the part is zero then.
 	Chain      error
 	Head       uint64
-	RelayerWei *big.Int
+	RelayerWei *big.Int // of the relayer that has least
 
 	// What this process has done since it began.
 	Outcomes  map[Outcome]uint64
@@ -74,8 +74,16 @@ func (s *store) chainFigures(ctx context.Context, f *Figures) error {
 		return err
 	}
 	f.Head = head.Number
-	f.RelayerWei, err = s.chain.EtherOf(ctx, s.keys.relayerAddress())
-	return err
+	for _, r := range s.keys.relayers {
+		has, err := s.chain.EtherOf(ctx, r.at)
+		if err != nil {
+			return err
+		}
+		if f.RelayerWei == nil || has.Cmp(f.RelayerWei) < 0 {
+			f.RelayerWei = has
+		}
+	}
+	return nil
 }
 
 // openOperations are the states that an operation does not stay in.

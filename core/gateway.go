@@ -243,7 +243,10 @@ func (g *Gateway) figures(ctx context.Context, c *ent.Client, f *BusinessFigures
 		return err
 	}
 	state := ledger.StateOf(a)
-	f.Owed, f.Sending, f.Sent = state.Available(), state.DebitsPending, state.DebitsPosted
+	f.Owed, f.Sending = state.Available(), state.DebitsPending
+	if f.Sent, err = sent(ctx, c, f.Service.ID); err != nil {
+		return err
+	}
 	f.Verified, err = c.Verification.Query().Where(verificationOf(f.Service.ID)).Count(ctx)
 	return err
 }

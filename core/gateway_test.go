@@ -85,7 +85,7 @@ func TestGatewayIsPaid(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 		w.Settle()
-		must(w, w.Core.Gateway.PayOut(w.Ctx))
+		w.Jobs()
 		w.Settle()
 		if f := m.figures(seller); f.Calls != 5 || f.Revenue != 5*cent || f.Owed != 0 || f.Sending != 0 || f.Sent != 4*cent {
 			t.Errorf("%+v", f)

@@ -158,12 +158,19 @@ func (o *Operations) stillIncluded(ctx context.Context, op *ent.Operation) (bool
 	return true, o.inTx(ctx, func(ctx context.Context, tx *Tx) error { return finish(ctx, tx, op, r.TxHash.Hex(), r.Block) })
 }
 
-// Rebroadcast sends again what the relayer has signed and the chain has not mined, oldest nonce first and dearer when
+// Rebroadcast sends again what the relayers have signed and the chain has not mined, oldest nonce first and dearer when
 // it has waited for blocks. It also keeps the bytes of dead operations going: an authorization that has expired fails,
 // but its account nonce must be used, or every later one waits behind it for ever.
 func (o *Operations) Rebroadcast(ctx context.Context) error {
-	relayer := o.keys.relayerAddress()
-	mined, err := o.chain.NonceAt(ctx, relayer)
+	var all error
+	for _, r := range o.keys.relayers {
+		all = errors.Join(all, o.rebroadcast(ctx, r))
+	}
+	return all
+}
+
+func (o *Operations) rebroadcast(ctx context.Context, by relayer) error {
+	mined, err := o.chain.NonceAt(ctx, by.at)
 	if err != nil {
 		return err
 	}
@@ -172,20 +179,20 @@ func (o *Operations) Rebroadcast(ctx context.Context) error {
 		return err
 	}
 	waiting, err := o.db.readEnt.ChainTx.Query().Where(
-		chaintx.ChainID(int64(o.chainID())), chaintx.Sender(relayer.Hex()), chaintx.NonceGTE(int64(mined)),
+		chaintx.ChainID(int64(o.chainID())), chaintx.Sender(by.at.Hex()), chaintx.NonceGTE(int64(mined)),
 	).Order(chaintx.ByNonce()).Limit(advanceBatch).All(ctx)
 	if err != nil {
 		return err
 	}
 	for _, w := range waiting {
-		if err := o.resend(ctx, w, head.Number); err != nil {
+		if err := o.resend(ctx, by, w, head.Number); err != nil {
 			return fmt.Errorf("core: relayer nonce %d: %w", w.Nonce, err)
 		}
 	}
 	return nil
 }
 
-func (o *Operations) resend(ctx context.Context, w *ent.ChainTx, head uint64) error {
+func (o *Operations) resend(ctx context.Context, by relayer, w *ent.ChainTx, head uint64) error {
 	last, err := o.lastAttempt(ctx, w.ID)
 	if err != nil {
 		return err
@@ -196,7 +203,7 @@ func (o *Operations) resend(ctx context.Context, w *ent.ChainTx, head uint64) er
 			return known(err)
 		}
 	}
-	dearer, err := o.bump(ctx, w, last, head)
+	dearer, err := o.bump(ctx, by, w, last, head)
 	if err != nil {
 		return err
 	}
@@ -212,7 +219,7 @@ func known(err error) error {
 }
 
 // bump stores the same carrier at a higher price and returns its bytes, or the old ones at the ceiling.
-func (o *Operations) bump(ctx context.Context, w *ent.ChainTx, last *ent.Attempt, head uint64) ([]byte, error) {
+func (o *Operations) bump(ctx context.Context, by relayer, w *ent.ChainTx, last *ent.Attempt, head uint64) ([]byte, error) {
 	suggested, err := o.chain.Fees(ctx)
 	if err != nil {
 		return nil, err
@@ -222,7 +229,7 @@ func (o *Operations) bump(ctx context.Context, w *ent.ChainTx, last *ent.Attempt
 	if !ok {
 		return last.Raw, nil
 	}
-	raw, hash, err := evm.Resign(o.keys.relayer, last.Raw, fees)
+	raw, hash, err := evm.Resign(by.key, last.Raw, fees)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ import (
 type keyring struct {
 	aead     tink.AEAD
 	platform *ecdsa.PrivateKey
-	relayer  *ecdsa.PrivateKey
+	relayers []relayer // at least one
 }
 
 const (
@@ -53,7 +53,11 @@ func newKeyring(ctx context.Context, db *DB, d Deps) (*keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("core: keyset: %w", err)
 	}
-	return &keyring{aead: a, platform: d.PlatformKey, relayer: d.RelayerKey}, nil
+	relayers, err := relayersOf(d.RelayerKey, d.MoreRelayers)
+	if err != nil {
+		return nil, err
+	}
+	return &keyring{aead: a, platform: d.PlatformKey, relayers: relayers}, nil
 }
 
 // loadKeyset reads the keyset, or makes it at the first start. Of several processes that start at once one
@@ -183,7 +187,8 @@ func (k *keyring) platformAddress() common.Address {
 	return crypto.PubkeyToAddress(k.platform.PublicKey)
 }
 
-func (k *keyring) relayerAddress() common.Address { return crypto.PubkeyToAddress(k.relayer.PublicKey) }
+// relayerAddress is the first relayer's.
+func (k *keyring) relayerAddress() common.Address { return k.relayers[0].at }
 
 // sign signs an authorization under the network's true domain.
 func (k *keyring) sign(a *ent.Agent, n evm.Network, auth evm.Authorization) ([]byte, error) {

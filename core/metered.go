@@ -64,7 +64,7 @@ func (c *call) checkService() error {
 // bill makes a payment and its hold those of a metered call: no proof is signed, and the money goes to the service's
 // account, or from a wallet to the outside where the seller's address is.
 func (e *entry) bill(t *ent.Transaction, hold *ledger.Move) (digest string) {
-	t.AuthNonce, t.ValidBeforeUnix, t.ServiceID = nil, 0, &e.ID
+	t.AuthNonce, t.ValidBeforeUnix, t.ServiceID = nil, e.ends, &e.ID
 	hold.Code = meteredProtocol
 	if t.SessionID != nil || e.OrgID == nil {
 		hold.Credit = e.account
@@ -94,6 +94,7 @@ func (f *Payments) metered(ctx context.Context, c *call) (*FetchResult, error) {
 	if c.in.DryRun {
 		return f.dryRun(ctx, c, nil, pay.Quote{Offers: []pay.Offer{offer}})
 	}
+	c.entry.ends = f.clock().Add(clampTimeout(c.in.Timeout) + afterPayment + meteredSlack).Unix()
 	request, secret, err := f.dress(c.entry, c.request)
 	if err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func (f *Payments) bookMetered(ctx context.Context, c *call, t *ent.Transaction,
 	case c.prepaid != nil || cost == 0:
 		err = f.endMetered(ctx, c, t, transaction.StatusSuccess, cost, "")
 	default:
-		err = f.collect(ctx, c, t, cost)
+		err = f.collect(ctx, t, cost)
 	}
 	if err != nil {
 		e := *AsError(err)
@@ -195,15 +196,15 @@ func (f *Payments) endMetered(ctx context.Context, c *call, t *ent.Transaction, 
 // errTooLate is the end of a call that ReleaseMetered has given up while it was under way.
 var errTooLate = E(Timeout, "The service did not answer in time; nothing was charged")
 
-// meteredLife is how long the hold of a metered call may stand without an answer: longer than any call takes.
-const meteredLife = maxTimeout + afterPayment + 4*time.Minute
+// meteredSlack is how much longer than a call can take its hold may stand: clocks of processes differ.
+const meteredSlack = 10 * time.Second
 
 // ReleaseMetered frees the holds of metered calls whose process has died between the hold and the booking: nothing was
 // taken for them, and nothing can be any more.
 func (f *Payments) ReleaseMetered(ctx context.Context) error {
 	stale, err := f.db.readEnt.Transaction.Query().Where(
-		transaction.StatusEQ(transaction.StatusPending), transaction.Protocol(meteredProtocol), transaction.UpstreamStatusIsNil(),
-		transaction.CreatedAtLT(f.now().Add(-meteredLife)),
+		transaction.StatusEQ(transaction.StatusPending), transaction.ValidBeforeUnixLT(f.clock().Unix()), transaction.Protocol(meteredProtocol),
+		transaction.UpstreamStatusIsNil(),
 	).Order(transaction.ByID()).Limit(resolveBatch).All(ctx)
 	if err != nil {
 		return err

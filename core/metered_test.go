@@ -331,17 +331,19 @@ func TestMeteredSecret(t *testing.T) {
 	}
 	db := raw(t, w)
 	for _, q := range []string{"SELECT detail || endpoint FROM traces", "SELECT COALESCE(endpoint, '') FROM transactions", "SELECT CAST(sealed_credential AS TEXT) || base_url FROM services"} {
-		rows, err := db.Query(q)
-		must(w, err)
-		for rows.Next() {
-			var text string
-			must(w, rows.Scan(&text))
-			if strings.Contains(text, apiSecret) {
-				t.Errorf("%s: %s", q, text)
+		func() {
+			rows, err := db.Query(q)
+			must(w, err)
+			defer rows.Close()
+			for rows.Next() {
+				var text string
+				must(w, rows.Scan(&text))
+				if strings.Contains(text, apiSecret) {
+					t.Errorf("%s: %s", q, text)
+				}
 			}
-		}
-		must(w, rows.Err())
-		must(w, rows.Close())
+			must(w, rows.Err())
+		}()
 	}
 	// A credential opens on its own row alone.
 	exec(t, db, "UPDATE services SET sealed_credential = (SELECT sealed_credential FROM services WHERE slug = 'query')")

@@ -166,7 +166,7 @@ func (o *Operations) authorize(ctx context.Context, op *ent.Operation) (bool, er
 	}
 	auth := o.authorization(op, o.clock().Add(authorizationLife).Unix())
 	var signer *ent.Agent
-	if !platforms(op.Kind) {
+	if !platforms(op) {
 		a, err := o.db.readEnt.Agent.Get(ctx, op.AgentID)
 		if err != nil {
 			return false, err
@@ -183,8 +183,8 @@ func (o *Operations) authorize(ctx context.Context, op *ent.Operation) (bool, er
 }
 
 // platforms reports whether it is the platform's money that an operation moves.
-func platforms(k operation.Kind) bool {
-	return k == operation.KindRefund || k == operation.KindPayout
+func platforms(op *ent.Operation) bool {
+	return op.Kind == operation.KindRefund || op.Kind == operation.KindPayout || (op.Kind == operation.KindTransfer && op.SessionID != nil)
 }
 
 func (o *Operations) authorization(op *ent.Operation, validBefore int64) evm.Authorization {

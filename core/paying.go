@@ -32,6 +32,9 @@ func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult,
 func (f *Payments) complete(ctx context.Context, c *call, d *decision) (_ *FetchResult, err error) {
 	instruction, t, offer := d.instruction, d.payment, d.offer
 	f.step(StepHeld)
+	if instruction.Kind == pay.Transfer {
+		return f.transfer(ctx, c, d)
+	}
 	proof := pay.Proof{Authorization: instruction.Authorization}
 	var signer *ent.Agent
 	if c.prepaid == nil {
@@ -64,6 +67,7 @@ type decision struct {
 	offer       pay.Offer
 	instruction pay.Instruction
 	payment     *ent.Transaction
+	again       bool // payment is a transfer of an earlier call
 }
 
 // decide says whether an offer is taken, and how: what it costs is reserved when it returns without an error.
@@ -72,6 +76,12 @@ func (f *Payments) decide(ctx context.Context, c *call, protocols []pay.Protocol
 	d, err := f.choose(c, protocols, q, id)
 	if err != nil {
 		return nil, err
+	}
+	if d.instruction.Kind == pay.Transfer {
+		if d.payment, err = f.owed(ctx, c, d.offer); err != nil || d.payment != nil {
+			d.again = d.payment != nil
+			return d, err
+		}
 	}
 	if err := f.affordable(c, d.offer); err != nil {
 		return nil, err
@@ -100,7 +110,7 @@ func (f *Payments) choose(c *call, protocols []pay.Protocol, q pay.Quote, id uui
 			continue
 		}
 		instruction, err := protocol.Instruct(o, c.payer, f.clock(), f.nonce("payment", id))
-		if err == nil && instruction.Kind == pay.SignAuthorization {
+		if err == nil && (instruction.Kind == pay.SignAuthorization || instruction.Kind == pay.Transfer) {
 			c.why.Chosen = &i
 			return &decision{protocol: protocol, offer: o, instruction: instruction}, nil
 		}
@@ -160,14 +170,18 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, o pay.Off
 		hold.Counters = append(hold.Counters, sessionCounter(c.prepaid.session.ID))
 	}
 	digest := auth.Digest(o.Network.Domain()).Hex()
-	if c.entry != nil {
+	rows := c.run.begunRows(id)
+	switch {
+	case c.entry != nil:
 		digest = c.entry.bill(t, &hold)
+	case o.Kind == pay.Transfer:
+		digest, rows = "", append(rows, f.byTransfer(t, &hold))
 	}
 	r, err := f.commit(ctx, unit{
 		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},
 		moves: []ledger.Move{hold},
 		rows: func(_ time.Time, r ledger.Result) []ledger.Row {
-			return append(c.run.begunRows(id), addPayment(t), c.allowedRow(t, digest, r.Accounts[c.account].Available()))
+			return append(rows, addPayment(t), c.allowedRow(t, digest, r.Accounts[c.account].Available()))
 		},
 		done: []Outcome{PaymentReserved},
 	})

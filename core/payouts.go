@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"entgo.io/ent/dialect/sql"
 	"github.com/ethereum/go-ethereum/common"
@@ -15,6 +16,7 @@ import (
 	"bursar/ent/operation"
 	"bursar/ent/predicate"
 	"bursar/ent/verification"
+	"bursar/money"
 )
 
 // Sessions pay a business at once into its account of the ledger, which is money at the platform's address. From there it
@@ -24,6 +26,23 @@ import (
 const payoutBatch = 100
 
 func verificationOf(id uuid.UUID) predicate.Verification { return verification.ServiceID(id) }
+
+func payoutKey(business uuid.UUID) string { return "payout:" + business.String() + ":" }
+
+// sent is what has arrived at a business's wallet of what sessions have paid it. The account's columns do not tell, since a
+// reorganisation adds to them in both directions.
+func sent(ctx context.Context, c *ent.Client, business uuid.UUID) (money.USDC, error) {
+	var sums []struct { // at most one
+		Kind string     `json:"kind"`
+		Sum  money.USDC `json:"sum"`
+	}
+	err := c.Operation.Query().Where(operation.KeyHasPrefix(payoutKey(business)), operation.StatusEQ(operation.StatusFinal)).
+		GroupBy(operation.FieldKind).Aggregate(ent.As(ent.Sum(operation.FieldAmount), "sum")).Scan(ctx, &sums)
+	if err != nil || len(sums) == 0 {
+		return 0, err
+	}
+	return sums[0].Sum, nil
+}
 
 // PayOut sends what businesses are owed. The hold and the operation's key are of one state of the account, so that
 // whoever runs it besides sends nothing twice; while one is on its way the rest gathers.
@@ -59,7 +78,7 @@ func (g *Gateway) payOut(ctx context.Context, owner, business uuid.UUID) error {
 			return err
 		}
 		_, err = g.operations.queue(ctx, tx, newOperation{
-			Key: fmt.Sprintf("payout:%s:%d", s.ID, state.Version), Kind: operation.KindPayout, OrgID: *s.OrgID, AgentID: uuid.Nil,
+			Key: payoutKey(s.ID) + strconv.FormatInt(state.Version, 10), Kind: operation.KindPayout, OrgID: *s.OrgID, AgentID: uuid.Nil,
 			From: g.keys.platformAddress(), To: common.HexToAddress(*s.WalletAddress), Debit: owner, Credit: g.platform.External, Amount: state.Available(),
 		})
 		if ent.IsConstraintError(err) {

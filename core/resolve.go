@@ -34,6 +34,7 @@ func (f *Payments) ResolveHolds(ctx context.Context) error {
 		dead, err := f.db.readEnt.Transaction.Query().Where(
 			transaction.IDGT(after),
 			transaction.KindEQ(transaction.KindPayment), transaction.ValidBeforeUnixLTE(cursor.TimeUnix), transaction.TxHashIsNil(),
+			transaction.AuthNonceNotNil(),
 			transaction.Or(
 				transaction.StatusIn(transaction.StatusPending, transaction.StatusUnknown),
 				transaction.And(transaction.StatusEQ(transaction.StatusSuccess), transaction.SessionIDNotNil(), transaction.AmountGT(0)),
@@ -98,8 +99,15 @@ func (f *Payments) giveBack(ctx context.Context, t *ent.Transaction) error {
 			return err
 		}
 		tx.done = append(tx.done, PaymentReturned)
-		// A session that is closed begins closing again: its job sends this on like any rest.
-		return tx.Session.Update().Where(session.ID(*t.SessionID), session.StatusEQ(session.StatusClosed)).
-			SetStatus(session.StatusClosing).ClearClosedAt().Exec(ctx)
+		return tx.reopen(ctx, t.SessionID)
 	})
+}
+
+// reopen makes a session that is closed begin closing again, because money has come back to it: its job sends that on like
+// any rest.
+func (tx *Tx) reopen(ctx context.Context, id *uuid.UUID) error {
+	if id == nil {
+		return nil
+	}
+	return tx.Session.Update().Where(session.ID(*id), session.StatusEQ(session.StatusClosed)).SetStatus(session.StatusClosing).ClearClosedAt().Exec(ctx)
 }

@@ -52,6 +52,15 @@ var (
 			reason = CASE WHEN status = 'pending' THEN ?3 ELSE reason END,
 			status = CASE WHEN status = 'pending' THEN 'unknown' ELSE status END WHERE id = ?1`,
 	}
+	addTransferRow = &ledger.Statement{
+		Name:    "add operation",
+		Table:   "operations",
+		Columns: []string{"uuid", "timestamptz", "text", "bigint", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "text", "bigint"},
+		Postgres: `INSERT INTO operations (id, created_at, key, chain_id, org_id, agent_id, session_id, transaction_id, hold_id, from_address, to_address, amount,
+			kind, status) SELECT c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, 'transfer', 'queued' FROM v`,
+		SQLite: `INSERT INTO operations (id, created_at, key, chain_id, org_id, agent_id, session_id, transaction_id, hold_id, from_address, to_address, amount,
+			kind, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'transfer', 'queued')`,
+	}
 	addTraceRow = &ledger.Statement{
 		Name:    "add trace",
 		Table:   "traces",
@@ -74,14 +83,15 @@ var (
 )
 
 func addPayment(t *ent.Transaction) ledger.Row {
-	var nonce sql.NullString // none without a proof: a metered payment
+	var nonce sql.NullString // a metered payment has no proof
 	if t.AuthNonce != nil {
 		nonce = written(*t.AuthNonce)
 	}
+	end := sql.NullInt64{Int64: t.ValidBeforeUnix, Valid: t.ValidBeforeUnix != 0}
 	return ledger.Row{Into: addPaymentRow, Values: []any{
 		t.ID.String(), t.CreatedAt, t.OrgID.String(), t.AgentID.String(), optional(t.SessionID), optional(t.CredentialID), int64(t.Quoted),
-		t.FromAddress, t.ToAddress, t.Service, t.Endpoint, t.Method, t.Protocol, t.Scheme, t.Network, nonce,
-		sql.NullInt64{Int64: t.ValidBeforeUnix, Valid: t.ValidBeforeUnix != 0}, optional(t.HoldID), optional(t.ServiceID),
+		t.FromAddress, t.ToAddress, t.Service, t.Endpoint, t.Method, t.Protocol, t.Scheme, t.Network, nonce, end,
+		optional(t.HoldID), optional(t.ServiceID),
 	}}
 }
 

@@ -5,6 +5,7 @@ package core
 const (
 	StepHeld       = "fetch: held"       // the money is reserved, nothing is signed
 	StepSigned     = "fetch: signed"     // the proof exists and has not left
+	StepMined      = "fetch: mined"      // a payment by transfer is in a block, and its hash has not been shown
 	StepPaid       = "fetch: paid"       // the proof has left and the answer is here, not booked
 	StepBooked     = "fetch: booked"     // booked, not answered
 	StepQueued     = "operation: queued" // the intent and its hold are there
@@ -24,7 +25,7 @@ const (
 // Steps lists every step, in the order in which a payment, a session, a top-up and the end of an agent meet them.
 func Steps() []string {
 	return []string{
-		StepHeld, StepSigned, StepPaid, StepBooked, StepQueued, StepAuthorized, StepStored, StepSent, StepIncluded, StepLog, StepRange, StepClosing,
+		StepHeld, StepSigned, StepMined, StepPaid, StepBooked, StepQueued, StepAuthorized, StepStored, StepSent, StepIncluded, StepLog, StepRange, StepClosing,
 		StepConsented, StepPull, StepInactive, StepEnded,
 	}
 }

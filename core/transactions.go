@@ -149,10 +149,10 @@ func (s *Transactions) Get(ctx context.Context, p Principal, id uuid.UUID) (*ent
 // DecidedBy is when the chain's time alone decides a payment: from then on the token refuses its proof, so that what
 // no block has shown by then was never charged. It is nil for a record that is final, and for one without a proof. A
 // session's charge that the seller has not collected yet is not final: it comes back then. The record tells as soon as
-// a block of that time or later has been read.
+// a block of that time or later has been read. A metered call is decided by then too: it has no proof, and has ended.
 func DecidedBy(t *ent.Transaction) *time.Time {
 	open := t.Status == transaction.StatusPending || t.Status == transaction.StatusUnknown ||
-		(t.Status == transaction.StatusSuccess && t.SessionID != nil && t.TxHash == nil && t.Amount > 0)
+		(t.Status == transaction.StatusSuccess && t.SessionID != nil && t.TxHash == nil && t.Amount > 0 && t.ServiceID == nil)
 	if !open || t.Kind != transaction.KindPayment || t.ValidBeforeUnix == 0 {
 		return nil
 	}

@@ -131,7 +131,7 @@ func (f *Funding) planOperation(t *ent.Transfer, op *ent.Operation, back ledger.
 		back.Debit, hold.Credit = f.platform.Suspense, f.platform.Suspense
 	case operation.KindRefund:
 		back.Credit, hold.Debit = f.platform.Suspense, f.platform.Suspense
-	case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit, operation.KindCharge, operation.KindPayout:
+	case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit, operation.KindCharge, operation.KindPayout, operation.KindTransfer:
 	}
 	return undone{moves: []ledger.Move{back, hold}, after: func(ctx context.Context, tx *Tx, r []ledger.Result) error {
 		held := r[1].Transfers[0].ID

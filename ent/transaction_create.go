@@ -1020,6 +1020,30 @@ func (u *TransactionUpsert) ClearReceipt() *TransactionUpsert {
 	return u
 }
 
+// SetValidBeforeUnix sets the "valid_before_unix" field.
+func (u *TransactionUpsert) SetValidBeforeUnix(v int64) *TransactionUpsert {
+	u.Set(transaction.FieldValidBeforeUnix, v)
+	return u
+}
+
+// UpdateValidBeforeUnix sets the "valid_before_unix" field to the value that was provided on create.
+func (u *TransactionUpsert) UpdateValidBeforeUnix() *TransactionUpsert {
+	u.SetExcluded(transaction.FieldValidBeforeUnix)
+	return u
+}
+
+// AddValidBeforeUnix adds v to the "valid_before_unix" field.
+func (u *TransactionUpsert) AddValidBeforeUnix(v int64) *TransactionUpsert {
+	u.Add(transaction.FieldValidBeforeUnix, v)
+	return u
+}
+
+// ClearValidBeforeUnix clears the value of the "valid_before_unix" field.
+func (u *TransactionUpsert) ClearValidBeforeUnix() *TransactionUpsert {
+	u.SetNull(transaction.FieldValidBeforeUnix)
+	return u
+}
+
 // SetHoldID sets the "hold_id" field.
 func (u *TransactionUpsert) SetHoldID(v uuid.UUID) *TransactionUpsert {
 	u.Set(transaction.FieldHoldID, v)
@@ -1093,9 +1117,6 @@ func (u *TransactionUpsertOne) UpdateNewValues() *TransactionUpsertOne {
 		}
 		if _, exists := u.create.mutation.AuthNonce(); exists {
 			s.SetIgnore(transaction.FieldAuthNonce)
-		}
-		if _, exists := u.create.mutation.ValidBeforeUnix(); exists {
-			s.SetIgnore(transaction.FieldValidBeforeUnix)
 		}
 		if _, exists := u.create.mutation.ServiceID(); exists {
 			s.SetIgnore(transaction.FieldServiceID)
@@ -1467,6 +1488,34 @@ func (u *TransactionUpsertOne) ClearReceipt() *TransactionUpsertOne {
 	})
 }
 
+// SetValidBeforeUnix sets the "valid_before_unix" field.
+func (u *TransactionUpsertOne) SetValidBeforeUnix(v int64) *TransactionUpsertOne {
+	return u.Update(func(s *TransactionUpsert) {
+		s.SetValidBeforeUnix(v)
+	})
+}
+
+// AddValidBeforeUnix adds v to the "valid_before_unix" field.
+func (u *TransactionUpsertOne) AddValidBeforeUnix(v int64) *TransactionUpsertOne {
+	return u.Update(func(s *TransactionUpsert) {
+		s.AddValidBeforeUnix(v)
+	})
+}
+
+// UpdateValidBeforeUnix sets the "valid_before_unix" field to the value that was provided on create.
+func (u *TransactionUpsertOne) UpdateValidBeforeUnix() *TransactionUpsertOne {
+	return u.Update(func(s *TransactionUpsert) {
+		s.UpdateValidBeforeUnix()
+	})
+}
+
+// ClearValidBeforeUnix clears the value of the "valid_before_unix" field.
+func (u *TransactionUpsertOne) ClearValidBeforeUnix() *TransactionUpsertOne {
+	return u.Update(func(s *TransactionUpsert) {
+		s.ClearValidBeforeUnix()
+	})
+}
+
 // SetHoldID sets the "hold_id" field.
 func (u *TransactionUpsertOne) SetHoldID(v uuid.UUID) *TransactionUpsertOne {
 	return u.Update(func(s *TransactionUpsert) {
@@ -1712,9 +1761,6 @@ func (u *TransactionUpsertBulk) UpdateNewValues() *TransactionUpsertBulk {
 			}
 			if _, exists := b.mutation.AuthNonce(); exists {
 				s.SetIgnore(transaction.FieldAuthNonce)
-			}
-			if _, exists := b.mutation.ValidBeforeUnix(); exists {
-				s.SetIgnore(transaction.FieldValidBeforeUnix)
 			}
 			if _, exists := b.mutation.ServiceID(); exists {
 				s.SetIgnore(transaction.FieldServiceID)
@@ -2084,6 +2130,34 @@ func (u *TransactionUpsertBulk) UpdateReceipt() *TransactionUpsertBulk {
 func (u *TransactionUpsertBulk) ClearReceipt() *TransactionUpsertBulk {
 	return u.Update(func(s *TransactionUpsert) {
 		s.ClearReceipt()
+	})
+}
+
+// SetValidBeforeUnix sets the "valid_before_unix" field.
+func (u *TransactionUpsertBulk) SetValidBeforeUnix(v int64) *TransactionUpsertBulk {
+	return u.Update(func(s *TransactionUpsert) {
+		s.SetValidBeforeUnix(v)
+	})
+}
+
+// AddValidBeforeUnix adds v to the "valid_before_unix" field.
+func (u *TransactionUpsertBulk) AddValidBeforeUnix(v int64) *TransactionUpsertBulk {
+	return u.Update(func(s *TransactionUpsert) {
+		s.AddValidBeforeUnix(v)
+	})
+}
+
+// UpdateValidBeforeUnix sets the "valid_before_unix" field to the value that was provided on create.
+func (u *TransactionUpsertBulk) UpdateValidBeforeUnix() *TransactionUpsertBulk {
+	return u.Update(func(s *TransactionUpsert) {
+		s.UpdateValidBeforeUnix()
+	})
+}
+
+// ClearValidBeforeUnix clears the value of the "valid_before_unix" field.
+func (u *TransactionUpsertBulk) ClearValidBeforeUnix() *TransactionUpsertBulk {
+	return u.Update(func(s *TransactionUpsert) {
+		s.ClearValidBeforeUnix()
 	})
 }
 

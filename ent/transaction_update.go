@@ -353,6 +353,33 @@ func (_u *TransactionUpdate) ClearReceipt() *TransactionUpdate {
 	return _u
 }
 
+// SetValidBeforeUnix sets the "valid_before_unix" field.
+func (_u *TransactionUpdate) SetValidBeforeUnix(v int64) *TransactionUpdate {
+	_u.mutation.ResetValidBeforeUnix()
+	_u.mutation.SetValidBeforeUnix(v)
+	return _u
+}
+
+// SetNillableValidBeforeUnix sets the "valid_before_unix" field if the given value is not nil.
+func (_u *TransactionUpdate) SetNillableValidBeforeUnix(v *int64) *TransactionUpdate {
+	if v != nil {
+		_u.SetValidBeforeUnix(*v)
+	}
+	return _u
+}
+
+// AddValidBeforeUnix adds value to the "valid_before_unix" field.
+func (_u *TransactionUpdate) AddValidBeforeUnix(v int64) *TransactionUpdate {
+	_u.mutation.AddValidBeforeUnix(v)
+	return _u
+}
+
+// ClearValidBeforeUnix clears the value of the "valid_before_unix" field.
+func (_u *TransactionUpdate) ClearValidBeforeUnix() *TransactionUpdate {
+	_u.mutation.ClearValidBeforeUnix()
+	return _u
+}
+
 // SetHoldID sets the "hold_id" field.
 func (_u *TransactionUpdate) SetHoldID(v uuid.UUID) *TransactionUpdate {
 	_u.mutation.SetHoldID(v)
@@ -611,6 +638,12 @@ func (_u *TransactionUpdate) sqlSave(ctx context.Context) (_node int, err error)
 	}
 	if _u.mutation.AuthNonceCleared() {
 		_spec.ClearField(transaction.FieldAuthNonce, field.TypeString)
+	}
+	if value, ok := _u.mutation.ValidBeforeUnix(); ok {
+		_spec.SetField(transaction.FieldValidBeforeUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedValidBeforeUnix(); ok {
+		_spec.AddField(transaction.FieldValidBeforeUnix, field.TypeInt64, value)
 	}
 	if _u.mutation.ValidBeforeUnixCleared() {
 		_spec.ClearField(transaction.FieldValidBeforeUnix, field.TypeInt64)
@@ -973,6 +1006,33 @@ func (_u *TransactionUpdateOne) ClearReceipt() *TransactionUpdateOne {
 	return _u
 }
 
+// SetValidBeforeUnix sets the "valid_before_unix" field.
+func (_u *TransactionUpdateOne) SetValidBeforeUnix(v int64) *TransactionUpdateOne {
+	_u.mutation.ResetValidBeforeUnix()
+	_u.mutation.SetValidBeforeUnix(v)
+	return _u
+}
+
+// SetNillableValidBeforeUnix sets the "valid_before_unix" field if the given value is not nil.
+func (_u *TransactionUpdateOne) SetNillableValidBeforeUnix(v *int64) *TransactionUpdateOne {
+	if v != nil {
+		_u.SetValidBeforeUnix(*v)
+	}
+	return _u
+}
+
+// AddValidBeforeUnix adds value to the "valid_before_unix" field.
+func (_u *TransactionUpdateOne) AddValidBeforeUnix(v int64) *TransactionUpdateOne {
+	_u.mutation.AddValidBeforeUnix(v)
+	return _u
+}
+
+// ClearValidBeforeUnix clears the value of the "valid_before_unix" field.
+func (_u *TransactionUpdateOne) ClearValidBeforeUnix() *TransactionUpdateOne {
+	_u.mutation.ClearValidBeforeUnix()
+	return _u
+}
+
 // SetHoldID sets the "hold_id" field.
 func (_u *TransactionUpdateOne) SetHoldID(v uuid.UUID) *TransactionUpdateOne {
 	_u.mutation.SetHoldID(v)
@@ -1261,6 +1321,12 @@ func (_u *TransactionUpdateOne) sqlSave(ctx context.Context) (_node *Transaction
 	}
 	if _u.mutation.AuthNonceCleared() {
 		_spec.ClearField(transaction.FieldAuthNonce, field.TypeString)
+	}
+	if value, ok := _u.mutation.ValidBeforeUnix(); ok {
+		_spec.SetField(transaction.FieldValidBeforeUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedValidBeforeUnix(); ok {
+		_spec.AddField(transaction.FieldValidBeforeUnix, field.TypeInt64, value)
 	}
 	if _u.mutation.ValidBeforeUnixCleared() {
 		_spec.ClearField(transaction.FieldValidBeforeUnix, field.TypeInt64)

@@ -33,7 +33,7 @@ var (
 	watcherTime  = desc("watcher_block_timestamp_seconds", "Time of that block.")
 	head         = desc("chain_head_block", "Newest block of the chain.")
 	behind       = desc("watcher_behind_blocks", "Blocks from the watcher to the head; the confirmed depth is always part of it.")
-	relayer      = desc("relayer_wei", "Ether of the address that pays gas, in wei.")
+	relayer      = desc("relayer_wei", "Ether of the address that pays gas, in wei; of several the least.")
 	nodeFailures = desc("rpc_node_failures_total", "Requests that a node of the chain left without a usable answer.", "host")
 
 	auditDifferences = desc("audit_differences", "Differences that the last proof of the books has found; anything but 0 is an emergency.")

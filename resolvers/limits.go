@@ -46,6 +46,8 @@ func weights() (c graph.ComplexityRoot) {
 	c.Query.Traces = func(inside int, _ *core.TraceFilter, limit, _ int32) int {
 		return 1 + int(min(max(limit, 1), usualRows))*inside
 	}
+	c.Query.Services = func(inside int, limit, _ int32) int { return 1 + int(min(max(limit, 1), usualRows))*inside }
+	c.Query.Businesses = func(inside int) int { return rows(queryCost + inside) }
 	c.Query.PolicyReplay = func(inside int, _ graph.PolicyReplayInput) int { return replayCost + inside }
 	c.PolicyReplay.Differences = rows
 	c.Trace.Transaction = func(inside int) int { return queryCost + inside }

@@ -28,6 +28,7 @@ func TestPrices(t *testing.T) {
 		"request, default":           {images, `{"x":3}`, ``, 20_100, 20_100},
 		"request, no body":           {images, ``, ``, 20_100, 20_100},
 		"request, ceiling":           {images, `{"n":99999}`, ``, 100_000, 100_000},
+		"request, just above":        {images, `{"n":5}`, ``, 100_000, 100_000},
 		"request, no JSON":           {images, `n=1`, ``, 100_000, 100_000},
 		"request, a list":            {images, `[{"n":1}]`, ``, 100_000, 100_000},
 		"request, twice":             {images, `{"n":1,"n":100}`, ``, 100_000, 100_000},

@@ -339,7 +339,7 @@ var (
 		{Name: "session_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "transaction_id", Type: field.TypeUUID},
 		{Name: "hold_id", Type: field.TypeUUID, Nullable: true},
-		{Name: "kind", Type: field.TypeEnum, Enums: []string{"deposit", "refund", "drain", "gas", "top_up", "permit", "charge", "payout"}},
+		{Name: "kind", Type: field.TypeEnum, Enums: []string{"deposit", "refund", "drain", "gas", "top_up", "permit", "charge", "payout", "transfer"}},
 		{Name: "status", Type: field.TypeEnum, Enums: []string{"queued", "authorized", "signed", "sent", "included", "final", "expired", "failed"}, Default: "queued"},
 		{Name: "from_address", Type: field.TypeString, Size: 42},
 		{Name: "to_address", Type: field.TypeString, Size: 42},

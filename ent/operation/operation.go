@@ -123,14 +123,15 @@ type Kind string
 
 // Kind values.
 const (
-	KindDeposit Kind = "deposit"
-	KindRefund  Kind = "refund"
-	KindDrain   Kind = "drain"
-	KindGas     Kind = "gas"
-	KindTopUp   Kind = "top_up"
-	KindPermit  Kind = "permit"
-	KindCharge  Kind = "charge"
-	KindPayout  Kind = "payout"
+	KindDeposit  Kind = "deposit"
+	KindRefund   Kind = "refund"
+	KindDrain    Kind = "drain"
+	KindGas      Kind = "gas"
+	KindTopUp    Kind = "top_up"
+	KindPermit   Kind = "permit"
+	KindCharge   Kind = "charge"
+	KindPayout   Kind = "payout"
+	KindTransfer Kind = "transfer"
 )
 
 func (k Kind) String() string {
@@ -140,7 +141,7 @@ func (k Kind) String() string {
 // KindValidator is a validator for the "kind" field enum values. It is called by the builders before save.
 func KindValidator(k Kind) error {
 	switch k {
-	case KindDeposit, KindRefund, KindDrain, KindGas, KindTopUp, KindPermit, KindCharge, KindPayout:
+	case KindDeposit, KindRefund, KindDrain, KindGas, KindTopUp, KindPermit, KindCharge, KindPayout, KindTransfer:
 		return nil
 	default:
 		return fmt.Errorf("operation: invalid enum value for kind field: %q", k)

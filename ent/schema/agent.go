@@ -126,9 +126,10 @@ func (Transaction) Fields() []ent.Field {
 		field.Int("upstream_status").Optional(),
 		field.String("reason").Optional().MaxLen(500),  // why it failed or is unknown
 		field.String("receipt").Optional().MaxLen(600), // what the seller claims to have charged, as JSON: untrusted
-		// auth_nonce and valid_before_unix identify the signed proof on chain.
+		// auth_nonce and valid_before_unix identify the signed proof on chain. A metered payment has no proof: it is decided by
+		// valid_before_unix, as its call has ended by then, or its operation.
 		field.String("auth_nonce").Optional().Nillable().MaxLen(66).Unique().Immutable(),
-		field.Int64("valid_before_unix").Optional().Immutable(),
+		field.Int64("valid_before_unix").Optional(),
 		field.UUID("hold_id", uuid.UUID{}).Optional().Nillable(),
 		field.UUID("service_id", uuid.UUID{}).Optional().Nillable().Immutable(), // of the catalogue: a metered payment
 		moment("settled_at"),

@@ -123,3 +123,27 @@ func TestServiceAnswers(t *testing.T) {
 	}
 	l.Balanced()
 }
+
+// TestServiceByURL: /external/fetch bills a URL below the operator's service as /services does.
+func TestServiceByURL(t *testing.T) {
+	l := newLab(t, rest.Options{})
+	p := l.person("somebody@example.com")
+	v := vars{"agent": l.agent(p, "Research Bot", 25*money.One)}
+	l.session(p, v)
+	l.catalogue("exa", pricing.Price{PerCall: cent}, exaAnswer)
+	services, err := l.App.Services.List(l.Ctx, p.Principal, 0, 0)
+	l.no(err)
+	body := fmt.Sprintf(`{"url":"http://%s/search","method":"POST","body":{"query":"x"}}`, services[0].Host)
+	for session, how := range map[string]string{v["session"]: "session", "": "metered"} {
+		a := l.send("POST", "/external/fetch", body, "Authorization", "Bearer "+p.Key, "X-Session-Id", session)
+		if a.Status != http.StatusOK || a.text("_indiegent", "payment_method") != how || a.text("_indiegent", "cost") != "$0.0100" || a.text("_indiegent", "service") != "exa" {
+			t.Errorf("%s: %d %s", how, a.Status, a.Raw)
+		}
+	}
+	l.Settle()
+	a := l.as(p, "GET", "/transactions?limit=100", "")
+	if !strings.Contains(string(a.Raw), `"status":"success"`) || strings.Contains(string(a.Raw), "the service's own key") {
+		t.Errorf("%s", a.Raw)
+	}
+	l.Balanced()
+}

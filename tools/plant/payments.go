@@ -21,8 +21,8 @@ func paymentBugs() []bug {
 			name:  "second-402-paid",
 			costs: "a seller that asks again although it was paid is paid again",
 			edits: []edit{{
-				settle, "if !answered(resp, receipt) {\n",
-				"if resp.Status == http.StatusPaymentRequired && c.in.Timeout == 0 {\n\t\tc.in.Timeout = defaultTimeout\n\t\treturn f.fetch(ctx, c.p, c.in, c.run)\n\t}\n\tif !answered(resp, receipt) {\n",
+				settle, "if !kept {\n",
+				"if resp.Status == http.StatusPaymentRequired && c.in.Timeout == 0 {\n\t\tc.in.Timeout = defaultTimeout\n\t\treturn f.fetch(ctx, c.p, c.in, c.run)\n\t}\n\tif !kept {\n",
 			}},
 			proof: unknown,
 		},
@@ -53,7 +53,7 @@ func paymentBugs() []bug {
 		{
 			name:  "key-not-noted-with-the-hold",
 			costs: "a request whose process died after it paid is run again under its own idempotency key: it pays twice",
-			edits: []edit{{paying, `append(c.run.begunRows(id), addPayment(t), `, `append([]ledger.Row(nil), addPayment(t), `}},
+			edits: []edit{{paying, `rows := c.run.begunRows(id)`, `rows := []ledger.Row(nil)`}},
 			proof: proof{folder: "core", test: "TestFetchThatDied"},
 		},
 		{
@@ -61,6 +61,24 @@ func paymentBugs() []bug {
 			costs: "a seller on a test network names the real one, and gets a signature that is good there",
 			edits: []edit{{"pay/check.go", `case o.Network.ChainID != w.Network.ChainID:`, `case o.Network.ChainID == 0:`}},
 			proof: proof{folder: "pay", test: "TestCheck"},
+		},
+	}
+}
+
+// transferBugs lose money that is sent before the answer.
+func transferBugs() []bug {
+	return []bug{
+		{
+			name:  "hash-shared",
+			costs: "two transfers travel in one transaction: a seller takes its hash once, and one of them has paid for nothing",
+			edits: []edit{{"core/carry.go", ` || op.Kind == operation.KindTransfer {`, ` {`}},
+			proof: proof{folder: "core", test: "TestTransfersAtOnceHaveAHashEach"},
+		},
+		{
+			name:  "transfer-paid-anew",
+			costs: "a service takes a transfer and fails: the next call pays again, though the first one paid",
+			edits: []edit{{"core/transfers.go", `transaction.CreatedAtGT(f.now().Add(-shownAgain)),`, `transaction.CreatedAtGT(f.now()),`}},
+			proof: proof{folder: "core", test: "TestAHashIsShownAgain"},
 		},
 	}
 }

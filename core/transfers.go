@@ -1,0 +1,214 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+
+	"bursar/core/ledger"
+	"bursar/ent"
+	"bursar/ent/operation"
+	"bursar/ent/predicate"
+	"bursar/ent/transaction"
+	"bursar/pay"
+)
+
+// A transfer is a payment that is on the chain before the service has answered; the hash of its transaction is the proof.
+// The money is gone when the hash is shown, and everybody can see the hash. So it is sent only where the owner's policy
+// names the service; it travels in a transaction of its own, whose hash is nobody else's; it is shown at once, and again
+// while the service has not seen its block; and should the call end without having been served, the next call of the same
+// shows the same hash in place of paying again.
+
+// Bounds of a transfer.
+const (
+	minedDeadline = 40 * time.Second                           // until it is in a block
+	shownFor      = 10 * time.Second                           // to a service that answers that it is not paid
+	shownAgain    = time.Hour                                  // since it was made, to a later call
+	transferLife  = minedDeadline + maxTimeout + 5*time.Minute // longer than a call that makes one takes
+	showFirst     = 100 * time.Millisecond
+	showMost      = 2 * time.Second
+)
+
+// unserved are the answers after which the service still owes what was paid for: none, "not paid", and a failure of its own.
+var unserved = transaction.Or(
+	transaction.UpstreamStatus(noAnswer), transaction.UpstreamStatus(http.StatusPaymentRequired), transaction.UpstreamStatusGTE(http.StatusInternalServerError),
+)
+
+// noAnswer is the status of a transfer that no call has in hand, and that has met no answer. While a call has it in hand the
+// column is null.
+const noAnswer = 0
+
+// mayTransfer tells what a wallet may do besides signing: it sends money ahead where the policy names the service. A policy
+// that names any has let this call through because it names this one.
+func (c *call) mayTransfer() []pay.InstructionKind {
+	if len(c.budget.Agent.Allowed) == 0 {
+		return nil
+	}
+	return []pay.InstructionKind{pay.Transfer}
+}
+
+func transferKey(payment uuid.UUID) string { return "transfer:" + payment.String() }
+
+// byTransfer makes a payment and its hold those of a transfer, and returns the operation that makes it. The money leaves
+// for the outside when the chain shows it, from a session too.
+func (f *Payments) byTransfer(t *ent.Transaction, hold *ledger.Move) ledger.Row {
+	t.AuthNonce, t.ValidBeforeUnix, hold.Credit = nil, 0, f.platform.External
+	return ledger.Row{Into: addTransferRow, Values: []any{
+		uuid.Must(uuid.NewV7()).String(), t.CreatedAt, transferKey(t.ID), int64(f.chainID()), t.OrgID.String(), t.AgentID.String(), optional(t.SessionID),
+		t.ID.String(), hold.ID.String(), t.FromAddress, t.ToAddress, int64(t.Quoted),
+	}}
+}
+
+// owed finds a transfer of an earlier call of the same that was not served, and takes it in hand. Nil: there is none.
+func (f *Payments) owed(ctx context.Context, c *call, o pay.Offer) (*ent.Transaction, error) {
+	session := transaction.SessionIDIsNil()
+	if c.prepaid != nil {
+		session = transaction.SessionID(c.prepaid.session.ID)
+	}
+	t, err := f.db.writeEnt.Transaction.Query().Where(
+		transaction.AgentID(c.agent.ID), session, transaction.KindEQ(transaction.KindPayment), transaction.Protocol(o.Protocol),
+		transaction.Endpoint(c.target.endpoint()), transaction.Method(c.request.Method), transaction.ToAddress(o.PayTo.Hex()), transaction.Quoted(o.Amount),
+		transaction.StatusNEQ(transaction.StatusFailed), unserved, transaction.ReceiptIsNil(), transaction.CreatedAtGT(f.now().Add(-shownAgain)),
+	).Order(transaction.ByID()).First(ctx)
+	if ent.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
+		n, err := tx.Transaction.Update().Where(transaction.ID(t.ID), unserved).ClearUpstreamStatus().Save(ctx)
+		if err == nil && n == 0 { // another call was faster
+			t = nil
+		}
+		if err != nil || t == nil {
+			return err
+		}
+		return c.run.began(ctx, tx, t.ID)
+	})
+	return t, err
+}
+
+// transfer waits until the money is on the chain, shows the service its hash, and books what it answers.
+func (f *Payments) transfer(caller context.Context, c *call, d *decision) (*FetchResult, error) {
+	ctx := context.WithoutCancel(caller) // the money is on its way, whatever the caller does
+	t := d.payment
+	hash, err := f.mined(ctx, t)
+	if err != nil {
+		return nil, f.notShown(ctx, t, err)
+	}
+	f.step(StepMined)
+	paid := &pay.Request{Method: c.request.Method, URL: c.request.URL, Header: c.request.Header.Clone(), Body: c.request.Body}
+	if err := d.protocol.Attach(paid, d.offer, pay.Proof{TxHash: hash}); err != nil {
+		return nil, f.notShown(ctx, t, err)
+	}
+	x, err := f.show(ctx, c, paid)
+	f.step(StepPaid)
+	if err != nil {
+		return nil, f.notShown(ctx, t, err)
+	}
+	if err := f.taken(ctx, d, x); err != nil {
+		x.end()
+		return nil, unbooked(t, err)
+	}
+	return f.deliver(caller, c, x, t)
+}
+
+// taken notes what the head of the answer tells.
+func (f *Payments) taken(ctx context.Context, d *decision, x *exchange) error {
+	if x.status >= http.StatusBadRequest {
+		_ = x.peek(pay.MaxBody + 1) // refusals say why
+	}
+	x.timer.Stop()
+	receipt, err := d.protocol.Receipt(d.offer, x.response())
+	if err != nil {
+		receipt = pay.Receipt{Reason: err.Error()}
+	}
+	claim := claimed(receipt)
+	if claim == "" && d.again { // it has been shown to two calls: a third pays anew
+		claim = claimed(pay.Receipt{Known: true, Success: x.status < http.StatusBadRequest, Reason: receipt.Reason})
+	}
+	return f.handBack(ctx, d.payment, x.status, claim)
+}
+
+// mined takes the operation of a transfer on until a block has it.
+func (f *Payments) mined(ctx context.Context, t *ent.Transaction) (common.Hash, error) {
+	ctx, cancel := context.WithTimeout(ctx, minedDeadline)
+	defer cancel()
+	for wait := driveFirst; ; wait = min(2*wait, driveMost) {
+		op, err := f.db.writeEnt.Operation.Query().Where(operation.Key(transferKey(t.ID))).Only(ctx)
+		if err != nil {
+			return common.Hash{}, err
+		}
+		switch op.Status {
+		case operation.StatusIncluded, operation.StatusFinal:
+			return common.HexToHash(*op.TxHash), nil
+		case operation.StatusExpired, operation.StatusFailed:
+			return common.Hash{}, E(ServiceFailed, "The transfer could not be made: nothing was charged")
+		case operation.StatusQueued, operation.StatusAuthorized, operation.StatusSigned, operation.StatusSent:
+		}
+		if err := f.operations.Advance(ctx, op.ID); err != nil && ctx.Err() == nil {
+			f.log.WarnContext(ctx, "operation waits", "operation_id", op.ID, "error", err)
+		}
+		if pause(ctx, wait) != nil {
+			return common.Hash{}, E(Timeout, "The transfer is not in a block yet")
+		}
+	}
+}
+
+// show sends the request with the hash, and again while the service says that it is not paid: it may not have seen the block
+// yet. The same hash can be taken once.
+func (f *Payments) show(ctx context.Context, c *call, paid *pay.Request) (*exchange, error) {
+	until, cancel := context.WithTimeout(ctx, shownFor)
+	defer cancel()
+	for wait := showFirst; ; wait = min(2*wait, showMost) {
+		x, err := f.sendOnce(ctx, paid, clampTimeout(c.in.Timeout))
+		if err != nil || x.status != http.StatusPaymentRequired || pause(until, wait) != nil {
+			return x, err
+		}
+		x.end()
+	}
+}
+
+// handBack notes how a service has answered to a hash, and lets go of the transfer.
+func (f *Payments) handBack(ctx context.Context, t *ent.Transaction, status int, claim string) error {
+	ctx, cancel := context.WithTimeout(ctx, afterPayment)
+	defer cancel()
+	u := f.db.writeEnt.Transaction.UpdateOneID(t.ID).SetUpstreamStatus(status)
+	if claim != "" {
+		u.SetReceipt(claim)
+	}
+	if err := u.Exec(ctx); err != nil {
+		return err
+	}
+	f.step(StepBooked)
+	return f.refresh(ctx, t)
+}
+
+// notShown is the error of a call whose money is on its way and that has no answer: another of the same goes on from there.
+func (f *Payments) notShown(ctx context.Context, t *ent.Transaction, cause error) error {
+	if err := f.handBack(ctx, t, noAnswer, ""); err != nil {
+		return unbooked(t, err)
+	}
+	e := *AsError(cause)
+	e.Payment = t.ID.String()
+	if t.Status != transaction.StatusFailed {
+		e.Message = fmt.Sprintf("%s; the payment was sent ahead. The same call within %s shows the service the same payment, and pays nothing more", e.Message, shownAgain)
+	}
+	return &e
+}
+
+// LetGoOfTransfers gives the transfers back that died in the hands of a call.
+func (f *Payments) LetGoOfTransfers(ctx context.Context) error {
+	return f.db.writeEnt.Transaction.Update().Where(
+		transaction.KindEQ(transaction.KindPayment), transaction.UpstreamStatusIsNil(), transaction.StatusNEQ(transaction.StatusFailed), madeByTransfer,
+		transaction.CreatedAtLT(f.now().Add(-transferLife)), transaction.CreatedAtGT(f.now().Add(-2*shownAgain)),
+	).SetUpstreamStatus(noAnswer).Exec(ctx)
+}
+
+// madeByTransfer tells the payments that an operation made from those that a proof or a metered answer made.
+var madeByTransfer predicate.Transaction = transaction.And(transaction.AuthNonceIsNil(), transaction.ServiceIDIsNil())
