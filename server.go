@@ -263,5 +263,10 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, streams func(con
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
-	return errors.Join(streams(stop), server.Shutdown(stop))
+	ended := streams(stop)
+	stopped := server.Shutdown(stop)
+	if errors.Is(stopped, context.DeadlineExceeded) { // answers on their way may last longer: they are cut off
+		stopped = server.Close()
+	}
+	return errors.Join(ended, stopped)
 }

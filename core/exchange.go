@@ -47,7 +47,7 @@ func (s *store) roundTrip(ctx context.Context, r *pay.Request, body io.Reader, p
 		return nil, E(InvalidRequest, "The request cannot be sent: bad method or URL")
 	}
 	req.ContentLength, req.Header = int64(len(r.Body)), r.Header
-	resp, err := s.upstream.Do(req) //nolint:bodyclose // it is the exchange's, which is ended
+	resp, err := s.upstream.Do(req) //nolint:bodyclose // it is the exchange's, which ends it
 	if err != nil {
 		err = upstreamError(x.why(err))
 		x.end()

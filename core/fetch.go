@@ -169,6 +169,7 @@ func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run
 
 // asked takes a challenge: it is paid, or handed on when nothing in it can be.
 func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResult, error) {
+	x.timer.Reset(min(clampTimeout(c.in.Timeout), challengeTime))
 	if err := x.peek(pay.MaxBody + 1); err != nil {
 		x.end()
 		return nil, err

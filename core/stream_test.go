@@ -403,3 +403,36 @@ func TestRepeatWhileStreaming(t *testing.T) {
 		t.Errorf("%d proofs", len(s.Seen()))
 	}
 }
+
+// Under a key an envelope's answer is read to its end although its caller has left: it is there for the repeat.
+func TestKeyedAnswerIsReadForTheRepeat(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *coretest.World) {
+		b := newBuyer(t, w)
+		begun, rest := make(chan struct{}, 1), make(chan struct{})
+		shop := paytest.New(t, paytest.Options{
+			Network: w.Net.Network(), PayTo: address("0x5e11e2"), Clock: w.Clock.Now, Price: cent,
+			Answer: func(rw http.ResponseWriter, r *http.Request, a x402.Ask, p pay.Proof) {
+				serve("")(rw, r, a, p)
+				_, _ = io.WriteString(rw, "first ")
+				_ = http.NewResponseController(rw).Flush()
+				begun <- struct{}{}
+				<-rest
+				_, _ = io.WriteString(rw, "last")
+			},
+		})
+		in := core.FetchInput{URL: shop.Link(2, paytest.Serve, 0), IdempotencyKey: key("left")}
+		ctx, leave := context.WithCancel(w.Ctx)
+		go func() {
+			<-begun
+			leave()
+			close(rest)
+		}()
+		if _, err := w.Core.Payments.Fetch(ctx, b.p, in); err != nil {
+			t.Error(err)
+		}
+		r, err := w.Core.Payments.Fetch(w.Ctx, b.p, in)
+		if err != nil || string(r.Body) != "first last" || len(shop.Seen()) != 1 {
+			t.Errorf("%+v %v, %d proofs", r, err, len(shop.Seen()))
+		}
+	})
+}

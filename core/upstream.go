@@ -29,9 +29,10 @@ const (
 	defaultTimeout  = 30 * time.Second
 	minTimeout      = time.Second
 	maxTimeout      = 60 * time.Second
-	maxUpstreamBody = 10 << 20 // bytes of an answer that is handed on whole
-	maxFirstRead    = 64 << 10 // bytes made ready for a body because the service says that it has so many
-	maxUpstreamHead = 64 << 10 // bytes of an answer's header
+	challengeTime   = 10 * time.Second // for the body of a 402, once its head is here
+	maxUpstreamBody = 10 << 20         // bytes of an answer that is handed on whole
+	maxFirstRead    = 64 << 10         // bytes made ready for a body because the service says that it has so many
+	maxUpstreamHead = 64 << 10         // bytes of an answer's header
 	maxURLLength    = 2048
 	maxIdlePerHost  = 512 // a burst of callers must not make and drop a connection for each call
 )
@@ -171,6 +172,9 @@ func ours(value string) bool {
 
 // ownLogin recognises a login of this server without judging it: its issuer is enough to keep it here.
 func ownLogin(token string) bool {
+	if strings.Count(token, ".") != 2 { // three parts, as every one of ours
+		return false
+	}
 	var claims jwt.RegisteredClaims
 	_, _, err := jwt.NewParser().ParseUnverified(token, &claims)
 	return err == nil && claims.Issuer == loginIssuer

@@ -2,6 +2,7 @@ package agnic
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ func (a *api) fetch(w http.ResponseWriter, r *http.Request) {
 // credentials splits a request's header: the caller proves itself by the first of X-Agnic-Token, Authorization and
 // X-API-Key; the others are meant for the target.
 func credentials(h http.Header) (ours, theirs http.Header) {
-	ours, theirs = h.Clone(), h.Clone()
+	ours, theirs = maps.Clone(h), maps.Clone(h) // names are taken out; values stay as they are
 	c := rest.Credentials(h)
 	switch {
 	case c.AgnicToken != "":
