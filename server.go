@@ -181,7 +181,7 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 // protocols are the ways of asking for money that are understood, in order of preference. What asks for more than a signed
 // authorization is recognised and refused with its reason.
 func protocols(n evm.Network) []pay.Protocol {
-	return []pay.Protocol{x402.V2{}, x402.V1{}, mpp.Charge{}, mpp.Plain{}, agentpay.Protocol{Default: n}, l402.Protocol{}}
+	return []pay.Protocol{x402.V2{Identifiers: true}, x402.V1{}, mpp.Charge{}, mpp.Plain{}, agentpay.Protocol{Default: n}, l402.Protocol{}}
 }
 
 // allowed are the private addresses that agents may call: those that the operator names, and the demo service.

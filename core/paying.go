@@ -36,7 +36,7 @@ func (f *Payments) complete(ctx context.Context, c *call, d *decision) (_ *Fetch
 	if instruction.Kind == pay.Transfer {
 		return f.transfer(ctx, c, d)
 	}
-	proof := pay.Proof{Authorization: instruction.Authorization}
+	proof := pay.Proof{Authorization: instruction.Authorization, Identifier: pay.PaymentIdentifier(t.ID)}
 	var signer *ent.Agent
 	if c.prepaid == nil {
 		signer = c.agent
