@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -106,11 +105,10 @@ func (f *Payments) ahead(ctx context.Context, c *call) *decision {
 		return nil
 	}
 	c.sawOffers([]pay.Offer{a.offer}, nil)
-	c.why.Notes = append(slices.Clip(c.why.Notes), fmt.Sprintf("paid with the first request: this was asked the last %d times, at %s", a.times, a.last.UTC().Format(time.RFC3339)))
-	c.ahead = true
+	c.ahead = fmt.Sprintf("paid with the first request: this was asked the last %d times, at %s", a.times, a.last.UTC().Format(time.RFC3339))
 	d, err := f.decide(ctx, c, f.handedOut(), pay.Quote{Offers: []pay.Offer{a.offer}})
 	if err != nil {
-		c.ahead, c.why, c.weighed = false, TraceDetail{}, nil
+		c.ahead, c.why, c.weighed = "", TraceDetail{}, nil
 		return nil
 	}
 	return d
@@ -125,10 +123,10 @@ func (f *Payments) remember(c *call, o pay.Offer, kept bool, r pay.Receipt) {
 	_, lasting := pay.ByName(f.handedOut(), o.Protocol)
 	switch served := kept && r.Known && r.Success; {
 	case !f.payAhead || !lasting:
-	case served && !c.ahead:
+	case served && c.ahead == "":
 		f.routes.served(c.route(), o, f.clock())
 	case served:
-	case c.ahead:
+	case c.ahead != "":
 		f.routes.forget(c.route(), aheadDebt)
 	default:
 		f.routes.forget(c.route(), 0)

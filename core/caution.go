@@ -72,6 +72,9 @@ func (c *call) compared(d *decision) {
 	set := c.budget.Agent.Caution
 	found := map[policy.Rule]policy.Finding{}
 	c.why.Notes = append([]string(nil), d.offer.Notes...)
+	if c.ahead != "" {
+		c.why.Notes = append(c.why.Notes, c.ahead)
+	}
 	for _, f := range d.found {
 		found[f.Rule] = f
 		if f.Reaction == policy.Note {

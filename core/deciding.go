@@ -34,7 +34,7 @@ func (f *Payments) decide(ctx context.Context, c *call, protocols []pay.Protocol
 		switch {
 		case d.again:
 			return d, nil
-		case d.undecided() && c.ahead:
+		case d.undecided() && c.ahead != "":
 			return nil, errAskFirst
 		case d.undecided():
 			if err := f.ask(ctx, patience, c, d); err != nil {

@@ -97,7 +97,7 @@ type call struct {
 	payer   common.Address
 	run     *run   // nil without an idempotency key
 	entry   *entry // of the catalogue, by which the call is billed; nil: it is not
-	ahead   bool   // it is paid with the first request
+	ahead   string // why it is paid with the first request, for the trace; empty: it is not
 	shown   bool   // the offer comes from the caller, not from the service
 	place   place
 	recall  asked[uuid.UUID, *ent.Price] // what is remembered of the route, read while the call begins

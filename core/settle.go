@@ -45,7 +45,7 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 		x.end()
 		return unbooked(t, err)
 	}
-	if c.ahead && x.status == http.StatusPaymentRequired {
+	if c.ahead != "" && x.status == http.StatusPaymentRequired {
 		x.end()
 		return f.askedAnew(c, t, resp)
 	}
