@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -47,6 +48,27 @@ func viewTrace(t *ent.Trace) (*TraceView, error) {
 		return nil, fmt.Errorf("core: trace %s: %w", t.ID, err)
 	}
 	return v, nil
+}
+
+// What costs a caller nothing must not fill the disk: refusals are kept for as long as a replay reaches back.
+const (
+	traceLife    = maxReplayDays * 24 * time.Hour
+	forgetTraces = 1000 // in one statement; of those one run of the job makes forgetBatches
+)
+
+// Forget removes the traces of refusals whose time has passed.
+func (s *Traces) Forget(ctx context.Context) error {
+	for range forgetBatches {
+		old, err := s.db.readEnt.Trace.Query().Where(trace.OutcomeEQ(trace.OutcomeRefused), trace.CreatedAtLT(s.now().Add(-traceLife))).
+			Order(trace.ByCreatedAt()).Limit(forgetTraces).IDs(ctx)
+		if err != nil || len(old) == 0 {
+			return err
+		}
+		if _, err := s.db.writeEnt.Trace.Delete().Where(trace.IDIn(old...)).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Get returns the trace of a payment by the payment's id, or of a refusal by its own.

@@ -40,6 +40,7 @@ func Table(app *core.Core, poll time.Duration) []Job {
 		{Name: "drain inactive", Every: 10 * time.Second, Run: app.Agents.DrainInactive},
 		{Name: "expire approvals", Every: 5 * time.Second, Run: app.Approvals.ExpireDue},
 		{Name: "forget", Every: time.Minute, Run: app.Idempotency.Forget},
+		{Name: "forget traces", Every: time.Hour, Run: app.Traces.Forget},
 		{Name: "audit", Every: time.Hour, Run: app.Books.Check},
 	}
 }

@@ -672,6 +672,14 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{TracesColumns[3], TracesColumns[1]},
 			},
+			{
+				Name:    "trace_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{TracesColumns[1]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "outcome = 'refused'",
+				},
+			},
 		},
 	}
 	// TransactionsColumns holds the columns for the "transactions" table.

@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 
 	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
 	"github.com/google/uuid"
 )
 
-// Trace is why a call was allowed to pay, was refused, or was held for a person's yes. It is written with the payment's hold, or by itself, and never
-// changes. That of a payment has the payment's id.
+// Trace is why a call was allowed to pay, was refused, or was held for a person's yes. It is written with the payment's hold,
+// or by itself, and never changes. That of a payment has the payment's id; a refusal is forgotten in the end.
 type Trace struct{ ent.Schema }
 
 // Mixin of the Trace entity.
@@ -38,5 +39,8 @@ func (Trace) Fields() []ent.Field {
 
 // Indexes of the Trace entity.
 func (Trace) Indexes() []ent.Index {
-	return []ent.Index{index.Fields("org_id", "created_at"), index.Fields("agent_id", "created_at")}
+	return []ent.Index{
+		index.Fields("org_id", "created_at"), index.Fields("agent_id", "created_at"),
+		index.Fields("created_at").Annotations(entsql.IndexWhere("outcome = 'refused'")), // those are forgotten
+	}
 }
