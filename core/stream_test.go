@@ -25,8 +25,24 @@ import (
 type feed struct {
 	*paytest.Service
 	free string        // URL
-	next chan string   // the event to come; closed: the end
 	left chan struct{} // gets one when an answer has ended because nobody reads it
+
+	mu   sync.Mutex
+	next chan string
+}
+
+// events are those of the answers that begin from now on; closed: the end.
+func (f *feed) events() chan string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.next
+}
+
+// anew gives the answers that begin from now on events of their own.
+func (f *feed) anew() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.next = make(chan string)
 }
 
 func newFeed(t *testing.T, w *coretest.World) *feed {
@@ -50,9 +66,10 @@ func newFeed(t *testing.T, w *coretest.World) *feed {
 func (f *feed) tell(rw http.ResponseWriter, r *http.Request) {
 	rw.Header().Set("Content-Type", "text/event-stream")
 	rw.WriteHeader(http.StatusOK)
+	next := f.events()
 	for http.NewResponseController(rw).Flush() == nil {
 		select {
-		case text, more := <-f.next:
+		case text, more := <-next:
 			if !more {
 				return
 			}
@@ -131,12 +148,12 @@ func TestStreamComesEventByEvent(t *testing.T) {
 		lines := bufio.NewReader(r.Stream)
 		for n := range 5 { // the service tells an event when the one before has been read
 			want := fmt.Sprintf("data: %d\n", n)
-			s.next <- want
+			s.events() <- want
 			if got, err := lines.ReadString('\n'); err != nil || got != want {
 				t.Fatalf("event %d: %q %v", n, got, err)
 			}
 		}
-		close(s.next)
+		close(s.events())
 		if n, err := lines.ReadByte(); !errors.Is(err, io.EOF) {
 			t.Errorf("after the end: %q %v", n, err)
 		}
@@ -163,7 +180,7 @@ func TestStreamStopsAtItsLimit(t *testing.T) {
 				go func() { // it tells without end, but is silent after the first event in case of idle
 					for n := 0; name != "idle" || n == 0; n++ {
 						select {
-						case s.next <- "data: more\n":
+						case s.events() <- "data: more\n":
 						case <-done:
 							return
 						}
@@ -196,7 +213,7 @@ func TestMoneyOfStreamsThatWereCut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.next <- "data: more than ten\n"
+			s.events() <- "data: more than ten\n"
 			if got, err := io.ReadAll(r.Stream); err == nil || string(got) != "data: more" {
 				t.Errorf("%q %v", got, err)
 			}
@@ -220,7 +237,7 @@ func TestCallerWhoLeavesEndsTheStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Stream.Close()
-		s.next <- "data: 0\n"
+		s.events() <- "data: 0\n"
 		if got, err := bufio.NewReader(r.Stream).ReadString('\n'); err != nil || got != "data: 0\n" {
 			t.Fatal(got, err)
 		}
@@ -328,7 +345,8 @@ func TestStreamUnderAKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { s.next <- "data: 0\n"; s.next <- "data: 1\n"; s.next <- ""; close(s.next) }()
+		next := s.events()
+		go func() { next <- "data: 0\n"; next <- "data: 1\n"; next <- ""; close(next) }()
 		body, err := io.ReadAll(first.Stream)
 		if err != nil || string(body) != "data: 0\ndata: 1\n" {
 			t.Fatalf("%q %v", body, err)
@@ -349,12 +367,13 @@ func TestStreamUnderAKey(t *testing.T) {
 		for what, end := range map[string]func(io.ReadCloser) error{
 			"left": func(c io.ReadCloser) error { return c.Close() },
 			"long": func(c io.ReadCloser) error {
-				go func() { s.next <- strings.Repeat("x", 1<<20+1); close(s.next) }()
+				next := s.events()
+				go func() { next <- strings.Repeat("x", 1<<20+1); close(next) }()
 				_, err := io.Copy(io.Discard, c)
 				return errors.Join(err, c.Close())
 			},
 		} {
-			s.next = make(chan string)
+			s.anew()
 			first, err := call(name + what)
 			if err != nil {
 				t.Fatal(err)
@@ -362,7 +381,7 @@ func TestStreamUnderAKey(t *testing.T) {
 			if err := end(first.Stream); err != nil {
 				t.Errorf("%s: %v", what, err)
 			}
-			s.next = make(chan string)
+			s.anew()
 			again, err := call(name + what)
 			if paid {
 				if e := core.AsError(err); err == nil || e.Code != core.Conflict || e.Payment != first.Payment.ID.String() {
@@ -394,7 +413,7 @@ func TestRepeatWhileStreaming(t *testing.T) {
 	if r, err := w.Core.Payments.Fetch(ctx, b.p, in); err == nil {
 		t.Errorf("a second answer: %+v", r)
 	}
-	close(s.next)
+	close(s.events())
 	if _, err := io.ReadAll(first.Stream); err != nil {
 		t.Error(err)
 	}
