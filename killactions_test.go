@@ -98,8 +98,8 @@ func (k *killRun) fetch(from openSession, what string) {
 		headers = append(headers, "X-Session-Id", from.id)
 	}
 	path := fmt.Sprintf("/call/%d/%s", k.calls.Add(1), what)
-	status, _, err := k.p.call("POST", "/external/fetch", map[string]any{"url": k.shop + path}, headers...)
-	if err == nil && status == 200 {
+	status, out, err := k.p.call("POST", "/external/fetch", map[string]any{"url": k.shop + path}, headers...)
+	if err == nil && status == 200 && text(out, "status") == "200" { // an agent whose policy does not name the shop is shown its 402
 		k.told("payment " + path)
 	}
 }
