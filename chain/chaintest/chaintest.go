@@ -33,6 +33,10 @@ type Option func(*devnet.Config)
 // WithChainID plays another network, such as evm.BaseSepoliaID for clients that know public networks only.
 func WithChainID(id uint64) Option { return func(c *devnet.Config) { c.ChainID = id } }
 
+// WithHeartbeat lets an idle chain go on, as public ones do. Clients such as viem ask for a receipt once a block, and one that
+// has missed its own waits for the next.
+func WithHeartbeat() Option { return func(c *devnet.Config) { c.Heartbeat = time.Second } }
+
 // WithConfig changes what the other options do not reach.
 func WithConfig(change func(*devnet.Config)) Option { return change }
 

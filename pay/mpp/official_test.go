@@ -25,7 +25,7 @@ var oneEther = big.NewInt(1e18)
 
 // TestOfficial pays mppx on a chain of its own: served, and charged exactly the price.
 func TestOfficial(t *testing.T) {
-	net := chaintest.New(t, chaintest.WithChainID(evm.BaseSepoliaID))
+	net := chaintest.New(t, chaintest.WithChainID(evm.BaseSepoliaID), chaintest.WithHeartbeat())
 	settler, err := crypto.GenerateKey()
 	must(t, err)
 	key, err := crypto.GenerateKey()

@@ -34,7 +34,7 @@ type market struct {
 
 func newMarket(t *testing.T) market {
 	t.Helper()
-	net := chaintest.New(t, chaintest.WithChainID(evm.BaseSepoliaID))
+	net := chaintest.New(t, chaintest.WithChainID(evm.BaseSepoliaID), chaintest.WithHeartbeat())
 	facilitator, err := crypto.GenerateKey()
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ import (
 // TestPermit2Official gives our proofs to the official facilitators of both schemes, which check every field and the
 // signature. The token of the test chain takes the permits for real; Permit2 itself is not there.
 func TestPermit2Official(t *testing.T) {
-	net := chaintest.New(t, chaintest.WithChainID(evm.BaseSepoliaID))
+	net := chaintest.New(t, chaintest.WithChainID(evm.BaseSepoliaID), chaintest.WithHeartbeat())
 	settler, err := crypto.GenerateKey()
 	must(t, err)
 	net.Ether(crypto.PubkeyToAddress(settler.PublicKey), oneEther)
