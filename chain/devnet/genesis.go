@@ -18,7 +18,7 @@ import (
 
 // The genesis block is part of every data folder: changing one byte of a contract or a number below makes old
 // folders refuse to start. A change therefore comes with the next folder name, and a test holds the hash.
-const folder = "devnet-v1"
+const folder = "devnet-v2"
 
 const (
 	genesisTime = 1_704_067_200 // 2024-01-01, so that authorizations valid "since 0" or "since ten minutes ago" are
@@ -81,6 +81,9 @@ func genesis(network evm.Network) (*core.Genesis, error) {
 		{"DevUSDC", network.USDC, minter},
 		{"DevWETH", network.WETH, nil},
 		{"DevMulticall3", network.Multicall3, nil},
+		{"DevPermit2", evm.Permit2, nil},
+		{"DevX402ExactPermit2Proxy", evm.ExactProxy, nil},
+		{"DevX402UptoPermit2Proxy", evm.UptoProxy, nil},
 	} {
 		text, err := runtimes.ReadFile("contracts/" + c.file + ".runtime")
 		if err != nil {
