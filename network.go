@@ -22,6 +22,7 @@ import (
 	"bursar/chain"
 	"bursar/chain/devnet"
 	"bursar/config"
+	"bursar/core"
 	"bursar/demo"
 )
 
@@ -76,6 +77,20 @@ func (n *network) wake(ctx context.Context) <-chan struct{} {
 		return n.client.Wake(ctx, n.node.WS())
 	}
 	return n.client.Wake(ctx)
+}
+
+// check refuses a database that goes with another development chain, which is gone: nothing would ever be settled or
+// credited again, and its figures would be wrong.
+func (n *network) check(ctx context.Context, app *core.Core) error {
+	if n.node == nil {
+		return nil
+	}
+	err := app.Funding.SameChain(ctx)
+	if errors.Is(err, core.ErrOtherChain) {
+		err = fmt.Errorf("the database does not go with the development chain in the data folder (%w): start with an empty data "+
+			"folder, and an empty database where that is elsewhere, or put the chain back", err)
+	}
+	return err
 }
 
 var ether = big.NewInt(1e18)

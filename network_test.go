@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,4 +43,19 @@ func TestDataFolderIsMade(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = node.Close() })
 	start(t, append(secrets(), "--rpc-url="+node.URL(), fmt.Sprint("--chain-id=", evm.BaseSepoliaID))...)
+}
+
+// A database whose development chain is gone does not start: it would show figures of a chain that is no more, and wait
+// for it for ever.
+func TestChainIsGone(t *testing.T) {
+	t.Parallel()
+	p := start(t, "--demo=off")
+	p.kill()
+	if err := os.RemoveAll(filepath.Join(p.Data, "chain")); err != nil {
+		t.Fatal(err)
+	}
+	p.launch()
+	if p.listening() || !strings.Contains(p.out.String(), "the database does not go with the development chain in the data folder") {
+		t.Errorf("it said:\n%s", p.out)
+	}
 }

@@ -183,6 +183,9 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), PayAhead: cfg.PayAhead, Step: step,
 		Streams: core.StreamLimits{Bytes: cfg.StreamBytes, Time: cfg.StreamTime, Idle: cfg.StreamIdle},
 	})
+	if err == nil {
+		err = n.check(ctx, app)
+	}
 	return app, db, err
 }
 

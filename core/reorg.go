@@ -65,6 +65,28 @@ func (f *Funding) onChain(ctx context.Context, b *ent.Block) (bool, error) {
 	return err == nil && now.Hash.Hex() == b.Hash, err
 }
 
+// ErrOtherChain says that the books were kept over another chain than the one at hand.
+var ErrOtherChain = errors.New("core: the chain has none of the blocks that the books remember")
+
+// SameChain is ErrOtherChain when not one remembered block is on the chain. It is for a chain whose only node is the
+// program's own; any other node may just be behind. The first block says nothing: development chains share it.
+func (f *Funding) SameChain(ctx context.Context) error {
+	known, err := f.stored().Where(block.NumberGT(0)).All(ctx)
+	if err != nil || len(known) == 0 {
+		return err
+	}
+	for _, b := range known {
+		now, err := f.chain.BlockByNumber(ctx, uint64(b.Number))
+		if err == nil && now.Hash.Hex() == b.Hash {
+			return nil
+		}
+		if err != nil && !errors.Is(err, evm.ErrNotFound) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: the newest is %d, %s", ErrOtherChain, known[0].Number, known[0].Hash)
+}
+
 // rewind takes back everything above the newest stored block that is still on the chain, and sets the cursor there.
 func (f *Funding) rewind(ctx context.Context, at *ent.Cursor) error {
 	known, err := f.stored().All(ctx)

@@ -1,15 +1,18 @@
 package core_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"bursar/chain/chaintest"
 	"bursar/core"
 	"bursar/core/coretest"
 	"bursar/ent/session"
 	"bursar/ent/transaction"
+	"bursar/evm"
 	"bursar/money"
 	"bursar/pay/paytest"
 )
@@ -29,6 +32,42 @@ func eachDepth(t *testing.T, f func(t *testing.T, w *coretest.World, blocks int)
 				f(t, coretest.New(t, coretest.Confirmations(depth), coretest.OnPostgres(coretest.Postgres(t))), blocks)
 			})
 		})
+	}
+}
+
+// Books that remember no block of the chain are another chain's, however long it is; those that have seen a
+// reorganisation, or nothing yet, are not.
+func TestBooksOfAnotherChain(t *testing.T) {
+	w := coretest.New(t, coretest.Confirmations(depth))
+	w.Mine(3 * depth)
+	w.Settle()
+	w.Mine(1)
+	w.Reorg(depth + 2)
+	if err := w.Core.Funding.SameChain(w.Ctx); err != nil {
+		t.Errorf("after a reorganisation: %v", err)
+	}
+	other := chaintest.New(t)
+	deps := w.Deps
+	deps.Chain = other.Client
+	c, err := core.New(w.Ctx, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, blocks := range []int{0, 10 * depth} { // shorter than the books, and longer
+		for range blocks {
+			other.Node.Commit()
+		}
+		if err := c.Funding.SameChain(w.Ctx); !errors.Is(err, core.ErrOtherChain) {
+			t.Errorf("with %d blocks more: %v", blocks, err)
+		}
+	}
+	other = chaintest.New(t, chaintest.WithChainID(evm.BaseSepoliaID))
+	deps.Chain = other.Client
+	if c, err = core.New(w.Ctx, deps); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Funding.SameChain(w.Ctx); err != nil {
+		t.Errorf("a chain that has no books yet: %v", err)
 	}
 }
 

@@ -17,8 +17,12 @@ import (
 )
 
 // The genesis block is part of every data folder: changing one byte of a contract or a number below makes old
-// folders refuse to start. A change therefore comes with the next folder name, and a test holds the hash.
-const folder = "devnet-v2"
+// folders refuse to start. A change therefore comes with the next folder name, and a test holds the hash. A folder that
+// has a chain under an earlier name is refused in words (see outdated).
+const (
+	folderPrefix = "devnet-v"
+	folder       = folderPrefix + "2"
+)
 
 const (
 	genesisTime = 1_704_067_200 // 2024-01-01, so that authorizations valid "since 0" or "since ten minutes ago" are

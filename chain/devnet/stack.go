@@ -3,8 +3,11 @@ package devnet
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -40,6 +43,9 @@ func newStack(dataDir string, chainID uint64, host string, port int) (*node.Node
 		if err != nil {
 			return nil, fmt.Errorf("devnet: data folder: %w", err)
 		}
+		if err := outdated(abs, cfg.Name); err != nil {
+			return nil, err
+		}
 		cfg.DataDir = abs
 	}
 	if host != "" {
@@ -57,6 +63,30 @@ func newStack(dataDir string, chainID uint64, host string, port int) (*node.Node
 		return nil, fmt.Errorf("devnet: %w", err)
 	}
 	return stack, nil
+}
+
+// outdated refuses a data folder that has an earlier version's chain and none of this one's: a new chain beside it would
+// look, to who kept books over the old one, like a chain that has lost everything.
+func outdated(dataDir, name string) error {
+	entries, err := os.ReadDir(dataDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("devnet: data folder: %w", err)
+	}
+	old := ""
+	_, id, _ := strings.Cut(name, folder)
+	for _, e := range entries {
+		switch n := e.Name(); {
+		case n == name:
+			return nil
+		case strings.HasPrefix(n, folderPrefix) && strings.HasSuffix(n, id):
+			old = n
+		}
+	}
+	if old == "" {
+		return nil
+	}
+	return fmt.Errorf("devnet: %s is the chain of an earlier version of this program, which this one cannot go on with: start with "+
+		"an empty data folder, and an empty database where that is elsewhere, or go on with the earlier version", filepath.Join(dataDir, old))
 }
 
 // buildChain puts the chain, the log filters and the block producer on the stack.
