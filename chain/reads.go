@@ -72,23 +72,6 @@ func (c *Client) EtherOf(ctx context.Context, a common.Address) (*big.Int, error
 	return wei.ToInt(), err
 }
 
-// AuthorizationUsed says whether an EIP-3009 nonce of an address was used or canceled by the end of a block. A node
-// that lacks the block or its state makes it evm.ErrUnavailable: "unused" frees money, so it must not come from a node
-// that has yet to see the use.
-func (c *Client) AuthorizationUsed(ctx context.Context, from common.Address, nonce common.Hash, block uint64) (used bool, err error) {
-	data := append(append([]byte(nil), selAuthState...), common.LeftPadBytes(from[:], wordLength)...)
-	data = append(data, nonce[:]...)
-	err = c.read(ctx, func(n *node) error {
-		if err := c.mustHave(ctx, n, block); err != nil {
-			return err
-		}
-		word, err := n.word(ctx, c.network.USDC, data, hexutil.EncodeUint64(block))
-		used = word != common.Hash{}
-		return err
-	})
-	return used, err
-}
-
 // Allowance is what a spender may take of an owner's USDC, as of the newest block. More than money.Max, as an unlimited
 // allowance is, reads as money.Max.
 func (c *Client) Allowance(ctx context.Context, owner, spender common.Address) (amount money.USDC, err error) {

@@ -14,7 +14,10 @@ import { HTTPFacilitatorClient } from "@x402/core/server";
 import { toFacilitatorEvmSigner } from "@x402/evm";
 import { ExactEvmScheme as ExactFacilitator } from "@x402/evm/exact/facilitator";
 import { ExactEvmScheme as ExactServer } from "@x402/evm/exact/server";
-import { paymentMiddleware as paymentMiddlewareV2, x402ResourceServer } from "@x402/express";
+import { UptoEvmScheme as UptoFacilitator } from "@x402/evm/upto/facilitator";
+import { UptoEvmScheme as UptoServer } from "@x402/evm/upto/server";
+import { paymentMiddleware as paymentMiddlewareV2, setSettlementOverrides, x402ResourceServer } from "@x402/express";
+import { declareEip2612GasSponsoringExtension, EIP2612_GAS_SPONSORING } from "@x402/extensions";
 
 const { RPC_URL, FACILITATOR_KEY, PAY_TO } = process.env;
 const chainId = Number(process.env.CHAIN_ID ?? 84532);
@@ -33,6 +36,24 @@ const priced = {
   "POST /echo": { price: "$0.02", description: "Your own words." },
   "GET /cheap": { price: "$0.0001", description: "A tenth of a tenth of a cent." },
 };
+
+// What version 2 sells besides, by Permit2: for a price, and for what the handler takes of a maximum. Sponsored routes hand in
+// a permit of the buyer's, the bare one leaves Permit2's allowance to the buyer.
+const sponsored = declareEip2612GasSponsoringExtension();
+const byPermit2 = {
+  "GET /permit2": { scheme: "exact", price: "$0.01", extra: { assetTransferMethod: "permit2" }, extensions: sponsored },
+  "GET /permit2-bare": { scheme: "exact", price: "$0.01", extra: { assetTransferMethod: "permit2" } },
+  "GET /upto": { scheme: "upto", price: "$0.05", extensions: sponsored },
+};
+
+function serveByPermit2(app) {
+  app.get(["/permit2", "/permit2-bare"], (_req, res) => res.json({ ok: true }));
+  app.get("/upto", (_req, res) => {
+    setSettlementOverrides(res, { amount: "20000" });
+    res.json({ used: 2 });
+  });
+  return app;
+}
 
 function serve(app) {
   app.use(express.text({ type: () => true }));
@@ -87,7 +108,11 @@ async function v1() {
 
 async function v2() {
   const network = `eip155:${chainId}`;
-  const f = new x402Facilitator().register(network, new ExactFacilitator(toFacilitatorEvmSigner({ ...client, address: account.address })));
+  const signer = toFacilitatorEvmSigner({ ...client, address: account.address });
+  const f = new x402Facilitator()
+    .register(network, new ExactFacilitator(signer))
+    .register(network, new UptoFacilitator(signer))
+    .registerExtension(EIP2612_GAS_SPONSORING);
   const url = await listen(
     facilitator({
       verify: (b) => f.verify(b.paymentPayload, b.paymentRequirements),
@@ -99,11 +124,16 @@ async function v2() {
   for (const [route, { price, description }] of Object.entries(priced)) {
     routes[route] = { accepts: { scheme: "exact", price, network, payTo: PAY_TO }, description, mimeType: "application/json" };
   }
-  const server = new x402ResourceServer(new HTTPFacilitatorClient({ url })).register(network, new ExactServer());
+  for (const [route, { extensions, ...offer }] of Object.entries(byPermit2)) {
+    routes[route] = { accepts: { ...offer, network, payTo: PAY_TO }, mimeType: "application/json", ...(extensions && { extensions }) };
+  }
+  const server = new x402ResourceServer(new HTTPFacilitatorClient({ url }))
+    .register(network, new ExactServer())
+    .register(network, new UptoServer());
   await server.initialize();
   const app = express();
   app.use(paymentMiddlewareV2(routes, server, undefined, undefined, false));
-  return listen(serve(app), process.env.V2_PORT);
+  return listen(serveByPermit2(serve(app)), process.env.V2_PORT);
 }
 
 const [urlV1, urlV2] = await Promise.all([v1(), v2()]);

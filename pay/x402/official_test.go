@@ -59,6 +59,7 @@ func (m market) buyer() paytest.Buyer {
 func TestOfficial(t *testing.T) {
 	m := newMarket(t)
 	t.Run("sellers", m.paySellers)
+	t.Run("permit2", m.payByPermit2)
 	t.Run("together", m.payTogether)
 	t.Run("buyer", m.officialBuyer)
 }

@@ -153,6 +153,11 @@ func settled(t *testing.T, net *chaintest.Net, c permit2Case, p pay.Proof, line 
 	if got.Success && c.moved > 0 && !net.Mined(common.HexToHash(got.Transaction)).OK {
 		t.Errorf("%+v: %s failed", c, got.Transaction)
 	}
+	head, err := net.Head(t.Context())
+	must(t, err)
+	if used, err := net.Permit2Used(t.Context(), p.Permit2.Owner, p.Permit2.Nonce, head.Number); err != nil || used != (c.moved > 0) {
+		t.Errorf("%+v: nonce used: %t, %v", c, used, err)
+	}
 	if left := net.Balance(p.Permit2.Owner); left != money.One-c.moved {
 		t.Errorf("%+v: the wallet has %s", c, left)
 	}
