@@ -91,6 +91,24 @@ func (c *Client) Allowance(ctx context.Context, owner, spender common.Address) (
 	return amount, err
 }
 
+// CallData is what a transaction was sent with; evm.ErrNotFound when no node has it.
+func (c *Client) CallData(ctx context.Context, hash common.Hash) (data []byte, err error) {
+	err = c.find(ctx, func(n *node) error {
+		var sent *struct {
+			Input hexutil.Bytes `json:"input"`
+		}
+		if err := n.call(ctx, &sent, "eth_getTransactionByHash", hash); err != nil {
+			return err
+		}
+		if sent == nil {
+			return fmt.Errorf("chain: transaction %s: %w", hash, evm.ErrNotFound)
+		}
+		data = sent.Input
+		return nil
+	})
+	return data, err
+}
+
 // PermitNonce is the number that an owner's next EIP-2612 permit must carry, as of the newest block.
 func (c *Client) PermitNonce(ctx context.Context, owner common.Address) (nonce uint64, err error) {
 	data := append(append([]byte(nil), selNonces...), common.LeftPadBytes(owner[:], wordLength)...)

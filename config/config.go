@@ -45,6 +45,7 @@ type Config struct {
 	GasGrantWei  string   `default:"30000000000000" env:"BURSAR_GAS_GRANT_WEI" help:"Ether given to a wallet at its first funding, in wei. 0 gives none."`
 	MaxPayment   string   `default:"100.00" env:"BURSAR_MAX_PAYMENT" help:"No single call may cost more, whatever its policy says, in USD."`
 	PayAhead     bool     `default:"true" negatable:"" env:"BURSAR_PAY_AHEAD" help:"Pay a service that has asked the same for a while with the first request, which saves asking again. One that asks something else then ends the call, and what was promised to it stays reserved for minutes."`
+	Permit2      string   `name:"permit2-reserve" default:"100.00" env:"BURSAR_PERMIT2_RESERVE" help:"Services that are paid through Permit2 need an allowance for that contract, of the agent's wallet or of the platform's, which holds the sessions' deposits. It covers what is promised and this much more, in USD; a relayer pays for each renewal. 0 pays nothing through Permit2."`
 	AllowPrivate []string `env:"BURSAR_ALLOW_PRIVATE_TARGETS" placeholder:"ip:port" help:"Private addresses that agents may call all the same, ip:port separated by commas; port 0 means every port. Default: none but the demo service."`
 
 	Services string `name:"services" env:"BURSAR_SERVICES" placeholder:"file.json" help:"JSON list of the services that bill by use and are yours: docs/operations.md. They are put into the catalogue at each start, by their slug; one that is left out stays as it was. Default: none but the demo's."`
@@ -140,6 +141,12 @@ func (c Config) Ceiling() money.USDC {
 	return v
 }
 
+// Permit2Reserve is Permit2 in atomic units.
+func (c Config) Permit2Reserve() money.USDC {
+	v, _ := money.ParseDecimal(c.Permit2) // validate has read it
+	return v
+}
+
 // GasGrant is GasGrantWei as a number.
 func (c Config) GasGrant() *big.Int {
 	v, _ := new(big.Int).SetString(c.GasGrantWei, 10) // validate has read it
@@ -168,6 +175,9 @@ func (c Config) validate() error {
 	}
 	if v, err := money.ParseDecimal(c.MaxPayment); err != nil || v == 0 {
 		return fmt.Errorf("--max-payment: %q is not a positive amount in USD", c.MaxPayment)
+	}
+	if _, err := money.ParseDecimal(c.Permit2); err != nil {
+		return fmt.Errorf("--permit2-reserve: %q is not an amount in USD", c.Permit2)
 	}
 	if c.DatabaseURL != "" && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
 		return errors.New("--database-url: must begin with postgres://")

@@ -140,7 +140,7 @@ func (f *Payments) askedAnew(c *call, t *ent.Transaction, resp *pay.Response) er
 		Message: fmt.Sprintf("The service no longer takes what it asked before. Nothing more was signed, and %s stays reserved until that proof ends at %s. The same call may be made again",
 			t.Quoted.CostUSD(), time.Unix(t.ValidBeforeUnix, 0).UTC().Format(time.RFC3339)),
 	}
-	q, err := pay.Offers(f.protocols, pay.Wallet{Network: f.chain.Network(), Address: c.payer}, c.request, resp)
+	q, err := pay.Offers(f.protocols, f.wallet(c), c.request, resp)
 	if err == nil {
 		o := tracedOffer(q.Offers[0])
 		e.Offer = &o

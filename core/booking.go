@@ -89,7 +89,7 @@ func (f *Funding) ordered(ctx context.Context, tx *Tx, m movement, nonce string)
 	if err != nil {
 		return false, err
 	}
-	if t.TxHash != nil || m.To.Hex() != t.ToAddress || m.Amount != t.Quoted || t.HoldID == nil {
+	if t.TxHash != nil || m.To.Hex() != t.ToAddress || !fits(t, m.Amount) || t.HoldID == nil {
 		return false, nil
 	}
 	if t.Status == transaction.StatusFailed || (t.Status == transaction.StatusSuccess && t.Amount == 0) {
@@ -124,7 +124,7 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 		return f.arrived(ctx, tx, to, m)
 	case operation.KindCharge, operation.KindTransfer:
 		return errors.Join(f.arrived(ctx, tx, to, m), tx.chargeEnded(ctx, op, PaymentCharged))
-	case operation.KindGas, operation.KindTopUp, operation.KindPermit: // no authorization carries them
+	case operation.KindGas, operation.KindTopUp, operation.KindPermit, operation.KindAllowance: // no authorization carries them
 	}
 	return nil
 }

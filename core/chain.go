@@ -35,6 +35,10 @@ type Chain interface {
 	BalancesOf(ctx context.Context, addresses []common.Address, block uint64) ([]money.USDC, error)
 	// AuthorizationUsed says whether the token had executed or cancelled an authorization by the end of a block.
 	AuthorizationUsed(ctx context.Context, from common.Address, nonce common.Hash, block uint64) (bool, error)
+	// Permit2Used is AuthorizationUsed for a nonce of Permit2.
+	Permit2Used(ctx context.Context, owner common.Address, nonce common.Hash, block uint64) (bool, error)
+	// CallData is what a transaction was sent with; evm.ErrNotFound when no node has it.
+	CallData(ctx context.Context, hash common.Hash) ([]byte, error)
 	// NonceAt is the next nonce of an account, counting mined transactions only.
 	NonceAt(ctx context.Context, a common.Address) (uint64, error)
 	// NonceAtBlock is what NonceAt was at a block.

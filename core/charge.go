@@ -46,11 +46,15 @@ func (f *Funding) settlement(t *ent.Transaction, hold uuid.UUID, m movement) []l
 	post.LogKey, post.Block = "", 0
 	return []ledger.Move{post, {
 		Verb: ledger.Transfer, Key: m.key, LogKey: m.key, Block: m.Block, Debit: f.platform.Clearing, Credit: f.platform.External,
-		Amount: m.Amount, Code: "settlement", TransactionID: t.ID,
+		Amount: m.Amount, Code: codeSettlement, TransactionID: t.ID,
 	}}
 }
 
-const codeLate = "late"
+// Codes of transfers that a reorganisation treats in their own way.
+const (
+	codeLate       = "late"
+	codeSettlement = "settlement"
+)
 
 // settleLate books a payment that was given up as dead and is on the chain after all, which only a reorganisation below
 // the confirmed depth can bring: the wallet pays, or the session as far as it still can. It is held for again, so that it

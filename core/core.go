@@ -31,15 +31,16 @@ type Deps struct {
 	Protocols []pay.Protocol // in order of preference
 	Upstream  *http.Client   // reaches paid services; see NewUpstream
 
-	MasterKey    []byte              // 32 bytes; seals the keyset that seals the wallets' keys
-	JWTSecret    []byte              // at least 32 bytes; signs logins
-	PlatformKey  *ecdsa.PrivateKey   // holds the deposits of all sessions and pays for session calls
-	RelayerKey   *ecdsa.PrivateKey   // carries authorizations, grants gas and pulls top-ups; holds ether only
-	MoreRelayers []*ecdsa.PrivateKey // carry authorizations beside it
-	GasGrantWei  *big.Int            // ether given to a wallet at its first funding; nil or zero: none
-	PayAhead     bool                // a service that has asked the same for a while is paid with the first request
-	MaxPayment   money.USDC          // no single call may cost more, whatever its policy says
-	Streams      StreamLimits        // of answers that are handed on as they come
+	MasterKey      []byte              // 32 bytes; seals the keyset that seals the wallets' keys
+	JWTSecret      []byte              // at least 32 bytes; signs logins
+	PlatformKey    *ecdsa.PrivateKey   // holds the deposits of all sessions and pays for session calls
+	RelayerKey     *ecdsa.PrivateKey   // carries authorizations, grants gas and pulls top-ups; holds ether only
+	MoreRelayers   []*ecdsa.PrivateKey // carry authorizations beside it
+	GasGrantWei    *big.Int            // ether given to a wallet at its first funding; nil or zero: none
+	PayAhead       bool                // a service that has asked the same for a while is paid with the first request
+	Permit2Reserve money.USDC          // by which a wallet's allowance for Permit2 is above what it has promised; zero: nothing is paid by Permit2
+	MaxPayment     money.USDC          // no single call may cost more, whatever its policy says
+	Streams        StreamLimits        // of answers that are handed on as they come
 
 	// Step hears the name of each place between two commits at which a crash leaves work to be finished (see Steps).
 	// nil: nobody listens. Tests kill the program there.
@@ -115,6 +116,7 @@ type store struct {
 	maxPay    money.USDC
 	streams   StreamLimits
 	payAhead  bool
+	reserve2  money.USDC // Deps.Permit2Reserve
 	step      func(name string)
 	readers   *readers
 	touched   sync.Map  // when this process noted the use of a key last, by its id

@@ -126,7 +126,7 @@ func (f *Payments) instruct(c *call, protocols []pay.Protocol, o pay.Offer, id u
 		return nil, pay.Instruction{}, fmt.Errorf("core: protocol %q is not paid here", o.Protocol)
 	}
 	in, err := protocol.Instruct(o, c.payer, f.clock(), f.nonce("payment", id))
-	if err == nil && in.Kind != pay.SignAuthorization && in.Kind != pay.Transfer {
+	if err == nil && in.Kind != pay.SignAuthorization && in.Kind != pay.SignPermit2 && in.Kind != pay.Transfer {
 		err = fmt.Errorf("core: nothing pays %s", in.Kind)
 	}
 	return protocol, in, err

@@ -26,7 +26,7 @@ func (f *Funding) ExpireOperations(ctx context.Context) error {
 		return err
 	}
 	for _, op := range dead {
-		wait, err := f.usedLately(ctx, op.FromAddress, *op.AuthNonce, op.ValidBeforeUnix, at)
+		wait, err := f.usedLately(ctx, onceOnly{from: op.FromAddress, nonce: *op.AuthNonce, ends: op.ValidBeforeUnix}, at)
 		if err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (f *Funding) expire(ctx context.Context, op *ent.Operation) error {
 			return f.notRefunded(ctx, tx, op, held.Transfers[0])
 		case operation.KindCharge, operation.KindTransfer:
 			return errors.Join(tx.reopen(ctx, op.SessionID), tx.chargeEnded(ctx, op, PaymentFailed))
-		case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit, operation.KindPayout: // paid anew by its job
+		case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit, operation.KindAllowance, operation.KindPayout: // paid anew by its job
 		}
 		return nil
 	})

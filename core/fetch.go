@@ -174,7 +174,7 @@ func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResul
 		x.end()
 		return nil, err
 	}
-	quote, err := pay.Offers(f.protocols, pay.Wallet{Network: f.chain.Network(), Address: c.payer, Also: c.mayTransfer()}, c.request, x.response())
+	quote, err := pay.Offers(f.protocols, f.wallet(c), c.request, x.response())
 	var unpayable *pay.UnpayableError
 	switch {
 	case errors.Is(err, pay.ErrNotAsked):

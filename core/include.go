@@ -148,7 +148,7 @@ func (o *Operations) stillIncluded(ctx context.Context, op *ent.Operation) (bool
 	if errors.Is(err, evm.ErrNotFound) || (err == nil && !r.OK) {
 		return o.move(ctx, op, func(u *ent.OperationUpdate) { u.SetStatus(operation.StatusSent) })
 	}
-	if err != nil || (op.Kind != operation.KindGas && op.Kind != operation.KindPermit) {
+	if err != nil || (op.Kind != operation.KindGas && !permits(op.Kind)) {
 		return false, err
 	}
 	head, err := o.chain.Head(ctx)

@@ -192,12 +192,17 @@ func (k *keyring) relayerAddress() common.Address { return k.relayers[0].at }
 
 // sign signs an authorization under the network's true domain.
 func (k *keyring) sign(a *ent.Agent, n evm.Network, auth evm.Authorization) ([]byte, error) {
+	return k.signAs(a, auth.From, auth.Digest(n.Domain()))
+}
+
+// signAs signs a hash with the key of an address, which is an agent's or the platform's (nil).
+func (k *keyring) signAs(a *ent.Agent, who common.Address, digest common.Hash) ([]byte, error) {
 	key, err := k.signer(a)
 	if err != nil {
 		return nil, err
 	}
-	if crypto.PubkeyToAddress(key.PublicKey) != auth.From {
-		return nil, fmt.Errorf("core: key does not belong to %s", auth.From)
+	if crypto.PubkeyToAddress(key.PublicKey) != who {
+		return nil, fmt.Errorf("core: key does not belong to %s", who)
 	}
-	return evm.Sign(key, auth.Digest(n.Domain()))
+	return evm.Sign(key, digest)
 }

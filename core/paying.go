@@ -31,17 +31,13 @@ func (f *Payments) pay(ctx context.Context, c *call, q pay.Quote) (*FetchResult,
 
 // complete pays what is reserved: sign, send once, and book what the answer tells.
 func (f *Payments) complete(ctx context.Context, c *call, d *decision) (_ *FetchResult, err error) {
-	instruction, t, offer := d.instruction, d.payment, d.offer
+	t, offer := d.payment, d.offer
 	f.step(StepHeld)
-	if instruction.Kind == pay.Transfer {
+	if d.instruction.Kind == pay.Transfer {
 		return f.transfer(ctx, c, d)
 	}
-	proof := pay.Proof{Authorization: instruction.Authorization, Identifier: pay.PaymentIdentifier(t.ID)}
-	var signer *ent.Agent
-	if c.prepaid == nil {
-		signer = c.agent
-	}
-	if proof.Signature, err = f.keys.sign(signer, f.chain.Network(), proof.Authorization); err != nil {
+	proof, err := f.prove(ctx, c, d)
+	if err != nil {
 		return nil, f.giveUp(ctx, t, err)
 	}
 	paid := &pay.Request{Method: c.request.Method, URL: c.request.URL, Header: c.request.Header.Clone(), Body: c.request.Body}
@@ -83,13 +79,15 @@ func (s *store) nonce(what string, id uuid.UUID) common.Hash {
 
 // reserve makes the hold and the history record, in one commit, if every limit allows it.
 func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, d *decision) (*ent.Transaction, error) {
-	now, o, auth := f.now(), d.offer, d.instruction.Authorization
+	now, o := f.now(), d.offer
 	counters := c.budget.Counters(now)
-	nonce := auth.Nonce.Hex()
+	proof := signatureOf(d.instruction, o.Network)
+	nonce := proof.nonce.Hex()
 	t := &ent.Transaction{
 		ID: id, CreatedAt: now, OrgID: c.agent.OrgID, AgentID: c.agent.ID, Kind: transaction.KindPayment, Status: transaction.StatusPending,
 		Quoted: o.Amount, FromAddress: c.payer.Hex(), ToAddress: o.PayTo.Hex(), Service: c.target.service, Endpoint: c.target.endpoint(),
-		Method: c.request.Method, Protocol: o.Protocol, Scheme: o.Scheme, Network: o.Network.Name, AuthNonce: &nonce, ValidBeforeUnix: auth.ValidBefore,
+		Method: c.request.Method, Protocol: o.Protocol, Scheme: o.Scheme, Network: o.Network.Name, AuthNonce: &nonce, ValidBeforeUnix: proof.ends,
+		Permit2: d.instruction.Kind == pay.SignPermit2,
 	}
 	hold := ledger.Move{
 		Verb: ledger.Hold, ID: uuid.Must(uuid.NewV7()), Key: "fetch:" + id.String(), Debit: c.account, Credit: f.platform.External, Amount: o.Amount,
@@ -107,7 +105,7 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, d *decisi
 		t.SessionID, hold.Credit = &c.prepaid.session.ID, f.platform.Clearing
 		hold.Counters = append(hold.Counters, sessionCounter(c.prepaid.session.ID))
 	}
-	digest := auth.Digest(o.Network.Domain()).Hex()
+	digest := proof.digest.Hex()
 	rows := c.run.begunRows(id)
 	switch {
 	case c.entry != nil:

@@ -20,7 +20,7 @@ import (
 func (o *Operations) pullCall(op *ent.Operation) evm.Call {
 	from, to := common.HexToAddress(op.FromAddress), common.HexToAddress(op.ToAddress)
 	c := evm.Call{To: o.chain.Network().USDC, Gas: innerGas, Data: evm.TransferFromData(from, to, op.Amount)}
-	if op.Kind == operation.KindPermit {
+	if permits(op.Kind) {
 		c.Data = evm.PermitData(from, to, op.Amount, op.ValidBeforeUnix, op.Signature)
 	}
 	return c
@@ -29,7 +29,7 @@ func (o *Operations) pullCall(op *ent.Operation) evm.Call {
 // endUnsigned gives up a top-up or a permit that is no longer wanted, or that the token would refuse. Nothing has been
 // signed for it, so nothing can move. simulated is how the call fared. It reports whether the operation has ended.
 func (o *Operations) endUnsigned(ctx context.Context, op *ent.Operation, simulated error) (bool, error) {
-	if op.Kind != operation.KindTopUp && op.Kind != operation.KindPermit {
+	if op.Kind != operation.KindTopUp && !permits(op.Kind) {
 		return false, nil
 	}
 	a, err := o.db.readEnt.Agent.Get(ctx, op.AgentID)
@@ -37,7 +37,7 @@ func (o *Operations) endUnsigned(ctx context.Context, op *ent.Operation, simulat
 		return false, err
 	}
 	switch {
-	case !a.Active:
+	case !a.Active && op.Kind != operation.KindAllowance: // the platform's wallet is everybody's
 		return o.fail(ctx, op, 0, "The agent is deactivated")
 	case op.Kind == operation.KindTopUp && (!o.consented(a) || *a.AutoTopupSource != op.FromAddress || *a.AutoTopupAmount != op.Amount):
 		return o.fail(ctx, op, 0, "The terms were changed before it was sent")
@@ -72,6 +72,9 @@ func (o *Operations) fail(ctx context.Context, op *ent.Operation, block int64, w
 		n, err := u.Save(ctx)
 		if ended = n == 1; err != nil || !ended {
 			return err
+		}
+		if op.Kind == operation.KindAllowance { // its calls look at it themselves
+			return nil
 		}
 		if op.Kind != operation.KindGas {
 			a, err := tx.Agent.Get(ctx, op.AgentID)

@@ -70,7 +70,7 @@ func (f *Payments) resolvePage(ctx context.Context, dead []*ent.Transaction, rea
 const expiredUnused = "The payment proof expired unused: nothing was charged"
 
 func (f *Payments) resolve(ctx context.Context, t *ent.Transaction, read *ent.Cursor) error {
-	wait, err := f.usedLately(ctx, t.FromAddress, *t.AuthNonce, t.ValidBeforeUnix, read)
+	wait, err := f.usedLately(ctx, onceOnly{t.FromAddress, *t.AuthNonce, t.ValidBeforeUnix, t.Permit2}, read)
 	if err != nil || wait {
 		return err
 	}

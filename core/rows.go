@@ -22,15 +22,15 @@ var (
 		Table: "transactions",
 		Columns: []string{
 			"uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "bigint", "text", "text", "text", "text", "text", "text", "text", "text", "text", "bigint", "uuid",
-			"uuid", "uuid", "bigint",
+			"uuid", "uuid", "bigint", "boolean",
 		},
 		Postgres: `INSERT INTO transactions (id, created_at, org_id, agent_id, session_id, credential_id, kind, status, quoted, amount,
-			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id)
-			SELECT c1, c2, c3, c4, c5, c6, 'payment', 'pending', c7, 0, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19 FROM v
+			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id, permit2)
+			SELECT c1, c2, c3, c4, c5, c6, 'payment', 'pending', c7, 0, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c22 FROM v
 			WHERE c7 <= COALESCE((SELECT p.amount * v.c21 / 100 FROM prices p WHERE p.id = v.c20), c7)`,
 		SQLite: `INSERT INTO transactions (id, created_at, org_id, agent_id, session_id, credential_id, kind, status, quoted, amount,
-			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id)
-			SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'payment', 'pending', ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19
+			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id, permit2)
+			SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'payment', 'pending', ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?22
 			WHERE ?7 <= COALESCE((SELECT amount * ?21 / 100 FROM prices WHERE id = ?20), ?7)`,
 	}
 	endPaymentRow = &ledger.Statement{
@@ -116,7 +116,7 @@ func addPayment(t *ent.Transaction, route *uuid.UUID, percent int64) ledger.Row 
 	return ledger.Row{Into: addPaymentRow, Values: []any{
 		t.ID.String(), t.CreatedAt, t.OrgID.String(), t.AgentID.String(), optional(t.SessionID), optional(t.CredentialID), int64(t.Quoted),
 		t.FromAddress, t.ToAddress, t.Service, t.Endpoint, t.Method, t.Protocol, t.Scheme, t.Network, nonce, end,
-		optional(t.HoldID), optional(t.ServiceID), optional(route), percent,
+		optional(t.HoldID), optional(t.ServiceID), optional(route), percent, t.Permit2,
 	}}
 }
 

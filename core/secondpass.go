@@ -74,6 +74,9 @@ func (f *Funding) recheck(ctx context.Context, at *ent.Cursor, from, to uint64) 
 	if moved, err = f.ours(ctx, moved); err != nil {
 		return false, err
 	}
+	if moved, err = f.named(ctx, moved, at.RecheckedUnix); err != nil {
+		return false, err
+	}
 	for _, m := range moved {
 		err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 			key, err := freshKey(ctx, tx.Client, m)
@@ -123,9 +126,21 @@ const lastLook = 3600
 // chain calls the authorization used, and nothing was booked, so the nodes may have left its log out. Once the second pass
 // has read past its end too, it was used or cancelled in some other way, and cannot move this money any more.
 // The chain is asked as of the watcher's block: a node that has not reached it would still say "unused".
-func (s *store) usedLately(ctx context.Context, from, nonce string, validBefore int64, read *ent.Cursor) (bool, error) {
-	if read.RecheckedUnix >= validBefore || read.TimeUnix >= validBefore+lastLook {
+func (s *store) usedLately(ctx context.Context, p onceOnly, read *ent.Cursor) (bool, error) {
+	if read.RecheckedUnix >= p.ends || read.TimeUnix >= p.ends+lastLook {
 		return false, nil
 	}
-	return s.chain.AuthorizationUsed(ctx, common.HexToAddress(from), common.HexToHash(nonce), uint64(read.Block))
+	used := s.chain.AuthorizationUsed
+	if p.permit2 {
+		used = s.chain.Permit2Used
+	}
+	return used(ctx, common.HexToAddress(p.from), common.HexToHash(p.nonce), uint64(read.Block))
+}
+
+// onceOnly is what the chain knows of a signature that it takes once: whose, its nonce, and the first time at which it is
+// refused, in unix seconds.
+type onceOnly struct {
+	from, nonce string
+	ends        int64
+	permit2     bool // Permit2 keeps the nonce, not the token
 }

@@ -66,10 +66,10 @@ func answered(resp *pay.Response, r pay.Receipt) bool {
 	return resp.Status < http.StatusMultipleChoices || (r.Known && r.Success)
 }
 
-// answered charges a session for a call that was answered; a wallet is charged by the chain.
+// answered charges a session for a call that was answered, unless its price is a maximum; a wallet is charged by the chain.
 func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, status int) error {
 	t.UpstreamStatus = status
-	if c.prepaid == nil { // the chain may have decided already
+	if c.prepaid == nil || upTo(t) { // the chain decides, and may have done so already
 		return errors.Join(f.note(ctx, answeredBy(t, status)), f.refresh(ctx, t))
 	}
 	end := *t

@@ -42,10 +42,14 @@ const (
 // spender is whom a source gives its allowance to.
 func (s *store) spender() common.Address { return s.keys.relayerAddress() }
 
-// guarded tells the operations that no authorization can carry: the sender's account nonce is their only guard.
+// guarded tells the operations that no authorization can carry: the sender's account nonce is their only guard, and the
+// number of a permit.
 func guarded(k operation.Kind) bool {
-	return k == operation.KindGas || k == operation.KindTopUp || k == operation.KindPermit
+	return k == operation.KindGas || k == operation.KindTopUp || permits(k)
 }
+
+// permits tells the operations that hand in a permit.
+func permits(k operation.Kind) bool { return k == operation.KindPermit || k == operation.KindAllowance }
 
 // RunDue begins a top-up for each active agent whose free balance is below its threshold and that has none under way.
 // Of several processes one begins it. What cannot be pulled is noted on the agent and looked at again later.

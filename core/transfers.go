@@ -42,14 +42,9 @@ var unserved = transaction.Or(
 // column is null.
 const noAnswer = 0
 
-// mayTransfer tells what a wallet may do besides signing: it sends money ahead where the policy names the service. A policy
-// that names any has let this call through because it names this one.
-func (c *call) mayTransfer() []pay.InstructionKind {
-	if len(c.budget.Agent.Allowed) == 0 {
-		return nil
-	}
-	return []pay.InstructionKind{pay.Transfer}
-}
+// mayTransfer reports whether a call may send money ahead: where the policy names the service. A policy that names any has
+// let this call through because it names this one.
+func (c *call) mayTransfer() bool { return len(c.budget.Agent.Allowed) > 0 }
 
 func transferKey(payment uuid.UUID) string { return "transfer:" + payment.String() }
 

@@ -14,6 +14,7 @@ import (
 	"bursar/ent/session"
 	"bursar/ent/transaction"
 	"bursar/ent/transfer"
+	"bursar/money"
 )
 
 // How a reorganisation takes back what was booked of the blocks that it abandons.
@@ -109,13 +110,17 @@ func (f *Funding) plan(ctx context.Context, tx *Tx, t *ent.Transfer) (undone, er
 	if err != nil {
 		return undone{}, err
 	}
+	if upTo(payment) && payment.SessionID != nil && payment.HoldID != nil && t.Code == codeSettlement {
+		hold, err := tx.Transfer.Get(ctx, *payment.HoldID)
+		return planUpTo(hold, payment, back), err
+	}
 	return planPayment(t, payment, back), nil
 }
 
 // again is the hold for something of ours that waits for its block once more.
-func again(t *ent.Transfer, key string) ledger.Move {
+func again(t *ent.Transfer, key string, amount money.USDC) ledger.Move {
 	m := ledger.Move{
-		Verb: ledger.Hold, Key: fmt.Sprintf("%s:again:%s", key, t.ID), Debit: t.DebitID, Credit: t.CreditID, Amount: t.Posted, Code: t.Code,
+		Verb: ledger.Hold, Key: fmt.Sprintf("%s:again:%s", key, t.ID), Debit: t.DebitID, Credit: t.CreditID, Amount: amount, Code: t.Code,
 		Counters: strings.Fields(t.Counters), Owed: true,
 	}
 	if t.TransactionID != nil {
@@ -125,13 +130,13 @@ func again(t *ent.Transfer, key string) ledger.Move {
 }
 
 func (f *Funding) planOperation(t *ent.Transfer, op *ent.Operation, back ledger.Move) undone {
-	hold := again(t, op.Key)
+	hold := again(t, op.Key, t.Posted)
 	switch op.Kind {
 	case operation.KindDeposit:
 		back.Debit, hold.Credit = f.platform.Suspense, f.platform.Suspense
 	case operation.KindRefund:
 		back.Credit, hold.Debit = f.platform.Suspense, f.platform.Suspense
-	case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit, operation.KindCharge, operation.KindPayout, operation.KindTransfer:
+	case operation.KindDrain, operation.KindGas, operation.KindTopUp, operation.KindPermit, operation.KindAllowance, operation.KindCharge, operation.KindPayout, operation.KindTransfer:
 	}
 	return undone{moves: []ledger.Move{back, hold}, after: func(ctx context.Context, tx *Tx, r []ledger.Result) error {
 		held := r[1].Transfers[0].ID
@@ -190,10 +195,25 @@ func planPayment(t *ent.Transfer, payment *ent.Transaction, back ledger.Move) un
 			return u.Exec(ctx)
 		}}
 	}
-	return undone{moves: []ledger.Move{back, again(t, t.Key)}, after: func(ctx context.Context, tx *Tx, r []ledger.Result) error {
-		return tx.Transaction.UpdateOneID(payment.ID).SetHoldID(r[1].Transfers[0].ID).SetStatus(transaction.StatusPending).SetAmount(0).
+	return undone{moves: []ledger.Move{back, again(t, t.Key, t.Amount)}, after: heldAgain(payment, 1)}
+}
+
+// planUpTo takes back the settlement of a session's payment whose price is a maximum. It was charged by that alone, and may
+// be settled for another amount: it is held for again, all of it.
+func planUpTo(hold *ent.Transfer, payment *ent.Transaction, back ledger.Move) undone {
+	returned := ledger.Move{
+		Verb: ledger.Transfer, Key: back.Key + ":charge", Debit: hold.CreditID, Credit: hold.DebitID, Amount: hold.Posted, Code: "undo",
+		TransactionID: payment.ID, Counters: strings.Fields(hold.Counters),
+	}
+	return undone{moves: []ledger.Move{back, returned, again(hold, back.Key, hold.Amount)}, after: heldAgain(payment, 2)}
+}
+
+// heldAgain opens a payment again, under the hold that one of the moves has made.
+func heldAgain(payment *ent.Transaction, hold int) func(context.Context, *Tx, []ledger.Result) error {
+	return func(ctx context.Context, tx *Tx, r []ledger.Result) error {
+		return tx.Transaction.UpdateOneID(payment.ID).SetHoldID(r[hold].Transfers[0].ID).SetStatus(transaction.StatusPending).SetAmount(0).
 			ClearTxHash().ClearSettledAt().Exec(ctx)
-	}}
+	}
 }
 
 // forget ends the records of movements that nobody here had ordered: all of a chain transaction are gone together.

@@ -111,6 +111,9 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 	if moved, err = f.ours(ctx, moved); err != nil {
 		return err
 	}
+	if moved, err = f.named(ctx, moved, at.TimeUnix); err != nil {
+		return err
+	}
 	// The branch may have changed between the reads; the block's hash tells.
 	if again, err := f.chain.BlockByNumber(ctx, to); err != nil || again.Hash != last.Hash {
 		return errors.Join(err, errors.New("core: the chain changed while it was read"))

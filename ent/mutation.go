@@ -22012,6 +22012,7 @@ type TransactionMutation struct {
 	auth_nonce           *string
 	valid_before_unix    *int64
 	addvalid_before_unix *int64
+	permit2              *bool
 	hold_id              *uuid.UUID
 	service_id           *uuid.UUID
 	settled_at           *time.Time
@@ -23292,6 +23293,42 @@ func (m *TransactionMutation) ResetValidBeforeUnix() {
 	delete(m.clearedFields, transaction.FieldValidBeforeUnix)
 }
 
+// SetPermit2 sets the "permit2" field.
+func (m *TransactionMutation) SetPermit2(b bool) {
+	m.permit2 = &b
+}
+
+// Permit2 returns the value of the "permit2" field in the mutation.
+func (m *TransactionMutation) Permit2() (r bool, exists bool) {
+	v := m.permit2
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPermit2 returns the old "permit2" field's value of the Transaction entity.
+// If the Transaction object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TransactionMutation) OldPermit2(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPermit2 is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPermit2 requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPermit2: %w", err)
+	}
+	return oldValue.Permit2, nil
+}
+
+// ResetPermit2 resets all changes to the "permit2" field.
+func (m *TransactionMutation) ResetPermit2() {
+	m.permit2 = nil
+}
+
 // SetHoldID sets the "hold_id" field.
 func (m *TransactionMutation) SetHoldID(u uuid.UUID) {
 	m.hold_id = &u
@@ -23473,7 +23510,7 @@ func (m *TransactionMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TransactionMutation) Fields() []string {
-	fields := make([]string, 0, 27)
+	fields := make([]string, 0, 28)
 	if m.created_at != nil {
 		fields = append(fields, transaction.FieldCreatedAt)
 	}
@@ -23546,6 +23583,9 @@ func (m *TransactionMutation) Fields() []string {
 	if m.valid_before_unix != nil {
 		fields = append(fields, transaction.FieldValidBeforeUnix)
 	}
+	if m.permit2 != nil {
+		fields = append(fields, transaction.FieldPermit2)
+	}
 	if m.hold_id != nil {
 		fields = append(fields, transaction.FieldHoldID)
 	}
@@ -23611,6 +23651,8 @@ func (m *TransactionMutation) Field(name string) (ent.Value, bool) {
 		return m.AuthNonce()
 	case transaction.FieldValidBeforeUnix:
 		return m.ValidBeforeUnix()
+	case transaction.FieldPermit2:
+		return m.Permit2()
 	case transaction.FieldHoldID:
 		return m.HoldID()
 	case transaction.FieldServiceID:
@@ -23674,6 +23716,8 @@ func (m *TransactionMutation) OldField(ctx context.Context, name string) (ent.Va
 		return m.OldAuthNonce(ctx)
 	case transaction.FieldValidBeforeUnix:
 		return m.OldValidBeforeUnix(ctx)
+	case transaction.FieldPermit2:
+		return m.OldPermit2(ctx)
 	case transaction.FieldHoldID:
 		return m.OldHoldID(ctx)
 	case transaction.FieldServiceID:
@@ -23856,6 +23900,13 @@ func (m *TransactionMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetValidBeforeUnix(v)
+		return nil
+	case transaction.FieldPermit2:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPermit2(v)
 		return nil
 	case transaction.FieldHoldID:
 		v, ok := value.(uuid.UUID)
@@ -24172,6 +24223,9 @@ func (m *TransactionMutation) ResetField(name string) error {
 		return nil
 	case transaction.FieldValidBeforeUnix:
 		m.ResetValidBeforeUnix()
+		return nil
+	case transaction.FieldPermit2:
+		m.ResetPermit2()
 		return nil
 	case transaction.FieldHoldID:
 		m.ResetHoldID()

@@ -617,6 +617,10 @@ func init() {
 	transactionDescAuthNonce := transactionFields[21].Descriptor()
 	// transaction.AuthNonceValidator is a validator for the "auth_nonce" field. It is called by the builders before save.
 	transaction.AuthNonceValidator = transactionDescAuthNonce.Validators[0].(func(string) error)
+	// transactionDescPermit2 is the schema descriptor for permit2 field.
+	transactionDescPermit2 := transactionFields[23].Descriptor()
+	// transaction.DefaultPermit2 holds the default value on creation for the permit2 field.
+	transaction.DefaultPermit2 = transactionDescPermit2.Default.(bool)
 	// transactionDescID is the schema descriptor for id field.
 	transactionDescID := transactionMixinFields0[0].Descriptor()
 	// transaction.DefaultID holds the default value on creation for the id field.

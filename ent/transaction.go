@@ -67,6 +67,8 @@ type Transaction struct {
 	AuthNonce *string `json:"auth_nonce,omitempty"`
 	// ValidBeforeUnix holds the value of the "valid_before_unix" field.
 	ValidBeforeUnix int64 `json:"valid_before_unix,omitempty"`
+	// Permit2 holds the value of the "permit2" field.
+	Permit2 bool `json:"permit2,omitempty"`
 	// HoldID holds the value of the "hold_id" field.
 	HoldID *uuid.UUID `json:"hold_id,omitempty"`
 	// ServiceID holds the value of the "service_id" field.
@@ -83,6 +85,8 @@ func (*Transaction) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case transaction.FieldSessionID, transaction.FieldCredentialID, transaction.FieldHoldID, transaction.FieldServiceID:
 			values[i] = &sql.NullScanner{S: new(uuid.UUID)}
+		case transaction.FieldPermit2:
+			values[i] = new(sql.NullBool)
 		case transaction.FieldQuoted, transaction.FieldAmount, transaction.FieldUpstreamStatus, transaction.FieldValidBeforeUnix:
 			values[i] = new(sql.NullInt64)
 		case transaction.FieldKind, transaction.FieldStatus, transaction.FieldWei, transaction.FieldFromAddress, transaction.FieldToAddress, transaction.FieldTxHash, transaction.FieldService, transaction.FieldEndpoint, transaction.FieldMethod, transaction.FieldProtocol, transaction.FieldScheme, transaction.FieldNetwork, transaction.FieldReason, transaction.FieldReceipt, transaction.FieldAuthNonce:
@@ -260,6 +264,12 @@ func (_m *Transaction) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.ValidBeforeUnix = value.Int64
 			}
+		case transaction.FieldPermit2:
+			if value, ok := values[i].(*sql.NullBool); !ok {
+				return fmt.Errorf("unexpected type %T for field permit2", values[i])
+			} else if value.Valid {
+				_m.Permit2 = value.Bool
+			}
 		case transaction.FieldHoldID:
 			if value, ok := values[i].(*sql.NullScanner); !ok {
 				return fmt.Errorf("unexpected type %T for field hold_id", values[i])
@@ -396,6 +406,9 @@ func (_m *Transaction) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("valid_before_unix=")
 	builder.WriteString(fmt.Sprintf("%v", _m.ValidBeforeUnix))
+	builder.WriteString(", ")
+	builder.WriteString("permit2=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Permit2))
 	builder.WriteString(", ")
 	if v := _m.HoldID; v != nil {
 		builder.WriteString("hold_id=")

@@ -329,6 +329,20 @@ func (_c *TransactionCreate) SetNillableValidBeforeUnix(v *int64) *TransactionCr
 	return _c
 }
 
+// SetPermit2 sets the "permit2" field.
+func (_c *TransactionCreate) SetPermit2(v bool) *TransactionCreate {
+	_c.mutation.SetPermit2(v)
+	return _c
+}
+
+// SetNillablePermit2 sets the "permit2" field if the given value is not nil.
+func (_c *TransactionCreate) SetNillablePermit2(v *bool) *TransactionCreate {
+	if v != nil {
+		_c.SetPermit2(*v)
+	}
+	return _c
+}
+
 // SetHoldID sets the "hold_id" field.
 func (_c *TransactionCreate) SetHoldID(v uuid.UUID) *TransactionCreate {
 	_c.mutation.SetHoldID(v)
@@ -431,6 +445,10 @@ func (_c *TransactionCreate) defaults() {
 	if _, ok := _c.mutation.Amount(); !ok {
 		v := transaction.DefaultAmount
 		_c.mutation.SetAmount(v)
+	}
+	if _, ok := _c.mutation.Permit2(); !ok {
+		v := transaction.DefaultPermit2
+		_c.mutation.SetPermit2(v)
 	}
 	if _, ok := _c.mutation.ID(); !ok {
 		v := transaction.DefaultID()
@@ -535,6 +553,9 @@ func (_c *TransactionCreate) check() error {
 		if err := transaction.AuthNonceValidator(v); err != nil {
 			return &ValidationError{Name: "auth_nonce", err: fmt.Errorf(`ent: validator failed for field "Transaction.auth_nonce": %w`, err)}
 		}
+	}
+	if _, ok := _c.mutation.Permit2(); !ok {
+		return &ValidationError{Name: "permit2", err: errors.New(`ent: missing required field "Transaction.permit2"`)}
 	}
 	return nil
 }
@@ -667,6 +688,10 @@ func (_c *TransactionCreate) createSpec() (*Transaction, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.ValidBeforeUnix(); ok {
 		_spec.SetField(transaction.FieldValidBeforeUnix, field.TypeInt64, value)
 		_node.ValidBeforeUnix = value
+	}
+	if value, ok := _c.mutation.Permit2(); ok {
+		_spec.SetField(transaction.FieldPermit2, field.TypeBool, value)
+		_node.Permit2 = value
 	}
 	if value, ok := _c.mutation.HoldID(); ok {
 		_spec.SetField(transaction.FieldHoldID, field.TypeUUID, value)
@@ -1117,6 +1142,9 @@ func (u *TransactionUpsertOne) UpdateNewValues() *TransactionUpsertOne {
 		}
 		if _, exists := u.create.mutation.AuthNonce(); exists {
 			s.SetIgnore(transaction.FieldAuthNonce)
+		}
+		if _, exists := u.create.mutation.Permit2(); exists {
+			s.SetIgnore(transaction.FieldPermit2)
 		}
 		if _, exists := u.create.mutation.ServiceID(); exists {
 			s.SetIgnore(transaction.FieldServiceID)
@@ -1761,6 +1789,9 @@ func (u *TransactionUpsertBulk) UpdateNewValues() *TransactionUpsertBulk {
 			}
 			if _, exists := b.mutation.AuthNonce(); exists {
 				s.SetIgnore(transaction.FieldAuthNonce)
+			}
+			if _, exists := b.mutation.Permit2(); exists {
+				s.SetIgnore(transaction.FieldPermit2)
 			}
 			if _, exists := b.mutation.ServiceID(); exists {
 				s.SetIgnore(transaction.FieldServiceID)

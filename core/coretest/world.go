@@ -103,7 +103,7 @@ func New(t testing.TB, options ...Option) *World {
 		Protocols: []pay.Protocol{x402.V2{Identifiers: true}, x402.V1{}, mpp.Charge{}, mpp.Plain{}, agentpay.Protocol{Default: w.Net.Client.Network()}, l402.Protocol{}},
 		Upstream:  core.NewUpstream([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("[::1]:0")}),
 		MasterKey: []byte(strings.Repeat("m", 32)), JWTSecret: []byte(strings.Repeat("j", 32)),
-		PlatformKey: platform, RelayerKey: relayer, GasGrantWei: big.NewInt(30_000_000_000_000), MaxPayment: 1000 * money.One,
+		PlatformKey: platform, RelayerKey: relayer, GasGrantWei: big.NewInt(30_000_000_000_000), MaxPayment: 1000 * money.One, Permit2Reserve: 100 * money.One,
 	}
 	w.Core, err = core.New(ctx, w.Deps)
 	w.no(err)

@@ -394,7 +394,7 @@ var (
 		{Name: "session_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "transaction_id", Type: field.TypeUUID},
 		{Name: "hold_id", Type: field.TypeUUID, Nullable: true},
-		{Name: "kind", Type: field.TypeEnum, Enums: []string{"deposit", "refund", "drain", "gas", "top_up", "permit", "charge", "payout", "transfer"}},
+		{Name: "kind", Type: field.TypeEnum, Enums: []string{"deposit", "refund", "drain", "gas", "top_up", "permit", "charge", "payout", "transfer", "allowance"}},
 		{Name: "status", Type: field.TypeEnum, Enums: []string{"queued", "authorized", "signed", "sent", "included", "final", "expired", "failed"}, Default: "queued"},
 		{Name: "from_address", Type: field.TypeString, Size: 42},
 		{Name: "to_address", Type: field.TypeString, Size: 42},
@@ -709,6 +709,7 @@ var (
 		{Name: "receipt", Type: field.TypeString, Nullable: true, Size: 600},
 		{Name: "auth_nonce", Type: field.TypeString, Unique: true, Nullable: true, Size: 66},
 		{Name: "valid_before_unix", Type: field.TypeInt64, Nullable: true},
+		{Name: "permit2", Type: field.TypeBool, Default: false},
 		{Name: "hold_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "service_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "settled_at", Type: field.TypeTime, Nullable: true},
@@ -742,7 +743,15 @@ var (
 			{
 				Name:    "transaction_service_id",
 				Unique:  false,
-				Columns: []*schema.Column{TransactionsColumns[26]},
+				Columns: []*schema.Column{TransactionsColumns[27]},
+			},
+			{
+				Name:    "transaction_from_address_valid_before_unix",
+				Unique:  false,
+				Columns: []*schema.Column{TransactionsColumns[11], TransactionsColumns[24]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "permit2",
+				},
 			},
 		},
 	}

@@ -123,15 +123,16 @@ type Kind string
 
 // Kind values.
 const (
-	KindDeposit  Kind = "deposit"
-	KindRefund   Kind = "refund"
-	KindDrain    Kind = "drain"
-	KindGas      Kind = "gas"
-	KindTopUp    Kind = "top_up"
-	KindPermit   Kind = "permit"
-	KindCharge   Kind = "charge"
-	KindPayout   Kind = "payout"
-	KindTransfer Kind = "transfer"
+	KindDeposit   Kind = "deposit"
+	KindRefund    Kind = "refund"
+	KindDrain     Kind = "drain"
+	KindGas       Kind = "gas"
+	KindTopUp     Kind = "top_up"
+	KindPermit    Kind = "permit"
+	KindCharge    Kind = "charge"
+	KindPayout    Kind = "payout"
+	KindTransfer  Kind = "transfer"
+	KindAllowance Kind = "allowance"
 )
 
 func (k Kind) String() string {
@@ -141,7 +142,7 @@ func (k Kind) String() string {
 // KindValidator is a validator for the "kind" field enum values. It is called by the builders before save.
 func KindValidator(k Kind) error {
 	switch k {
-	case KindDeposit, KindRefund, KindDrain, KindGas, KindTopUp, KindPermit, KindCharge, KindPayout, KindTransfer:
+	case KindDeposit, KindRefund, KindDrain, KindGas, KindTopUp, KindPermit, KindCharge, KindPayout, KindTransfer, KindAllowance:
 		return nil
 	default:
 		return fmt.Errorf("operation: invalid enum value for kind field: %q", k)

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema/edge"
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
@@ -140,6 +141,8 @@ func (Transaction) Fields() []ent.Field {
 		// valid_before_unix, as its call has ended by then, or its operation.
 		field.String("auth_nonce").Optional().Nillable().MaxLen(66).Unique().Immutable(),
 		field.Int64("valid_before_unix").Optional(),
+		// permit2: the proof is a signature for Permit2, which keeps its own nonces; else the token keeps them.
+		field.Bool("permit2").Default(false).Immutable(),
 		field.UUID("hold_id", uuid.UUID{}).Optional().Nillable(),
 		field.UUID("service_id", uuid.UUID{}).Optional().Nillable().Immutable(), // of the catalogue: a metered payment
 		moment("settled_at"),
@@ -151,5 +154,6 @@ func (Transaction) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("org_id", "created_at"), index.Fields("agent_id", "created_at"),
 		index.Fields("session_id"), index.Fields("status", "valid_before_unix"), index.Fields("service_id"),
+		index.Fields("from_address", "valid_before_unix").Annotations(entsql.IndexWhere("permit2")),
 	}
 }

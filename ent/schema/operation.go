@@ -21,9 +21,9 @@ func (Operation) Fields() []ent.Field {
 		field.UUID("org_id", uuid.UUID{}).Immutable(),
 		field.UUID("agent_id", uuid.UUID{}).Immutable(),
 		field.UUID("session_id", uuid.UUID{}).Optional().Nillable().Immutable(),
-		field.UUID("transaction_id", uuid.UUID{}).Immutable(),    // nil for a permit, which moves nothing, and for a payout
+		field.UUID("transaction_id", uuid.UUID{}).Immutable(),    // nil for permits and allowances, which move nothing, and for payouts
 		field.UUID("hold_id", uuid.UUID{}).Optional().Nillable(), // the latest: a reorganisation makes another
-		field.Enum("kind").Values("deposit", "refund", "drain", "gas", "top_up", "permit", "charge", "payout", "transfer").Immutable(),
+		field.Enum("kind").Values("deposit", "refund", "drain", "gas", "top_up", "permit", "charge", "payout", "transfer", "allowance").Immutable(),
 		field.Enum("status").Values("queued", "authorized", "signed", "sent", "included", "final", "expired", "failed").Default("queued"),
 		field.String("from_address").Immutable().MaxLen(42),
 		field.String("to_address").Immutable().MaxLen(42),

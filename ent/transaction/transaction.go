@@ -63,6 +63,8 @@ const (
 	FieldAuthNonce = "auth_nonce"
 	// FieldValidBeforeUnix holds the string denoting the valid_before_unix field in the database.
 	FieldValidBeforeUnix = "valid_before_unix"
+	// FieldPermit2 holds the string denoting the permit2 field in the database.
+	FieldPermit2 = "permit2"
 	// FieldHoldID holds the string denoting the hold_id field in the database.
 	FieldHoldID = "hold_id"
 	// FieldServiceID holds the string denoting the service_id field in the database.
@@ -100,6 +102,7 @@ var Columns = []string{
 	FieldReceipt,
 	FieldAuthNonce,
 	FieldValidBeforeUnix,
+	FieldPermit2,
 	FieldHoldID,
 	FieldServiceID,
 	FieldSettledAt,
@@ -146,6 +149,8 @@ var (
 	ReceiptValidator func(string) error
 	// AuthNonceValidator is a validator for the "auth_nonce" field. It is called by the builders before save.
 	AuthNonceValidator func(string) error
+	// DefaultPermit2 holds the default value on creation for the "permit2" field.
+	DefaultPermit2 bool
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() uuid.UUID
 )
@@ -333,6 +338,11 @@ func ByAuthNonce(opts ...sql.OrderTermOption) OrderOption {
 // ByValidBeforeUnix orders the results by the valid_before_unix field.
 func ByValidBeforeUnix(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldValidBeforeUnix, opts...).ToFunc()
+}
+
+// ByPermit2 orders the results by the permit2 field.
+func ByPermit2(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPermit2, opts...).ToFunc()
 }
 
 // ByHoldID orders the results by the hold_id field.

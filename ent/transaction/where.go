@@ -168,6 +168,11 @@ func ValidBeforeUnix(v int64) predicate.Transaction {
 	return predicate.Transaction(sql.FieldEQ(FieldValidBeforeUnix, v))
 }
 
+// Permit2 applies equality check predicate on the "permit2" field. It's identical to Permit2EQ.
+func Permit2(v bool) predicate.Transaction {
+	return predicate.Transaction(sql.FieldEQ(FieldPermit2, v))
+}
+
 // HoldID applies equality check predicate on the "hold_id" field. It's identical to HoldIDEQ.
 func HoldID(v uuid.UUID) predicate.Transaction {
 	return predicate.Transaction(sql.FieldEQ(FieldHoldID, v))
@@ -1624,6 +1629,16 @@ func ValidBeforeUnixIsNil() predicate.Transaction {
 // ValidBeforeUnixNotNil applies the NotNil predicate on the "valid_before_unix" field.
 func ValidBeforeUnixNotNil() predicate.Transaction {
 	return predicate.Transaction(sql.FieldNotNull(FieldValidBeforeUnix))
+}
+
+// Permit2EQ applies the EQ predicate on the "permit2" field.
+func Permit2EQ(v bool) predicate.Transaction {
+	return predicate.Transaction(sql.FieldEQ(FieldPermit2, v))
+}
+
+// Permit2NEQ applies the NEQ predicate on the "permit2" field.
+func Permit2NEQ(v bool) predicate.Transaction {
+	return predicate.Transaction(sql.FieldNEQ(FieldPermit2, v))
 }
 
 // HoldIDEQ applies the EQ predicate on the "hold_id" field.

@@ -1,0 +1,219 @@
+package coretest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/accounts/abi"
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/ethclient"
+
+	"bursar/chain/chaintest"
+	"bursar/evm"
+	"bursar/money"
+)
+
+// Permit2Seller sells for Price, or for at most that when UpTo is set, by x402 version 2 through Permit2. It hands in no
+// permit. Its fields may be set while no call is under way.
+type Permit2Seller struct {
+	URL    string
+	PayTo  common.Address
+	Price  money.USDC
+	UpTo   bool
+	Charge money.USDC // what it settles; zero: nothing
+	Fails  bool       // it answers 500, whatever it has settled
+	Hides  bool       // it settles by a contract that has the call from before
+	Window time.Duration
+
+	Key *ecdsa.PrivateKey // of its facilitator
+
+	w    *World
+	mu   sync.Mutex // one settlement at a time: the facilitator's account counts them
+	seen []permit2Proof
+}
+
+// Permit2Seller starts a paid service whose facilitator settles what it is told to.
+func (w *World) Permit2Seller(price money.USDC) *Permit2Seller {
+	w.T.Helper()
+	key, _ := w.Facilitator()
+	payee, err := crypto.GenerateKey()
+	w.no(err)
+	s := &Permit2Seller{w: w, Key: key, PayTo: crypto.PubkeyToAddress(payee.PublicKey), Price: price, Charge: price, Window: time.Minute}
+	s.URL = w.Serve(s)
+	return s
+}
+
+// permit2Proof is the part of a proof that a facilitator needs.
+type permit2Proof struct {
+	Payload struct {
+		Signature     string
+		Authorization struct {
+			From, Nonce, Deadline string
+			Permitted             struct{ Amount string }
+			Witness               struct{ ValidAfter string }
+		} `json:"permit2Authorization"`
+	}
+}
+
+// ServeHTTP asks, or takes a proof, settles it and answers.
+func (s *Permit2Seller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	text, err := base64.StdEncoding.DecodeString(r.Header.Get("PAYMENT-SIGNATURE"))
+	var p permit2Proof
+	if err != nil || json.Unmarshal(text, &p) != nil {
+		s.ask(w, r)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, p)
+	if s.Charge > 0 {
+		err = s.settle(r.Context(), p, s.Charge)
+	}
+	switch {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusPaymentRequired)
+	case s.Fails:
+		w.WriteHeader(http.StatusInternalServerError)
+	default:
+		_, _ = w.Write([]byte("served"))
+	}
+}
+
+func (s *Permit2Seller) ask(w http.ResponseWriter, r *http.Request) {
+	scheme, extra := "exact", `,"assetTransferMethod":"permit2"`
+	if s.UpTo {
+		scheme, extra = "upto", fmt.Sprintf(`,"facilitatorAddress":%q`, s.facilitator().Hex())
+	}
+	n := s.w.Net.Network()
+	challenge := fmt.Sprintf(`{"x402Version":2,"resource":{"url":"http://%s%s"},"accepts":[{"scheme":%q,"network":%q,"amount":%q,"asset":%q,"payTo":%q,
+		"maxTimeoutSeconds":%d,"extra":{"name":"USDC","version":"2"%s}}]}`,
+		r.Host, r.URL.Path, scheme, n.CAIP2(), s.Price, n.USDC.Hex(), s.PayTo.Hex(), int(s.Window.Seconds()), extra)
+	w.Header().Set("PAYMENT-REQUIRED", base64.StdEncoding.EncodeToString([]byte(challenge)))
+	w.WriteHeader(http.StatusPaymentRequired)
+}
+
+func (s *Permit2Seller) facilitator() common.Address { return crypto.PubkeyToAddress(s.Key.PublicKey) }
+
+// proxies are the calls of the two proxies (x402, contracts/evm).
+var proxies = func() abi.ABI {
+	const permit = `{"name":"permit","type":"tuple","components":[{"name":"permitted","type":"tuple","components":[{"name":"token","type":"address"},
+		{"name":"amount","type":"uint256"}]},{"name":"nonce","type":"uint256"},{"name":"deadline","type":"uint256"}]}`
+	const tail = `{"name":"signature","type":"bytes"}]}`
+	a, err := abi.JSON(strings.NewReader(`[{"type":"function","name":"exact","inputs":[` + permit + `,{"name":"owner","type":"address"},
+		{"name":"witness","type":"tuple","components":[{"name":"to","type":"address"},{"name":"validAfter","type":"uint256"}]},` + tail + `,
+		{"type":"function","name":"upto","inputs":[` + permit + `,{"name":"amount","type":"uint256"},{"name":"owner","type":"address"},
+		{"name":"witness","type":"tuple","components":[{"name":"to","type":"address"},{"name":"facilitator","type":"address"},{"name":"validAfter","type":"uint256"}]},` + tail + `]`))
+	if err != nil {
+		panic(err)
+	}
+	return a
+}()
+
+type permitted struct {
+	Permitted struct {
+		Token  common.Address
+		Amount *big.Int
+	}
+	Nonce, Deadline *big.Int
+}
+
+// settlement is the call that settles a proof for an amount.
+func (s *Permit2Seller) settlement(p permit2Proof, amount money.USDC) (evm.Call, error) {
+	a := p.Payload.Authorization
+	var permit permitted
+	var validAfter *big.Int
+	permit.Permitted.Token = s.w.Net.Network().USDC
+	for text, into := range map[string]**big.Int{
+		a.Permitted.Amount: &permit.Permitted.Amount, a.Nonce: &permit.Nonce, a.Deadline: &permit.Deadline, a.Witness.ValidAfter: &validAfter,
+	} {
+		v, ok := new(big.Int).SetString(text, 10)
+		if !ok {
+			return evm.Call{}, fmt.Errorf("coretest: %q is not a number", text)
+		}
+		*into = v
+	}
+	owner, sig := common.HexToAddress(a.From), common.FromHex(p.Payload.Signature)
+	var args []byte
+	var err error
+	name, proxy, signature := "exact", evm.ExactProxy, "settle(((address,uint256),uint256,uint256),address,(address,uint256),bytes)"
+	if s.UpTo {
+		name, proxy, signature = "upto", evm.UptoProxy, "settle(((address,uint256),uint256,uint256),uint256,address,(address,address,uint256),bytes)"
+		args, err = proxies.Methods[name].Inputs.Pack(permit, amount.Big(), owner, struct {
+			To, Facilitator common.Address
+			ValidAfter      *big.Int
+		}{s.PayTo, s.facilitator(), validAfter}, sig)
+	} else {
+		args, err = proxies.Methods[name].Inputs.Pack(permit, owner, struct {
+			To         common.Address
+			ValidAfter *big.Int
+		}{s.PayTo, validAfter}, sig)
+	}
+	return evm.Call{To: proxy, Data: append(crypto.Keccak256([]byte(signature))[:4], args...), Gas: 300_000}, err
+}
+
+func (s *Permit2Seller) settle(ctx context.Context, p permit2Proof, amount money.USDC) error {
+	call, err := s.settlement(p, amount)
+	if err != nil {
+		return err
+	}
+	n := s.w.Net.Client
+	if err := n.Simulate(ctx, s.facilitator(), call); err != nil {
+		return err
+	}
+	if s.Hides {
+		call = evm.Call{To: s.hidden(call), Gas: 400_000}
+	}
+	got, err := chaintest.Deliver(ctx, n, s.Key, call)
+	if err == nil && !got.OK {
+		err = evm.ErrReverted
+	}
+	return err
+}
+
+// Settle settles the proof of a call that was made before; the first is 0.
+func (s *Permit2Seller) Settle(ctx context.Context, call int, amount money.USDC) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settle(ctx, s.seen[call], amount)
+}
+
+// hidden puts a contract on the chain that makes a call whenever it is called itself.
+func (s *Permit2Seller) hidden(call evm.Call) common.Address {
+	w := s.w
+	node, err := ethclient.Dial(w.Net.Node.URL())
+	w.no(err)
+	defer node.Close()
+	nonce, err := node.PendingNonceAt(w.Ctx, s.facilitator())
+	w.no(err)
+	tx, err := types.SignNewTx(s.Key, types.LatestSignerForChainID(new(big.Int).SetUint64(w.Net.Network().ChainID)), &types.DynamicFeeTx{
+		Nonce: nonce, GasTipCap: big.NewInt(1), GasFeeCap: big.NewInt(1e9), Gas: 1_000_000, Data: repeater(call),
+	})
+	w.no(err)
+	w.no(node.SendTransaction(w.Ctx, tx))
+	w.Net.Mined(tx.Hash())
+	return crypto.CreateAddress(s.facilitator(), nonce)
+}
+
+// repeater is the creation code of that contract: it copies the call data from its own end and makes the call.
+func repeater(call evm.Call) []byte {
+	const head, tail = 44, 12 // lengths of the code before the data, and of the code that returns it all
+	size := func(n int) []byte { return []byte{byte(n >> 8), byte(n)} }
+	length := size(len(call.Data))
+	code := slices.Concat(
+		[]byte{0x61}, length, []byte{0x61}, size(head), []byte{0x60, 0, 0x39}, // CODECOPY(0, head, length)
+		[]byte{0x60, 0, 0x60, 0, 0x61}, length, []byte{0x60, 0, 0x60, 0, 0x73}, call.To[:], // CALL(gas, to, 0, 0, length, 0, 0)
+		[]byte{0x5a, 0xf1, 0x00}, call.Data,
+	)
+	return slices.Concat([]byte{0x61}, size(len(code)), []byte{0x80, 0x60, tail, 0x60, 0, 0x39, 0x60, 0, 0xf3}, code)
+}

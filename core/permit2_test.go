@@ -1,0 +1,285 @@
+package core_test
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"bursar/core"
+	"bursar/core/coretest"
+	"bursar/ent/operation"
+	"bursar/ent/transaction"
+	"bursar/evm"
+	"bursar/money"
+)
+
+// ways are those of paying: from the wallet and from the session.
+func (b buyer) ways() []string { return []string{"", b.session.ID.String()} }
+
+func (b buyer) fetch(session, url string) (*core.FetchResult, error) {
+	b.w.Head()
+	return b.w.Core.Payments.Fetch(b.w.Ctx, b.p, core.FetchInput{SessionID: session, URL: url})
+}
+
+// done lets every job run after the chain has gone on for as long as proofs live.
+func (b buyer) done() {
+	b.w.Settle()
+	b.w.Pass(2 * time.Minute)
+	b.w.Settle()
+	b.w.Jobs()
+}
+
+func (b buyer) earned(t *testing.T, s *coretest.Permit2Seller, want money.USDC) {
+	t.Helper()
+	if got := b.w.Net.Balance(s.PayTo); got != want {
+		t.Errorf("the seller has %s, want %s", got, want)
+	}
+}
+
+func TestPermit2Pays(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *coretest.World) {
+		b := newBuyer(t, w)
+		s := w.Permit2Seller(cent)
+		for i, session := range b.ways() {
+			r, err := b.fetch(session, s.URL)
+			if err != nil || r.Status != http.StatusOK || string(r.Body) != "served" || r.Cost != cent || r.Scheme != "exact" {
+				t.Fatalf("session %q: %+v %v", session, r, err)
+			}
+			w.Settle()
+			b.earned(t, s, money.USDC(i+1)*cent)
+		}
+		b.spent(t, cent, cent)
+		s.UpTo, s.Charge = true, cent/4
+		for _, session := range b.ways() {
+			r, err := b.fetch(session, s.URL)
+			if err != nil || r.Status != http.StatusOK || r.Cost != cent || r.Scheme != "upto" {
+				t.Fatalf("session %q: %+v %v", session, r, err)
+			}
+			w.Settle()
+			got, err := w.Core.Transactions.Get(w.Ctx, b.p, r.Payment.ID)
+			if err != nil || got.Status != transaction.StatusSuccess || got.Amount != cent/4 || got.Quoted != cent || got.TxHash == nil {
+				t.Errorf("session %q: %+v %v", session, got, err)
+			}
+		}
+		b.spent(t, cent+cent/4, cent+cent/4)
+		if n := len(operations(w, operation.KindAllowance)); n != 2 {
+			t.Errorf("%d allowances for two payers", n)
+		}
+	})
+}
+
+// What a seller does with a proof decides what is charged, and nothing else does.
+func TestPermit2SellersThatMisbehave(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *coretest.World) {
+		b := newBuyer(t, w)
+		for name, c := range map[string]struct {
+			set     func(*coretest.Permit2Seller)
+			charged money.USDC
+		}{
+			"settles and fails":               {func(s *coretest.Permit2Seller) { s.Fails = true }, cent},
+			"settles less and fails":          {func(s *coretest.Permit2Seller) { s.Fails, s.UpTo, s.Charge = true, true, 1 }, 1},
+			"serves and never settles":        {func(s *coretest.Permit2Seller) { s.Charge = 0 }, 0},
+			"fails and never settles":         {func(s *coretest.Permit2Seller) { s.Fails, s.Charge = true, 0 }, 0},
+			"serves for nothing":              {func(s *coretest.Permit2Seller) { s.UpTo, s.Charge = true, 0 }, 0},
+			"hides what it settles":           {func(s *coretest.Permit2Seller) { s.Hides = true }, cent},
+			"hides what it settles and fails": {func(s *coretest.Permit2Seller) { s.Hides, s.Fails = true, true }, cent},
+			"settles more than it may":        {func(s *coretest.Permit2Seller) { s.UpTo, s.Charge = true, 2*cent }, 0},
+		} {
+			s := w.Permit2Seller(cent)
+			c.set(s)
+			wallet, session := b.figures(t)
+			for _, session := range b.ways() {
+				if r, err := b.fetch(session, s.URL); err != nil && code(err) != core.ServiceFailed {
+					t.Errorf("%s: %+v %v", name, r, err)
+				}
+			}
+			b.done()
+			b.earned(t, s, 2*c.charged)
+			if w2, s2 := b.figures(t); wallet-w2 != c.charged || session-s2 != c.charged {
+				t.Errorf("%s: charged %s and %s, want %s", name, wallet-w2, session-s2, c.charged)
+			}
+			w.Balanced()
+		}
+	})
+}
+
+// figures are what the wallet and the session have left.
+func (b buyer) figures(t *testing.T) (wallet, session money.USDC) {
+	t.Helper()
+	a, err := b.w.Core.Agents.Get(b.w.Ctx, b.p, b.agent.ID)
+	if err != nil || a.Wallet.Pending != 0 {
+		t.Errorf("wallet %+v %v", a.Wallet, err)
+	}
+	v, err := b.w.Core.Sessions.Get(b.w.Ctx, b.p, b.session.ID)
+	if err != nil || v.Used != deposit-v.Remaining {
+		t.Errorf("session: used %s, remaining %s, %v", v.Used, v.Remaining, err)
+	}
+	return a.Wallet.Posted, v.Remaining
+}
+
+// A settlement that comes after the answer, and after the process that waited for it is gone, is charged.
+func TestPermit2SettledLate(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *coretest.World) {
+		b := newBuyer(t, w)
+		s := w.Permit2Seller(cent)
+		s.Charge = 0
+		for i, session := range b.ways() {
+			r, err := b.fetch(session, s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Settle()
+			must(w, s.Settle(w.Ctx, i, cent))
+			w.Settle()
+			got, err := w.Core.Transactions.Get(w.Ctx, b.p, r.Payment.ID)
+			if err != nil || got.Status != transaction.StatusSuccess || got.Amount != cent || got.TxHash == nil {
+				t.Errorf("%+v %v", got, err)
+			}
+		}
+		b.spent(t, cent, cent)
+	})
+}
+
+// Calls at once share the allowance that the first of them asks for.
+func TestPermit2AtOnce(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *coretest.World) {
+		b := newBuyer(t, w)
+		sellers := []*coretest.Permit2Seller{w.Permit2Seller(cent), w.Permit2Seller(cent)}
+		w.Head()
+		var wg sync.WaitGroup
+		for i := range 12 {
+			wg.Go(func() {
+				in := core.FetchInput{SessionID: b.ways()[i%2], URL: sellers[i/2%2].URL}
+				if r, err := w.Core.Payments.Fetch(w.Ctx, b.p, in); err != nil || r.Status != http.StatusOK {
+					t.Errorf("%+v %v", r, err)
+				}
+			})
+		}
+		wg.Wait()
+		b.done()
+		b.spent(t, 6*cent, 6*cent)
+		if n := len(operations(w, operation.KindAllowance)); n != 2 {
+			t.Errorf("%d allowances for two payers", n)
+		}
+	})
+}
+
+// The allowance is renewed before it is too small for what is promised, and is never without bound.
+func TestPermit2AllowanceIsRenewed(t *testing.T) {
+	w := coretest.New(t)
+	deps := w.Deps
+	deps.Permit2Reserve = cent
+	var err error
+	w.Core, err = core.New(w.Ctx, deps)
+	must(w, err)
+	b := newBuyer(t, w)
+	s := w.Permit2Seller(cent)
+	for range 5 {
+		if r, err := b.fetch("", s.URL); err != nil || r.Status != http.StatusOK {
+			t.Fatalf("%+v %v", r, err)
+		}
+		if may, err := w.Net.Allowance(w.Ctx, common.HexToAddress(b.agent.Address), evm.Permit2); err != nil || may > 2*cent {
+			t.Errorf("Permit2 may take %s, %v", may, err)
+		}
+		w.Settle()
+	}
+	b.done()
+	b.spent(t, 5*cent, 0)
+}
+
+// A server that does not pay through Permit2 hands the challenge on.
+func TestPermit2Off(t *testing.T) {
+	w := coretest.New(t)
+	deps := w.Deps
+	deps.Permit2Reserve = 0
+	var err error
+	w.Core, err = core.New(w.Ctx, deps)
+	must(w, err)
+	b := newBuyer(t, w)
+	r, err := b.fetch("", w.Permit2Seller(cent).URL)
+	if err != nil || r.Status != http.StatusPaymentRequired || r.Paid || r.Unpayable == "" {
+		t.Errorf("%+v %v", r, err)
+	}
+	b.spent(t, 0, 0)
+}
+
+// Whatever the program dies of, what was promised is free again unless it was settled.
+func TestPermit2SurvivesACrash(t *testing.T) {
+	for step, charged := range map[string]money.USDC{
+		core.StepHeld: 0, core.StepQueued: 0, core.StepStored: 0, core.StepSigned: 0, core.StepPaid: cent / 2, core.StepBooked: cent / 2,
+	} {
+		t.Run(step, func(t *testing.T) {
+			eachDatabase(t, func(t *testing.T, w *coretest.World) {
+				b := newBuyer(t, w)
+				s := w.Permit2Seller(cent)
+				s.UpTo, s.Charge = true, cent/2
+				w.Head()
+				dies(t, w, step, func(c *core.Core) {
+					_, _ = c.Payments.Fetch(w.Ctx, b.p, core.FetchInput{SessionID: b.session.ID.String(), URL: s.URL})
+				})
+				lapse(w) // the dead process's lease
+				b.done()
+				b.earned(t, s, charged)
+				b.spent(t, 0, charged)
+			})
+		})
+	}
+}
+
+// A reorganisation takes a settlement back; it comes again as it was, or for another amount, or never.
+func TestReorgOfPermit2(t *testing.T) {
+	at := func(blocks int) func(*testing.T, func(*testing.T, *coretest.World, int)) {
+		return func(t *testing.T, f func(*testing.T, *coretest.World, int)) {
+			eachDatabaseAtDepth(t, func(t *testing.T, w *coretest.World) { f(t, w, blocks) })
+		}
+	}
+	for name, c := range map[string]struct {
+		then   money.USDC // what is settled afterwards; -1: the same transactions are mined again
+		worlds func(*testing.T, func(*testing.T, *coretest.World, int))
+	}{"the same": {-1, at(depth + 1)}, "less": {1, eachDepth}, "more": {cent, at(depth + 1)}, "nothing": {0, at(depth)}} {
+		then := c.then
+		t.Run(name, func(t *testing.T) {
+			c.worlds(t, func(t *testing.T, w *coretest.World, blocks int) {
+				b := buyer{w: w}
+				b.p, _ = w.User("dev@example.com")
+				b.agent = w.Agent(b.p, "bot", 2*deposit)
+				b.session = w.Session(b.p, b.agent, deposit)
+				s := w.Permit2Seller(cent)
+				s.UpTo, s.Charge, s.Window = true, cent/4, 5*time.Minute
+				for _, session := range b.ways() { // and once before, for the allowances
+					if r, err := b.fetch(session, s.URL); err != nil || r.Status != http.StatusOK {
+						t.Fatalf("%+v %v", r, err)
+					}
+				}
+				w.Mine(4 * depth)
+				first := w.Height()
+				for _, session := range b.ways() {
+					if r, err := b.fetch(session, s.URL); err != nil || r.Status != http.StatusOK {
+						t.Fatalf("%+v %v", r, err)
+					}
+				}
+				w.Mine(blocks - 1)
+				must(w, w.Core.Funding.ReadChain(w.Ctx))
+				charged := cent / 4
+				if then < 0 {
+					w.Reorg(blocks + 1)
+				} else {
+					w.Replace(first, s.Key)
+					charged = then
+				}
+				for call := 2; then > 0 && call < 4; call++ {
+					must(w, s.Settle(w.Ctx, call, then))
+				}
+				w.Settle()
+				w.Pass(6 * time.Minute)
+				w.Settle()
+				w.Jobs()
+				b.earned(t, s, cent/2+2*charged)
+				b.spent(t, cent/4+charged, cent/4+charged)
+			})
+		})
+	}
+}
