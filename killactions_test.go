@@ -91,6 +91,15 @@ func (k *killRun) sendAhead() {
 	k.fetch(from, "agent-pay")
 }
 
+// payByPermit2 makes one call for a price or for a maximum, whose payer may have to let Permit2 have an allowance first.
+func (k *killRun) payByPermit2() {
+	from := openSession{agent: k.agent}
+	if rand.IntN(2) == 0 {
+		from = k.anySession()
+	}
+	k.fetch(from, []string{"permit2", "permit2-most"}[rand.IntN(2)])
+}
+
 // fetch makes a call under a path that no other call has.
 func (k *killRun) fetch(from openSession, what string) {
 	headers := []string{"X-Agent-Wallet", from.agent}

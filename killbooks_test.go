@@ -88,6 +88,12 @@ func (k *killRun) facts() facts {
 	f.all, err = k.chain.Movements(k.t.Context(), 1, f.block)
 	k.no(err)
 	for _, m := range f.all {
+		if m.AuthNonce == nil && m.To == k.seller { // by Permit2: its nonce is the third word that the proxy is called with
+			data, err := k.chain.CallData(k.t.Context(), m.TxHash)
+			k.no(err)
+			nonce := common.BytesToHash(data[4+2*32 : 4+3*32])
+			m.AuthNonce = &nonce
+		}
 		if m.AuthNonce == nil {
 			continue
 		}
@@ -194,6 +200,11 @@ func (k *killRun) operations(f facts, operations []record, ours map[string]strin
 			continue
 		case "top_up", "permit": // see pulls
 			continue
+		case "allowance":
+			if may := k.allows(o.from); o.status != "final" || may > o.amount {
+				k.t.Errorf("allowance %s of %s by %s is %s, Permit2 may take %s", o.id, o.amount, o.from, o.status, may)
+			}
+			continue
 		}
 		m, moved := f.byNonce[authKey(o.from, o.nonce)]
 		ours[authKey(o.from, o.nonce)] = o.id
@@ -208,6 +219,14 @@ func (k *killRun) operations(f facts, operations []record, ours map[string]strin
 			k.t.Errorf("wallet %s has %d gas grants and %s wei", to, n, wei)
 		}
 	}
+}
+
+// allows is what Permit2 may take from a wallet.
+func (k *killRun) allows(from string) money.USDC {
+	k.t.Helper()
+	v, err := k.chain.Allowance(k.t.Context(), common.HexToAddress(from), evm.Permit2)
+	k.no(err)
+	return v
 }
 
 const gasGrant = "30000000000000" // the setting's default, in wei

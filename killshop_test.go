@@ -12,8 +12,10 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"bursar/core/coretest"
 	"bursar/demo"
 	"bursar/evm"
+	"bursar/money"
 )
 
 // shopProofLife is how long a proof that nobody uses holds its money.
@@ -34,11 +36,16 @@ func (k *killRun) perCall(shop http.Handler) http.Handler {
 			r = r.Clone(r.Context())
 			r.URL.Path = "/" + parts[3]
 		}
-		if r.URL.Path == "/agent-pay" {
+		switch r.URL.Path {
+		case "/agent-pay":
 			k.counter(w, r)
-			return
+		case "/permit2":
+			k.byPermit2(w, r, k.permit2)
+		case "/permit2-most":
+			k.byPermit2(w, r, k.permit2Most)
+		default:
+			shop.ServeHTTP(w, r)
 		}
-		shop.ServeHTTP(w, r)
 	})
 }
 
@@ -53,6 +60,37 @@ func (k *killRun) counter(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(http.StatusPaymentRequired)
 	_, _ = fmt.Fprintf(w, `{"error":"payment_required","amount":"0.01","currency":"USD","recipient":%q}`, k.seller.Hex())
+}
+
+// byPermit2 is a seller as it comes, as settleProof is; for a maximum it settles any part of that.
+func (k *killRun) byPermit2(w http.ResponseWriter, r *http.Request, s *coretest.Permit2Seller) {
+	call, err := s.Take(r)
+	if err != nil {
+		s.Ask(w, r)
+		return
+	}
+	amount := s.Price
+	if s.UpTo {
+		amount = 1 + money.USDC(rand.Int64N(int64(s.Price)))
+	}
+	switch rand.IntN(10) {
+	case 0:
+	case 1:
+		_ = s.Settle(r.Context(), call, amount)
+		err = errShop
+	case 2, 3:
+		go func() {
+			time.Sleep(time.Duration(rand.Int64N(int64(shopProofLife))))
+			_ = s.Settle(k.t.Context(), call, amount) // too late, or the chain is gone: then it earns nothing
+		}()
+	default:
+		err = s.Settle(r.Context(), call, amount)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	_, _ = io.WriteString(w, "served")
 }
 
 var errShop = errors.New("the shop says no after it has taken the money")

@@ -24,6 +24,7 @@ import (
 	"bursar/chain"
 	"bursar/chain/chaintest"
 	"bursar/chain/devnet"
+	"bursar/core/coretest"
 	"bursar/demo"
 	"bursar/evm"
 	"bursar/money"
@@ -44,7 +45,9 @@ type killRun struct {
 	bank        *ecdsa.PrivateKey // funds wallets, and is the owner's address for drains
 	bankMu      sync.Mutex
 	facilitator *ecdsa.PrivateKey // settles for the shop
-	hashes      sync.Map          // of transfers that the shop has taken
+	permit2     *coretest.Permit2Seller
+	permit2Most *coretest.Permit2Seller // asks for a maximum
+	hashes      sync.Map                // of transfers that the shop has taken
 	settling    atomic.Pointer[settling]
 	seller      common.Address
 	earner      common.Address // of the business
@@ -77,7 +80,7 @@ func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
 	}
 	shop := httptest.NewUnstartedServer(nil)
 	t.Cleanup(shop.Close)
-	args = append(args, "--allow-private="+shop.Listener.Addr().String(), "--services="+k.servicesFile("http://"+shop.Listener.Addr().String()))
+	args = append(args, "--allow-private="+shop.Listener.Addr().String(), "--services="+k.servicesFile("http://"+shop.Listener.Addr().String()), "--permit2-reserve=0.05")
 	rpc, network := "", mustNetwork(t, evm.DevID)
 	if !inside {
 		network = mustNetwork(t, evm.BaseSepoliaID)
@@ -100,6 +103,8 @@ func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
 	k.no(err)
 	t.Cleanup(k.chain.Close)
 	k.newSettler()
+	k.permit2 = &coretest.Permit2Seller{Chain: k.chain, Key: newKey(t), PayTo: k.seller, Price: money.One / 100, Window: shopProofLife}
+	k.permit2Most = &coretest.Permit2Seller{Chain: k.chain, Key: newKey(t), PayTo: k.seller, Price: money.One / 100, Window: shopProofLife, UpTo: true}
 	shop.Config.Handler = metered(k.perCall(demo.New(demo.Config{
 		Network: network, PayTo: k.seller, Settle: k.settleProof, Clock: time.Now, ProofLife: shopProofLife,
 	})))
@@ -152,7 +157,7 @@ func (k *killRun) no(err error) {
 func (k *killRun) endow() {
 	faucet, err := devnet.FaucetKey()
 	k.no(err)
-	to := []common.Address{address(k.bank), address(k.facilitator)}
+	to := []common.Address{address(k.bank), address(k.facilitator), address(k.permit2.Key), address(k.permit2Most.Key)}
 	if !k.inside {
 		relayer, err := crypto.HexToECDSA(strings.Repeat("3", 64))
 		k.no(err)

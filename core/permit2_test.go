@@ -75,6 +75,9 @@ func TestPermit2Pays(t *testing.T) {
 func TestPermit2SellersThatMisbehave(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {
 		b := newBuyer(t, w)
+		hides := func(s *coretest.Permit2Seller) func(evm.Call) common.Address {
+			return func(c evm.Call) common.Address { return w.Hidden(s.Key, c) }
+		}
 		for name, c := range map[string]struct {
 			set     func(*coretest.Permit2Seller)
 			charged money.USDC
@@ -84,8 +87,8 @@ func TestPermit2SellersThatMisbehave(t *testing.T) {
 			"serves and never settles":        {func(s *coretest.Permit2Seller) { s.Charge = 0 }, 0},
 			"fails and never settles":         {func(s *coretest.Permit2Seller) { s.Fails, s.Charge = true, 0 }, 0},
 			"serves for nothing":              {func(s *coretest.Permit2Seller) { s.UpTo, s.Charge = true, 0 }, 0},
-			"hides what it settles":           {func(s *coretest.Permit2Seller) { s.Hides = true }, cent},
-			"hides what it settles and fails": {func(s *coretest.Permit2Seller) { s.Hides, s.Fails = true, true }, cent},
+			"hides what it settles":           {func(s *coretest.Permit2Seller) { s.Hides = hides(s) }, cent},
+			"hides what it settles and fails": {func(s *coretest.Permit2Seller) { s.Hides, s.Fails = hides(s), true }, cent},
 			"settles more than it may":        {func(s *coretest.Permit2Seller) { s.UpTo, s.Charge = true, 2*cent }, 0},
 		} {
 			s := w.Permit2Seller(cent)

@@ -19,6 +19,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethclient"
 
+	"bursar/chain"
 	"bursar/chain/chaintest"
 	"bursar/evm"
 	"bursar/money"
@@ -28,17 +29,16 @@ import (
 // permit. Its fields may be set while no call is under way.
 type Permit2Seller struct {
 	URL    string
+	Chain  *chain.Client
+	Key    *ecdsa.PrivateKey // of its facilitator, which needs ether
 	PayTo  common.Address
 	Price  money.USDC
 	UpTo   bool
-	Charge money.USDC // what it settles; zero: nothing
-	Fails  bool       // it answers 500, whatever it has settled
-	Hides  bool       // it settles by a contract that has the call from before
+	Charge money.USDC                    // what it settles; zero: nothing
+	Fails  bool                          // it answers 500, whatever it has settled
+	Hides  func(evm.Call) common.Address // what makes the call in its place; nil: it does itself
 	Window time.Duration
 
-	Key *ecdsa.PrivateKey // of its facilitator
-
-	w    *World
 	mu   sync.Mutex // one settlement at a time: the facilitator's account counts them
 	seen []permit2Proof
 }
@@ -49,7 +49,9 @@ func (w *World) Permit2Seller(price money.USDC) *Permit2Seller {
 	key, _ := w.Facilitator()
 	payee, err := crypto.GenerateKey()
 	w.no(err)
-	s := &Permit2Seller{w: w, Key: key, PayTo: crypto.PubkeyToAddress(payee.PublicKey), Price: price, Charge: price, Window: time.Minute}
+	s := &Permit2Seller{
+		Chain: w.Net.Client, Key: key, PayTo: crypto.PubkeyToAddress(payee.PublicKey), Price: price, Charge: price, Window: time.Minute,
+	}
 	s.URL = w.Serve(s)
 	return s
 }
@@ -68,17 +70,13 @@ type permit2Proof struct {
 
 // ServeHTTP asks, or takes a proof, settles it and answers.
 func (s *Permit2Seller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	text, err := base64.StdEncoding.DecodeString(r.Header.Get("PAYMENT-SIGNATURE"))
-	var p permit2Proof
-	if err != nil || json.Unmarshal(text, &p) != nil {
-		s.ask(w, r)
+	call, err := s.Take(r)
+	if err != nil {
+		s.Ask(w, r)
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seen = append(s.seen, p)
 	if s.Charge > 0 {
-		err = s.settle(r.Context(), p, s.Charge)
+		err = s.Settle(r.Context(), call, s.Charge)
 	}
 	switch {
 	case err != nil:
@@ -90,12 +88,50 @@ func (s *Permit2Seller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Permit2Seller) ask(w http.ResponseWriter, r *http.Request) {
+// Take keeps the proof of a request, and returns its number: the first is 0.
+func (s *Permit2Seller) Take(r *http.Request) (int, error) {
+	text, err := base64.StdEncoding.DecodeString(r.Header.Get("PAYMENT-SIGNATURE"))
+	if err != nil {
+		return 0, err
+	}
+	var p permit2Proof
+	if err := json.Unmarshal(text, &p); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, p)
+	return len(s.seen) - 1, nil
+}
+
+// Settle settles a proof by its number.
+func (s *Permit2Seller) Settle(ctx context.Context, call int, amount money.USDC) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.settlement(s.seen[call], amount)
+	if err != nil {
+		return err
+	}
+	if err := s.Chain.Simulate(ctx, s.facilitator(), c); err != nil {
+		return err
+	}
+	if s.Hides != nil {
+		c = evm.Call{To: s.Hides(c), Gas: 400_000}
+	}
+	got, err := chaintest.Deliver(ctx, s.Chain, s.Key, c)
+	if err == nil && !got.OK {
+		err = evm.ErrReverted
+	}
+	return err
+}
+
+// Ask answers that the call has a price.
+func (s *Permit2Seller) Ask(w http.ResponseWriter, r *http.Request) {
 	scheme, extra := "exact", `,"assetTransferMethod":"permit2"`
 	if s.UpTo {
 		scheme, extra = "upto", fmt.Sprintf(`,"facilitatorAddress":%q`, s.facilitator().Hex())
 	}
-	n := s.w.Net.Network()
+	n := s.Chain.Network()
 	challenge := fmt.Sprintf(`{"x402Version":2,"resource":{"url":"http://%s%s"},"accepts":[{"scheme":%q,"network":%q,"amount":%q,"asset":%q,"payTo":%q,
 		"maxTimeoutSeconds":%d,"extra":{"name":"USDC","version":"2"%s}}]}`,
 		r.Host, r.URL.Path, scheme, n.CAIP2(), s.Price, n.USDC.Hex(), s.PayTo.Hex(), int(s.Window.Seconds()), extra)
@@ -133,7 +169,7 @@ func (s *Permit2Seller) settlement(p permit2Proof, amount money.USDC) (evm.Call,
 	a := p.Payload.Authorization
 	var permit permitted
 	var validAfter *big.Int
-	permit.Permitted.Token = s.w.Net.Network().USDC
+	permit.Permitted.Token = s.Chain.Network().USDC
 	for text, into := range map[string]**big.Int{
 		a.Permitted.Amount: &permit.Permitted.Amount, a.Nonce: &permit.Nonce, a.Deadline: &permit.Deadline, a.Witness.ValidAfter: &validAfter,
 	} {
@@ -162,47 +198,22 @@ func (s *Permit2Seller) settlement(p permit2Proof, amount money.USDC) (evm.Call,
 	return evm.Call{To: proxy, Data: append(crypto.Keccak256([]byte(signature))[:4], args...), Gas: 300_000}, err
 }
 
-func (s *Permit2Seller) settle(ctx context.Context, p permit2Proof, amount money.USDC) error {
-	call, err := s.settlement(p, amount)
-	if err != nil {
-		return err
-	}
-	n := s.w.Net.Client
-	if err := n.Simulate(ctx, s.facilitator(), call); err != nil {
-		return err
-	}
-	if s.Hides {
-		call = evm.Call{To: s.hidden(call), Gas: 400_000}
-	}
-	got, err := chaintest.Deliver(ctx, n, s.Key, call)
-	if err == nil && !got.OK {
-		err = evm.ErrReverted
-	}
-	return err
-}
-
-// Settle settles the proof of a call that was made before; the first is 0.
-func (s *Permit2Seller) Settle(ctx context.Context, call int, amount money.USDC) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.settle(ctx, s.seen[call], amount)
-}
-
-// hidden puts a contract on the chain that makes a call whenever it is called itself.
-func (s *Permit2Seller) hidden(call evm.Call) common.Address {
-	w := s.w
+// Hidden puts a contract on the chain that makes a call whenever it is called itself, so that who calls it hands in nothing.
+func (w *World) Hidden(by *ecdsa.PrivateKey, call evm.Call) common.Address {
+	w.T.Helper()
+	from := crypto.PubkeyToAddress(by.PublicKey)
 	node, err := ethclient.Dial(w.Net.Node.URL())
 	w.no(err)
 	defer node.Close()
-	nonce, err := node.PendingNonceAt(w.Ctx, s.facilitator())
+	nonce, err := node.PendingNonceAt(w.Ctx, from)
 	w.no(err)
-	tx, err := types.SignNewTx(s.Key, types.LatestSignerForChainID(new(big.Int).SetUint64(w.Net.Network().ChainID)), &types.DynamicFeeTx{
+	tx, err := types.SignNewTx(by, types.LatestSignerForChainID(new(big.Int).SetUint64(w.Net.Network().ChainID)), &types.DynamicFeeTx{
 		Nonce: nonce, GasTipCap: big.NewInt(1), GasFeeCap: big.NewInt(1e9), Gas: 1_000_000, Data: repeater(call),
 	})
 	w.no(err)
 	w.no(node.SendTransaction(w.Ctx, tx))
 	w.Net.Mined(tx.Hash())
-	return crypto.CreateAddress(s.facilitator(), nonce)
+	return crypto.CreateAddress(from, nonce)
 }
 
 // repeater is the creation code of that contract: it copies the call data from its own end and makes the call.
