@@ -67,13 +67,21 @@ func TestSecondPassBooksWhatANodeLeftOut(t *testing.T) {
 // A proof is used in a block that its node shows without logs. However long ago it has died, its money stays reserved until
 // the second pass has read that block, in whatever process, and is charged then.
 func TestHoldWaitsForTheSecondPass(t *testing.T) {
+	for name, seller := range map[string]func(*coretest.World) string{
+		"authorization": func(w *coretest.World) string { return w.Seller(cent).Link(2, paytest.Serve, 0) },
+		"permit2":       func(w *coretest.World) string { return w.Permit2Seller(cent).URL },
+	} {
+		t.Run(name, func(t *testing.T) { holdWaits(t, seller) })
+	}
+}
+
+func holdWaits(t *testing.T, seller func(*coretest.World) string) {
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {
 		p, _ := w.User("dev@example.com")
 		a := w.Agent(p, "bot", money.One)
 		node := w.Net.Proxy(noLogs)
 		over := through(t, w, node)
-		s := w.Seller(cent)
-		r, err := over.Payments.Fetch(w.Ctx, p, core.FetchInput{URL: s.Link(2, paytest.Serve, 0)})
+		r, err := over.Payments.Fetch(w.Ctx, p, core.FetchInput{URL: seller(w)})
 		must(w, err)
 		is := func(when string, want transaction.Status, amount, pending money.USDC) {
 			t.Helper()

@@ -4,7 +4,7 @@ import "slices"
 
 // bugs are all that are planted, from the ledger outwards.
 func bugs() []bug {
-	return slices.Concat(booksBugs(), limitBugs(), paymentBugs(), transferBugs(), meteredBugs(), approvalBugs(), operationBugs(), chainBugs())
+	return slices.Concat(booksBugs(), limitBugs(), paymentBugs(), transferBugs(), permit2Bugs(), meteredBugs(), approvalBugs(), operationBugs(), chainBugs())
 }
 
 const (
