@@ -148,7 +148,7 @@ type debitLab struct {
 const benchSessions = 1000
 
 func newDebitLab(b *testing.B) *debitLab {
-	l := &debitLab{b: b, plain: coretest.Postgres(b)}
+	l := &debitLab{b: b, plain: coretest.EmptyPostgres(b)}
 	till := newTill(b, money.One/1_000_000)
 	careless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.requests.Add(1)
@@ -161,7 +161,7 @@ func newDebitLab(b *testing.B) *debitLab {
 	}))
 	b.Cleanup(careless.Close)
 	l.service = careless.URL + "/"
-	l.p = start(b, append(secrets(), "--database-url="+coretest.Postgres(b), "--allow-private="+careless.Listener.Addr().String())...)
+	l.p = start(b, append(secrets(), "--database-url="+coretest.EmptyPostgres(b), "--allow-private="+careless.Listener.Addr().String())...)
 	l.agent = l.p.agentID()
 	l.hot, l.wide = l.open(1, "1.00"), l.open(benchSessions, "0.01")
 	l.tables()

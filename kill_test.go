@@ -42,7 +42,7 @@ func TestKill(t *testing.T) {
 	}
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		runKills(t, inside("outside"), append(secrets(), "--database-url="+coretest.Postgres(t))...)
+		runKills(t, inside("outside"), append(secrets(), "--database-url="+coretest.EmptyPostgres(t))...)
 	})
 }
 

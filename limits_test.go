@@ -27,7 +27,7 @@ import (
 func TestSessionUnderLoad(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) { sessionUnderLoad(t) })
 	if !testing.Short() {
-		t.Run("postgres", func(t *testing.T) { sessionUnderLoad(t, append(secrets(), "--database-url="+coretest.Postgres(t))...) })
+		t.Run("postgres", func(t *testing.T) { sessionUnderLoad(t, append(secrets(), "--database-url="+coretest.EmptyPostgres(t))...) })
 	}
 }
 
@@ -156,7 +156,7 @@ func replicas(t *testing.T, args ...string) []*program {
 			t.Fatalf("BURSAR_REPLICAS is %q", given)
 		}
 	}
-	args = append(append(secrets(), "--database-url="+coretest.Postgres(t)), args...)
+	args = append(append(secrets(), "--database-url="+coretest.EmptyPostgres(t)), args...)
 	out := []*program{start(t, args...)}
 	for range n - 1 {
 		p := newProgram(t, append(args, "--rpc-url="+out[0].RPC, fmt.Sprintf("--chain-id=%d", evm.DevID), "--poll-interval=250ms")...)

@@ -85,7 +85,7 @@ func TestOfficialSellers(t *testing.T) {
 		return
 	}
 	t.Run("postgres", func(t *testing.T) {
-		officialRun(t, append(secrets(), "--database-url="+coretest.Postgres(t))...)
+		officialRun(t, append(secrets(), "--database-url="+coretest.EmptyPostgres(t))...)
 	})
 }
 

@@ -34,8 +34,8 @@ const (
 	touchInterval = time.Minute // last_used_at is written at most this often
 )
 
-// passwordCost is argon2id as RFC 9106 section 4 recommends it for memory-constrained servers.
-var passwordCost = &argon2id.Params{Memory: 64 * 1024, Iterations: 3, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+// defaultPasswordCost is argon2id as RFC 9106 section 4 recommends it for memory-constrained servers.
+var defaultPasswordCost = &argon2id.Params{Memory: 64 * 1024, Iterations: 3, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 
 // hashing bounds how many passwords are hashed at once.
 var hashing = make(chan struct{}, maxHashing)
@@ -118,7 +118,7 @@ func (a *Auth) hash(ctx context.Context, password string) (string, error) {
 		return "", err
 	}
 	defer release()
-	hash, err := argon2id.CreateHash(password, passwordCost)
+	hash, err := argon2id.CreateHash(password, a.passwordCost)
 	if err != nil {
 		return "", fmt.Errorf("core: hash password: %w", err)
 	}
@@ -135,7 +135,7 @@ func hashSlot(ctx context.Context) (func(), error) {
 }
 
 // nobody is what a password is compared with when the e-mail address is unknown, so that the answer takes as
-// long and tells nothing. It is the hash of a random password under passwordCost.
+// long and tells nothing. It is the hash of a random password under defaultPasswordCost.
 const nobody = "$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$7OU7S/azjYpnXXySR52cFWeisxk1VVjNeXqtQ8ZM/Oc"
 
 // Login checks an e-mail address and a password. Unknown address and wrong password are one answer.

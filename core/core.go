@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/alexedwards/argon2id"
 	"github.com/google/uuid"
 
 	"bursar/core/ledger"
@@ -41,6 +42,8 @@ type Deps struct {
 	Permit2Reserve money.USDC          // by which a wallet's allowance for Permit2 is above what it has promised; zero: nothing is paid by Permit2
 	MaxPayment     money.USDC          // no single call may cost more, whatever its policy says
 	Streams        StreamLimits        // of answers that are handed on as they come
+
+	PasswordCost *argon2id.Params // of hashing a password; nil: what RFC 9106 recommends
 
 	// Step hears the name of each place between two commits at which a crash leaves work to be finished (see Steps).
 	// nil: nobody listens. Tests kill the program there.
@@ -101,29 +104,30 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 
 // store is what the services share.
 type store struct {
-	db        *DB
-	chain     Chain
-	clock     Clock
-	log       *slog.Logger
-	protocols []pay.Protocol
-	upstream  *http.Client
-	keys      *keyring
-	jwtSecret []byte
-	batch     *ledger.Batch
-	bus       *Bus
-	platform  ledger.Platform
-	gasGrant  *big.Int
-	maxPay    money.USDC
-	streams   StreamLimits
-	payAhead  bool
-	reserve2  money.USDC // Deps.Permit2Reserve
-	step      func(name string)
-	readers   *readers
-	touched   sync.Map  // when this process noted the use of a key last, by its id
-	defaults  sync.Map  // the default wallets of users who have called, by organisation and user
-	process   uuid.UUID // of this run of the program, for leases
-	outcomes  outcomes
-	catalogue catalogue
+	db           *DB
+	chain        Chain
+	clock        Clock
+	log          *slog.Logger
+	protocols    []pay.Protocol
+	upstream     *http.Client
+	keys         *keyring
+	jwtSecret    []byte
+	batch        *ledger.Batch
+	bus          *Bus
+	platform     ledger.Platform
+	gasGrant     *big.Int
+	maxPay       money.USDC
+	streams      StreamLimits
+	payAhead     bool
+	passwordCost *argon2id.Params
+	reserve2     money.USDC // Deps.Permit2Reserve
+	step         func(name string)
+	readers      *readers
+	touched      sync.Map  // when this process noted the use of a key last, by its id
+	defaults     sync.Map  // the default wallets of users who have called, by organisation and user
+	process      uuid.UUID // of this run of the program, for leases
+	outcomes     outcomes
+	catalogue    catalogue
 }
 
 // Ready reports whether the database and the chain answer.

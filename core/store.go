@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -17,7 +18,7 @@ func newStore(ctx context.Context, d Deps) (*store, error) {
 	s := &store{
 		db: d.DB, chain: d.Chain, clock: d.Clock, log: d.Log, protocols: d.Protocols, upstream: d.Upstream,
 		jwtSecret: d.JWTSecret, bus: NewBus(), gasGrant: d.GasGrantWei, maxPay: d.MaxPayment, payAhead: d.PayAhead, reserve2: d.Permit2Reserve, streams: d.Streams.orDefault(),
-		step: d.Step, process: uuid.New(),
+		step: d.Step, passwordCost: cmp.Or(d.PasswordCost, defaultPasswordCost), process: uuid.New(),
 	}
 	if s.step == nil {
 		s.step = func(string) {}

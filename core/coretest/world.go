@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alexedwards/argon2id"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
@@ -104,6 +105,7 @@ func New(t testing.TB, options ...Option) *World {
 		Upstream:  core.NewUpstream([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("[::1]:0")}),
 		MasterKey: []byte(strings.Repeat("m", 32)), JWTSecret: []byte(strings.Repeat("j", 32)),
 		PlatformKey: platform, RelayerKey: relayer, GasGrantWei: big.NewInt(30_000_000_000_000), MaxPayment: 1000 * money.One, Permit2Reserve: 100 * money.One,
+		PasswordCost: &argon2id.Params{Memory: 64, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}, // thousands of users sign up
 	}
 	w.Core, err = core.New(ctx, w.Deps)
 	w.no(err)

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"embed"
 	"fmt"
@@ -17,6 +18,15 @@ import (
 //
 //go:embed all:sqlite all:postgres
 var files embed.FS
+
+// Sum names the state of PostgreSQL's migrations, in 16 digits.
+func Sum() string {
+	sums, err := files.ReadFile("postgres/atlas.sum")
+	if err != nil {
+		return "" // it is embedded
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(sums))[:16]
+}
 
 // Up applies the migrations that the database lacks. On PostgreSQL it holds a session lock, so that several
 // processes may start at once; an SQLite file has one process.
