@@ -27,7 +27,9 @@ import (
 func TestSessionUnderLoad(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) { sessionUnderLoad(t) })
 	if !testing.Short() {
-		t.Run("postgres", func(t *testing.T) { sessionUnderLoad(t, append(secrets(), "--database-url="+coretest.EmptyPostgres(t))...) })
+		t.Run("postgres", func(t *testing.T) {
+			sessionUnderLoad(t, append(secrets(), "--database-url="+coretest.EmptyPostgres(t))...)
+		})
 	}
 }
 

@@ -79,7 +79,7 @@ func prepared(ctx context.Context, db *sql.DB) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer held.Close()
+	defer func() { _ = held.Close() }()
 	if _, err := held.ExecContext(ctx, "SELECT pg_advisory_lock($1)", preparing); err != nil {
 		return "", err
 	}
