@@ -72,8 +72,7 @@ func (f *Payments) judge(ctx context.Context, c *call, protocols []pay.Protocol,
 		return nil, err
 	}
 	if d.instruction.Kind == pay.Transfer && !c.in.DryRun {
-		if d.payment, err = f.owed(ctx, c, d.offer); err != nil || d.payment != nil {
-			d.again = true
+		if err := f.owed(ctx, c, d); err != nil || d.again {
 			return d, err
 		}
 	}

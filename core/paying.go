@@ -64,7 +64,8 @@ type decision struct {
 	offer       pay.Offer
 	instruction pay.Instruction
 	payment     *ent.Transaction
-	again       bool // payment is a transfer of an earlier call
+	again       bool      // payment is a transfer of an earlier call
+	hand        uuid.UUID // by which the call has its transfer
 
 	memory   *memory
 	found    []policy.Finding // rules of caution that the offer falls under
@@ -111,7 +112,7 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, d *decisi
 	case c.entry != nil:
 		digest = c.entry.bill(t, &hold)
 	case o.Kind == pay.Transfer:
-		digest, rows = "", append(rows, f.byTransfer(t, &hold))
+		digest, rows = "", append(rows, f.byTransfer(d, t, &hold))
 	}
 	r, err := f.commit(ctx, unit{
 		guard: ledger.Guard{Agent: c.agent.ID, Rules: c.from.rules, Credential: c.p.CredentialID},

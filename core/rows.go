@@ -60,11 +60,11 @@ var (
 	addTransferRow = &ledger.Statement{
 		Name:    "add operation",
 		Table:   "operations",
-		Columns: []string{"uuid", "timestamptz", "text", "bigint", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "text", "bigint"},
+		Columns: []string{"uuid", "timestamptz", "text", "bigint", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "text", "bigint", "uuid", "bigint"},
 		Postgres: `INSERT INTO operations (id, created_at, key, chain_id, org_id, agent_id, session_id, transaction_id, hold_id, from_address, to_address, amount,
-			kind, status) SELECT c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, 'transfer', 'queued' FROM v`,
+			holder, held_until_unix, kind, status) SELECT c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, 'transfer', 'queued' FROM v`,
 		SQLite: `INSERT INTO operations (id, created_at, key, chain_id, org_id, agent_id, session_id, transaction_id, hold_id, from_address, to_address, amount,
-			kind, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'transfer', 'queued')`,
+			holder, held_until_unix, kind, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'transfer', 'queued')`,
 	}
 	addTraceRow = &ledger.Statement{
 		Name:    "add trace",

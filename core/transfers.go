@@ -12,7 +12,6 @@ import (
 	"bursar/core/ledger"
 	"bursar/ent"
 	"bursar/ent/operation"
-	"bursar/ent/predicate"
 	"bursar/ent/transaction"
 	"bursar/pay"
 )
@@ -28,19 +27,10 @@ const (
 	minedDeadline = 40 * time.Second                           // until it is in a block
 	shownFor      = 10 * time.Second                           // to a service that answers that it is not paid
 	shownAgain    = time.Hour                                  // since it was made, to a later call
-	transferLife  = minedDeadline + maxTimeout + 5*time.Minute // longer than a call that makes one takes
+	inHandFor     = minedDeadline + maxTimeout + 5*time.Minute // longer than a call that shows one takes
 	showFirst     = 100 * time.Millisecond
 	showMost      = 2 * time.Second
 )
-
-// unserved are the answers after which the service still owes what was paid for: none, "not paid", and a failure of its own.
-var unserved = transaction.Or(
-	transaction.UpstreamStatus(noAnswer), transaction.UpstreamStatus(http.StatusPaymentRequired), transaction.UpstreamStatusGTE(http.StatusInternalServerError),
-)
-
-// noAnswer is the status of a transfer that no call has in hand, and that has met no answer. While a call has it in hand the
-// column is null.
-const noAnswer = 0
 
 // mayTransfer reports whether a call may send money ahead: where the policy names the service. A policy that names any has
 // let this call through because it names this one.
@@ -48,44 +38,15 @@ func (c *call) mayTransfer() bool { return len(c.budget.Agent.Allowed) > 0 }
 
 func transferKey(payment uuid.UUID) string { return "transfer:" + payment.String() }
 
-// byTransfer makes a payment and its hold those of a transfer, and returns the operation that makes it. The money leaves
-// for the outside when the chain shows it, from a session too.
-func (f *Payments) byTransfer(t *ent.Transaction, hold *ledger.Move) ledger.Row {
+// byTransfer makes a payment and its hold those of a transfer, and returns the operation that makes it, in the hand of the
+// call. The money leaves for the outside when the chain shows it, from a session too.
+func (f *Payments) byTransfer(d *decision, t *ent.Transaction, hold *ledger.Move) ledger.Row {
 	t.AuthNonce, t.ValidBeforeUnix, hold.Credit = nil, 0, f.platform.External
+	d.hand = uuid.New()
 	return ledger.Row{Into: addTransferRow, Values: []any{
 		uuid.Must(uuid.NewV7()).String(), t.CreatedAt, transferKey(t.ID), int64(f.chainID()), t.OrgID.String(), t.AgentID.String(), optional(t.SessionID),
-		t.ID.String(), hold.ID.String(), t.FromAddress, t.ToAddress, int64(t.Quoted),
+		t.ID.String(), hold.ID.String(), t.FromAddress, t.ToAddress, int64(t.Quoted), d.hand.String(), t.CreatedAt.Add(inHandFor).Unix(),
 	}}
-}
-
-// owed finds a transfer of an earlier call of the same that was not served, and takes it in hand. Nil: there is none.
-func (f *Payments) owed(ctx context.Context, c *call, o pay.Offer) (*ent.Transaction, error) {
-	session := transaction.SessionIDIsNil()
-	if c.prepaid != nil {
-		session = transaction.SessionID(c.prepaid.session.ID)
-	}
-	t, err := f.db.writeEnt.Transaction.Query().Where(
-		transaction.AgentID(c.agent.ID), session, transaction.KindEQ(transaction.KindPayment), transaction.Protocol(o.Protocol),
-		transaction.Endpoint(c.target.endpoint()), transaction.Method(c.request.Method), transaction.ToAddress(o.PayTo.Hex()), transaction.Quoted(o.Amount),
-		transaction.StatusNEQ(transaction.StatusFailed), unserved, transaction.ReceiptIsNil(), transaction.CreatedAtGT(f.now().Add(-shownAgain)),
-	).Order(transaction.ByID()).First(ctx)
-	if ent.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	err = f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		n, err := tx.Transaction.Update().Where(transaction.ID(t.ID), unserved).ClearUpstreamStatus().Save(ctx)
-		if err == nil && n == 0 { // another call was faster
-			t = nil
-		}
-		if err != nil || t == nil {
-			return err
-		}
-		return c.run.began(ctx, tx, t.ID)
-	})
-	return t, err
 }
 
 // transfer waits until the money is on the chain, shows the service its hash, and books what it answers.
@@ -94,17 +55,17 @@ func (f *Payments) transfer(caller context.Context, c *call, d *decision) (*Fetc
 	t := d.payment
 	hash, err := f.mined(ctx, t)
 	if err != nil {
-		return nil, f.notShown(ctx, t, err)
+		return nil, f.notShown(ctx, d, err)
 	}
 	f.step(StepMined)
 	paid := &pay.Request{Method: c.request.Method, URL: c.request.URL, Header: c.request.Header.Clone(), Body: c.request.Body}
 	if err := d.protocol.Attach(paid, d.offer, pay.Proof{TxHash: hash}); err != nil {
-		return nil, f.notShown(ctx, t, err)
+		return nil, f.notShown(ctx, d, err)
 	}
 	x, err := f.show(ctx, c, paid)
 	f.step(StepPaid)
 	if err != nil {
-		return nil, f.notShown(ctx, t, err)
+		return nil, f.notShown(ctx, d, err)
 	}
 	if err := f.taken(ctx, d, x); err != nil {
 		x.end()
@@ -127,7 +88,7 @@ func (f *Payments) taken(ctx context.Context, d *decision, x *exchange) error {
 	if claim == "" && d.again { // it has been shown to two calls: a third pays anew
 		claim = claimed(pay.Receipt{Known: true, Success: x.status < http.StatusBadRequest, Reason: receipt.Reason})
 	}
-	return f.handBack(ctx, d.payment, x.status, claim)
+	return f.handBack(ctx, d, x.status, claim)
 }
 
 // mined takes the operation of a transfer on until a block has it.
@@ -169,24 +130,10 @@ func (f *Payments) show(ctx context.Context, c *call, paid *pay.Request) (*excha
 	}
 }
 
-// handBack notes how a service has answered to a hash, and lets go of the transfer.
-func (f *Payments) handBack(ctx context.Context, t *ent.Transaction, status int, claim string) error {
-	ctx, cancel := context.WithTimeout(ctx, afterPayment)
-	defer cancel()
-	u := f.db.writeEnt.Transaction.UpdateOneID(t.ID).SetUpstreamStatus(status)
-	if claim != "" {
-		u.SetReceipt(claim)
-	}
-	if err := u.Exec(ctx); err != nil {
-		return err
-	}
-	f.step(StepBooked)
-	return f.refresh(ctx, t)
-}
-
 // notShown is the error of a call whose money is on its way and that has no answer: another of the same goes on from there.
-func (f *Payments) notShown(ctx context.Context, t *ent.Transaction, cause error) error {
-	if err := f.handBack(ctx, t, noAnswer, ""); err != nil {
+func (f *Payments) notShown(ctx context.Context, d *decision, cause error) error {
+	t := d.payment
+	if err := f.handBack(ctx, d, 0, ""); err != nil {
 		return unbooked(t, err)
 	}
 	e := *AsError(cause)
@@ -196,14 +143,3 @@ func (f *Payments) notShown(ctx context.Context, t *ent.Transaction, cause error
 	}
 	return &e
 }
-
-// LetGoOfTransfers gives the transfers back that died in the hands of a call.
-func (f *Payments) LetGoOfTransfers(ctx context.Context) error {
-	return f.db.writeEnt.Transaction.Update().Where(
-		transaction.KindEQ(transaction.KindPayment), transaction.UpstreamStatusIsNil(), transaction.StatusNEQ(transaction.StatusFailed), madeByTransfer,
-		transaction.CreatedAtLT(f.now().Add(-transferLife)), transaction.CreatedAtGT(f.now().Add(-2*shownAgain)),
-	).SetUpstreamStatus(noAnswer).Exec(ctx)
-}
-
-// madeByTransfer tells the payments that an operation made from those that a proof or a metered answer made.
-var madeByTransfer predicate.Transaction = transaction.And(transaction.AuthNonceIsNil(), transaction.ServiceIDIsNil())

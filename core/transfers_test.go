@@ -32,6 +32,8 @@ type till struct {
 	shown  int
 	blind  int  // it does not see the next so many hashes: a node that is behind
 	broken bool // it takes the hash and serves nothing
+
+	first func() int // answers the next hash, if that is not zero
 }
 
 func newTillOf(w *coretest.World) (*till, string) {
@@ -42,10 +44,22 @@ func newTillOf(w *coretest.World) (*till, string) {
 }
 
 func (s *till) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	hash := r.Header.Get("X-Payment-Tx")
 	_, _ = fmt.Sscanf(r.Header.Get("Authorization"), "Payment credential=%q", &hash)
+	var first func() int
+	s.set(func() {
+		if hash != "" {
+			first, s.first = s.first, nil
+		}
+	})
+	if first != nil {
+		if status := first(); status != 0 {
+			w.WriteHeader(status)
+			return
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch why := s.check(r.Context(), hash); {
 	case why != "":
 		if r.URL.Path == "/mpp" {

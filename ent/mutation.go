@@ -12031,6 +12031,9 @@ type OperationMutation struct {
 	block                *int64
 	addblock             *int64
 	error                *string
+	holder               *uuid.UUID
+	held_until_unix      *int64
+	addheld_until_unix   *int64
 	clearedFields        map[string]struct{}
 	done                 bool
 	oldValue             func(context.Context) (*Operation, error)
@@ -13109,6 +13112,125 @@ func (m *OperationMutation) ResetError() {
 	delete(m.clearedFields, operation.FieldError)
 }
 
+// SetHolder sets the "holder" field.
+func (m *OperationMutation) SetHolder(u uuid.UUID) {
+	m.holder = &u
+}
+
+// Holder returns the value of the "holder" field in the mutation.
+func (m *OperationMutation) Holder() (r uuid.UUID, exists bool) {
+	v := m.holder
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHolder returns the old "holder" field's value of the Operation entity.
+// If the Operation object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OperationMutation) OldHolder(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHolder is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHolder requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHolder: %w", err)
+	}
+	return oldValue.Holder, nil
+}
+
+// ClearHolder clears the value of the "holder" field.
+func (m *OperationMutation) ClearHolder() {
+	m.holder = nil
+	m.clearedFields[operation.FieldHolder] = struct{}{}
+}
+
+// HolderCleared returns if the "holder" field was cleared in this mutation.
+func (m *OperationMutation) HolderCleared() bool {
+	_, ok := m.clearedFields[operation.FieldHolder]
+	return ok
+}
+
+// ResetHolder resets all changes to the "holder" field.
+func (m *OperationMutation) ResetHolder() {
+	m.holder = nil
+	delete(m.clearedFields, operation.FieldHolder)
+}
+
+// SetHeldUntilUnix sets the "held_until_unix" field.
+func (m *OperationMutation) SetHeldUntilUnix(i int64) {
+	m.held_until_unix = &i
+	m.addheld_until_unix = nil
+}
+
+// HeldUntilUnix returns the value of the "held_until_unix" field in the mutation.
+func (m *OperationMutation) HeldUntilUnix() (r int64, exists bool) {
+	v := m.held_until_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHeldUntilUnix returns the old "held_until_unix" field's value of the Operation entity.
+// If the Operation object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OperationMutation) OldHeldUntilUnix(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHeldUntilUnix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHeldUntilUnix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHeldUntilUnix: %w", err)
+	}
+	return oldValue.HeldUntilUnix, nil
+}
+
+// AddHeldUntilUnix adds i to the "held_until_unix" field.
+func (m *OperationMutation) AddHeldUntilUnix(i int64) {
+	if m.addheld_until_unix != nil {
+		*m.addheld_until_unix += i
+	} else {
+		m.addheld_until_unix = &i
+	}
+}
+
+// AddedHeldUntilUnix returns the value that was added to the "held_until_unix" field in this mutation.
+func (m *OperationMutation) AddedHeldUntilUnix() (r int64, exists bool) {
+	v := m.addheld_until_unix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearHeldUntilUnix clears the value of the "held_until_unix" field.
+func (m *OperationMutation) ClearHeldUntilUnix() {
+	m.held_until_unix = nil
+	m.addheld_until_unix = nil
+	m.clearedFields[operation.FieldHeldUntilUnix] = struct{}{}
+}
+
+// HeldUntilUnixCleared returns if the "held_until_unix" field was cleared in this mutation.
+func (m *OperationMutation) HeldUntilUnixCleared() bool {
+	_, ok := m.clearedFields[operation.FieldHeldUntilUnix]
+	return ok
+}
+
+// ResetHeldUntilUnix resets all changes to the "held_until_unix" field.
+func (m *OperationMutation) ResetHeldUntilUnix() {
+	m.held_until_unix = nil
+	m.addheld_until_unix = nil
+	delete(m.clearedFields, operation.FieldHeldUntilUnix)
+}
+
 // Where appends a list predicates to the OperationMutation builder.
 func (m *OperationMutation) Where(ps ...predicate.Operation) {
 	m.predicates = append(m.predicates, ps...)
@@ -13143,7 +13265,7 @@ func (m *OperationMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *OperationMutation) Fields() []string {
-	fields := make([]string, 0, 21)
+	fields := make([]string, 0, 23)
 	if m.created_at != nil {
 		fields = append(fields, operation.FieldCreatedAt)
 	}
@@ -13207,6 +13329,12 @@ func (m *OperationMutation) Fields() []string {
 	if m.error != nil {
 		fields = append(fields, operation.FieldError)
 	}
+	if m.holder != nil {
+		fields = append(fields, operation.FieldHolder)
+	}
+	if m.held_until_unix != nil {
+		fields = append(fields, operation.FieldHeldUntilUnix)
+	}
 	return fields
 }
 
@@ -13257,6 +13385,10 @@ func (m *OperationMutation) Field(name string) (ent.Value, bool) {
 		return m.Block()
 	case operation.FieldError:
 		return m.Error()
+	case operation.FieldHolder:
+		return m.Holder()
+	case operation.FieldHeldUntilUnix:
+		return m.HeldUntilUnix()
 	}
 	return nil, false
 }
@@ -13308,6 +13440,10 @@ func (m *OperationMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldBlock(ctx)
 	case operation.FieldError:
 		return m.OldError(ctx)
+	case operation.FieldHolder:
+		return m.OldHolder(ctx)
+	case operation.FieldHeldUntilUnix:
+		return m.OldHeldUntilUnix(ctx)
 	}
 	return nil, fmt.Errorf("unknown Operation field %s", name)
 }
@@ -13464,6 +13600,20 @@ func (m *OperationMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetError(v)
 		return nil
+	case operation.FieldHolder:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHolder(v)
+		return nil
+	case operation.FieldHeldUntilUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHeldUntilUnix(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Operation field %s", name)
 }
@@ -13484,6 +13634,9 @@ func (m *OperationMutation) AddedFields() []string {
 	if m.addblock != nil {
 		fields = append(fields, operation.FieldBlock)
 	}
+	if m.addheld_until_unix != nil {
+		fields = append(fields, operation.FieldHeldUntilUnix)
+	}
 	return fields
 }
 
@@ -13500,6 +13653,8 @@ func (m *OperationMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedValidBeforeUnix()
 	case operation.FieldBlock:
 		return m.AddedBlock()
+	case operation.FieldHeldUntilUnix:
+		return m.AddedHeldUntilUnix()
 	}
 	return nil, false
 }
@@ -13536,6 +13691,13 @@ func (m *OperationMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddBlock(v)
+		return nil
+	case operation.FieldHeldUntilUnix:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddHeldUntilUnix(v)
 		return nil
 	}
 	return fmt.Errorf("unknown Operation numeric field %s", name)
@@ -13574,6 +13736,12 @@ func (m *OperationMutation) ClearedFields() []string {
 	}
 	if m.FieldCleared(operation.FieldError) {
 		fields = append(fields, operation.FieldError)
+	}
+	if m.FieldCleared(operation.FieldHolder) {
+		fields = append(fields, operation.FieldHolder)
+	}
+	if m.FieldCleared(operation.FieldHeldUntilUnix) {
+		fields = append(fields, operation.FieldHeldUntilUnix)
 	}
 	return fields
 }
@@ -13618,6 +13786,12 @@ func (m *OperationMutation) ClearField(name string) error {
 		return nil
 	case operation.FieldError:
 		m.ClearError()
+		return nil
+	case operation.FieldHolder:
+		m.ClearHolder()
+		return nil
+	case operation.FieldHeldUntilUnix:
+		m.ClearHeldUntilUnix()
 		return nil
 	}
 	return fmt.Errorf("unknown Operation nullable field %s", name)
@@ -13689,6 +13863,12 @@ func (m *OperationMutation) ResetField(name string) error {
 		return nil
 	case operation.FieldError:
 		m.ResetError()
+		return nil
+	case operation.FieldHolder:
+		m.ResetHolder()
+		return nil
+	case operation.FieldHeldUntilUnix:
+		m.ResetHeldUntilUnix()
 		return nil
 	}
 	return fmt.Errorf("unknown Operation field %s", name)

@@ -60,8 +60,12 @@ type Operation struct {
 	// Block holds the value of the "block" field.
 	Block *int64 `json:"block,omitempty"`
 	// Error holds the value of the "error" field.
-	Error        string `json:"error,omitempty"`
-	selectValues sql.SelectValues
+	Error string `json:"error,omitempty"`
+	// Holder holds the value of the "holder" field.
+	Holder *uuid.UUID `json:"holder,omitempty"`
+	// HeldUntilUnix holds the value of the "held_until_unix" field.
+	HeldUntilUnix int64 `json:"held_until_unix,omitempty"`
+	selectValues  sql.SelectValues
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -69,11 +73,11 @@ func (*Operation) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case operation.FieldSessionID, operation.FieldHoldID, operation.FieldChainTxID:
+		case operation.FieldSessionID, operation.FieldHoldID, operation.FieldChainTxID, operation.FieldHolder:
 			values[i] = &sql.NullScanner{S: new(uuid.UUID)}
 		case operation.FieldSignature:
 			values[i] = new([]byte)
-		case operation.FieldChainID, operation.FieldAmount, operation.FieldValidBeforeUnix, operation.FieldBlock:
+		case operation.FieldChainID, operation.FieldAmount, operation.FieldValidBeforeUnix, operation.FieldBlock, operation.FieldHeldUntilUnix:
 			values[i] = new(sql.NullInt64)
 		case operation.FieldKey, operation.FieldKind, operation.FieldStatus, operation.FieldFromAddress, operation.FieldToAddress, operation.FieldWei, operation.FieldAuthNonce, operation.FieldTxHash, operation.FieldError:
 			values[i] = new(sql.NullString)
@@ -234,6 +238,19 @@ func (_m *Operation) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.Error = value.String
 			}
+		case operation.FieldHolder:
+			if value, ok := values[i].(*sql.NullScanner); !ok {
+				return fmt.Errorf("unexpected type %T for field holder", values[i])
+			} else if value.Valid {
+				_m.Holder = new(uuid.UUID)
+				*_m.Holder = *value.S.(*uuid.UUID)
+			}
+		case operation.FieldHeldUntilUnix:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field held_until_unix", values[i])
+			} else if value.Valid {
+				_m.HeldUntilUnix = value.Int64
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -343,6 +360,14 @@ func (_m *Operation) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("error=")
 	builder.WriteString(_m.Error)
+	builder.WriteString(", ")
+	if v := _m.Holder; v != nil {
+		builder.WriteString("holder=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	builder.WriteString("held_until_unix=")
+	builder.WriteString(fmt.Sprintf("%v", _m.HeldUntilUnix))
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -239,6 +239,34 @@ func (_c *OperationCreate) SetNillableError(v *string) *OperationCreate {
 	return _c
 }
 
+// SetHolder sets the "holder" field.
+func (_c *OperationCreate) SetHolder(v uuid.UUID) *OperationCreate {
+	_c.mutation.SetHolder(v)
+	return _c
+}
+
+// SetNillableHolder sets the "holder" field if the given value is not nil.
+func (_c *OperationCreate) SetNillableHolder(v *uuid.UUID) *OperationCreate {
+	if v != nil {
+		_c.SetHolder(*v)
+	}
+	return _c
+}
+
+// SetHeldUntilUnix sets the "held_until_unix" field.
+func (_c *OperationCreate) SetHeldUntilUnix(v int64) *OperationCreate {
+	_c.mutation.SetHeldUntilUnix(v)
+	return _c
+}
+
+// SetNillableHeldUntilUnix sets the "held_until_unix" field if the given value is not nil.
+func (_c *OperationCreate) SetNillableHeldUntilUnix(v *int64) *OperationCreate {
+	if v != nil {
+		_c.SetHeldUntilUnix(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *OperationCreate) SetID(v uuid.UUID) *OperationCreate {
 	_c.mutation.SetID(v)
@@ -502,6 +530,14 @@ func (_c *OperationCreate) createSpec() (*Operation, *sqlgraph.CreateSpec) {
 		_spec.SetField(operation.FieldError, field.TypeString, value)
 		_node.Error = value
 	}
+	if value, ok := _c.mutation.Holder(); ok {
+		_spec.SetField(operation.FieldHolder, field.TypeUUID, value)
+		_node.Holder = &value
+	}
+	if value, ok := _c.mutation.HeldUntilUnix(); ok {
+		_spec.SetField(operation.FieldHeldUntilUnix, field.TypeInt64, value)
+		_node.HeldUntilUnix = value
+	}
 	return _node, _spec
 }
 
@@ -737,6 +773,48 @@ func (u *OperationUpsert) UpdateError() *OperationUpsert {
 // ClearError clears the value of the "error" field.
 func (u *OperationUpsert) ClearError() *OperationUpsert {
 	u.SetNull(operation.FieldError)
+	return u
+}
+
+// SetHolder sets the "holder" field.
+func (u *OperationUpsert) SetHolder(v uuid.UUID) *OperationUpsert {
+	u.Set(operation.FieldHolder, v)
+	return u
+}
+
+// UpdateHolder sets the "holder" field to the value that was provided on create.
+func (u *OperationUpsert) UpdateHolder() *OperationUpsert {
+	u.SetExcluded(operation.FieldHolder)
+	return u
+}
+
+// ClearHolder clears the value of the "holder" field.
+func (u *OperationUpsert) ClearHolder() *OperationUpsert {
+	u.SetNull(operation.FieldHolder)
+	return u
+}
+
+// SetHeldUntilUnix sets the "held_until_unix" field.
+func (u *OperationUpsert) SetHeldUntilUnix(v int64) *OperationUpsert {
+	u.Set(operation.FieldHeldUntilUnix, v)
+	return u
+}
+
+// UpdateHeldUntilUnix sets the "held_until_unix" field to the value that was provided on create.
+func (u *OperationUpsert) UpdateHeldUntilUnix() *OperationUpsert {
+	u.SetExcluded(operation.FieldHeldUntilUnix)
+	return u
+}
+
+// AddHeldUntilUnix adds v to the "held_until_unix" field.
+func (u *OperationUpsert) AddHeldUntilUnix(v int64) *OperationUpsert {
+	u.Add(operation.FieldHeldUntilUnix, v)
+	return u
+}
+
+// ClearHeldUntilUnix clears the value of the "held_until_unix" field.
+func (u *OperationUpsert) ClearHeldUntilUnix() *OperationUpsert {
+	u.SetNull(operation.FieldHeldUntilUnix)
 	return u
 }
 
@@ -1035,6 +1113,55 @@ func (u *OperationUpsertOne) UpdateError() *OperationUpsertOne {
 func (u *OperationUpsertOne) ClearError() *OperationUpsertOne {
 	return u.Update(func(s *OperationUpsert) {
 		s.ClearError()
+	})
+}
+
+// SetHolder sets the "holder" field.
+func (u *OperationUpsertOne) SetHolder(v uuid.UUID) *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.SetHolder(v)
+	})
+}
+
+// UpdateHolder sets the "holder" field to the value that was provided on create.
+func (u *OperationUpsertOne) UpdateHolder() *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.UpdateHolder()
+	})
+}
+
+// ClearHolder clears the value of the "holder" field.
+func (u *OperationUpsertOne) ClearHolder() *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.ClearHolder()
+	})
+}
+
+// SetHeldUntilUnix sets the "held_until_unix" field.
+func (u *OperationUpsertOne) SetHeldUntilUnix(v int64) *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.SetHeldUntilUnix(v)
+	})
+}
+
+// AddHeldUntilUnix adds v to the "held_until_unix" field.
+func (u *OperationUpsertOne) AddHeldUntilUnix(v int64) *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.AddHeldUntilUnix(v)
+	})
+}
+
+// UpdateHeldUntilUnix sets the "held_until_unix" field to the value that was provided on create.
+func (u *OperationUpsertOne) UpdateHeldUntilUnix() *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.UpdateHeldUntilUnix()
+	})
+}
+
+// ClearHeldUntilUnix clears the value of the "held_until_unix" field.
+func (u *OperationUpsertOne) ClearHeldUntilUnix() *OperationUpsertOne {
+	return u.Update(func(s *OperationUpsert) {
+		s.ClearHeldUntilUnix()
 	})
 }
 
@@ -1500,6 +1627,55 @@ func (u *OperationUpsertBulk) UpdateError() *OperationUpsertBulk {
 func (u *OperationUpsertBulk) ClearError() *OperationUpsertBulk {
 	return u.Update(func(s *OperationUpsert) {
 		s.ClearError()
+	})
+}
+
+// SetHolder sets the "holder" field.
+func (u *OperationUpsertBulk) SetHolder(v uuid.UUID) *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.SetHolder(v)
+	})
+}
+
+// UpdateHolder sets the "holder" field to the value that was provided on create.
+func (u *OperationUpsertBulk) UpdateHolder() *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.UpdateHolder()
+	})
+}
+
+// ClearHolder clears the value of the "holder" field.
+func (u *OperationUpsertBulk) ClearHolder() *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.ClearHolder()
+	})
+}
+
+// SetHeldUntilUnix sets the "held_until_unix" field.
+func (u *OperationUpsertBulk) SetHeldUntilUnix(v int64) *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.SetHeldUntilUnix(v)
+	})
+}
+
+// AddHeldUntilUnix adds v to the "held_until_unix" field.
+func (u *OperationUpsertBulk) AddHeldUntilUnix(v int64) *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.AddHeldUntilUnix(v)
+	})
+}
+
+// UpdateHeldUntilUnix sets the "held_until_unix" field to the value that was provided on create.
+func (u *OperationUpsertBulk) UpdateHeldUntilUnix() *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.UpdateHeldUntilUnix()
+	})
+}
+
+// ClearHeldUntilUnix clears the value of the "held_until_unix" field.
+func (u *OperationUpsertBulk) ClearHeldUntilUnix() *OperationUpsertBulk {
+	return u.Update(func(s *OperationUpsert) {
+		s.ClearHeldUntilUnix()
 	})
 }
 

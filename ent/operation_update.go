@@ -230,6 +230,53 @@ func (_u *OperationUpdate) ClearError() *OperationUpdate {
 	return _u
 }
 
+// SetHolder sets the "holder" field.
+func (_u *OperationUpdate) SetHolder(v uuid.UUID) *OperationUpdate {
+	_u.mutation.SetHolder(v)
+	return _u
+}
+
+// SetNillableHolder sets the "holder" field if the given value is not nil.
+func (_u *OperationUpdate) SetNillableHolder(v *uuid.UUID) *OperationUpdate {
+	if v != nil {
+		_u.SetHolder(*v)
+	}
+	return _u
+}
+
+// ClearHolder clears the value of the "holder" field.
+func (_u *OperationUpdate) ClearHolder() *OperationUpdate {
+	_u.mutation.ClearHolder()
+	return _u
+}
+
+// SetHeldUntilUnix sets the "held_until_unix" field.
+func (_u *OperationUpdate) SetHeldUntilUnix(v int64) *OperationUpdate {
+	_u.mutation.ResetHeldUntilUnix()
+	_u.mutation.SetHeldUntilUnix(v)
+	return _u
+}
+
+// SetNillableHeldUntilUnix sets the "held_until_unix" field if the given value is not nil.
+func (_u *OperationUpdate) SetNillableHeldUntilUnix(v *int64) *OperationUpdate {
+	if v != nil {
+		_u.SetHeldUntilUnix(*v)
+	}
+	return _u
+}
+
+// AddHeldUntilUnix adds value to the "held_until_unix" field.
+func (_u *OperationUpdate) AddHeldUntilUnix(v int64) *OperationUpdate {
+	_u.mutation.AddHeldUntilUnix(v)
+	return _u
+}
+
+// ClearHeldUntilUnix clears the value of the "held_until_unix" field.
+func (_u *OperationUpdate) ClearHeldUntilUnix() *OperationUpdate {
+	_u.mutation.ClearHeldUntilUnix()
+	return _u
+}
+
 // Mutation returns the OperationMutation object of the builder.
 func (_u *OperationUpdate) Mutation() *OperationMutation {
 	return _u.mutation
@@ -367,6 +414,21 @@ func (_u *OperationUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.ErrorCleared() {
 		_spec.ClearField(operation.FieldError, field.TypeString)
+	}
+	if value, ok := _u.mutation.Holder(); ok {
+		_spec.SetField(operation.FieldHolder, field.TypeUUID, value)
+	}
+	if _u.mutation.HolderCleared() {
+		_spec.ClearField(operation.FieldHolder, field.TypeUUID)
+	}
+	if value, ok := _u.mutation.HeldUntilUnix(); ok {
+		_spec.SetField(operation.FieldHeldUntilUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedHeldUntilUnix(); ok {
+		_spec.AddField(operation.FieldHeldUntilUnix, field.TypeInt64, value)
+	}
+	if _u.mutation.HeldUntilUnixCleared() {
+		_spec.ClearField(operation.FieldHeldUntilUnix, field.TypeInt64)
 	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
@@ -589,6 +651,53 @@ func (_u *OperationUpdateOne) ClearError() *OperationUpdateOne {
 	return _u
 }
 
+// SetHolder sets the "holder" field.
+func (_u *OperationUpdateOne) SetHolder(v uuid.UUID) *OperationUpdateOne {
+	_u.mutation.SetHolder(v)
+	return _u
+}
+
+// SetNillableHolder sets the "holder" field if the given value is not nil.
+func (_u *OperationUpdateOne) SetNillableHolder(v *uuid.UUID) *OperationUpdateOne {
+	if v != nil {
+		_u.SetHolder(*v)
+	}
+	return _u
+}
+
+// ClearHolder clears the value of the "holder" field.
+func (_u *OperationUpdateOne) ClearHolder() *OperationUpdateOne {
+	_u.mutation.ClearHolder()
+	return _u
+}
+
+// SetHeldUntilUnix sets the "held_until_unix" field.
+func (_u *OperationUpdateOne) SetHeldUntilUnix(v int64) *OperationUpdateOne {
+	_u.mutation.ResetHeldUntilUnix()
+	_u.mutation.SetHeldUntilUnix(v)
+	return _u
+}
+
+// SetNillableHeldUntilUnix sets the "held_until_unix" field if the given value is not nil.
+func (_u *OperationUpdateOne) SetNillableHeldUntilUnix(v *int64) *OperationUpdateOne {
+	if v != nil {
+		_u.SetHeldUntilUnix(*v)
+	}
+	return _u
+}
+
+// AddHeldUntilUnix adds value to the "held_until_unix" field.
+func (_u *OperationUpdateOne) AddHeldUntilUnix(v int64) *OperationUpdateOne {
+	_u.mutation.AddHeldUntilUnix(v)
+	return _u
+}
+
+// ClearHeldUntilUnix clears the value of the "held_until_unix" field.
+func (_u *OperationUpdateOne) ClearHeldUntilUnix() *OperationUpdateOne {
+	_u.mutation.ClearHeldUntilUnix()
+	return _u
+}
+
 // Mutation returns the OperationMutation object of the builder.
 func (_u *OperationUpdateOne) Mutation() *OperationMutation {
 	return _u.mutation
@@ -756,6 +865,21 @@ func (_u *OperationUpdateOne) sqlSave(ctx context.Context) (_node *Operation, er
 	}
 	if _u.mutation.ErrorCleared() {
 		_spec.ClearField(operation.FieldError, field.TypeString)
+	}
+	if value, ok := _u.mutation.Holder(); ok {
+		_spec.SetField(operation.FieldHolder, field.TypeUUID, value)
+	}
+	if _u.mutation.HolderCleared() {
+		_spec.ClearField(operation.FieldHolder, field.TypeUUID)
+	}
+	if value, ok := _u.mutation.HeldUntilUnix(); ok {
+		_spec.SetField(operation.FieldHeldUntilUnix, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedHeldUntilUnix(); ok {
+		_spec.AddField(operation.FieldHeldUntilUnix, field.TypeInt64, value)
+	}
+	if _u.mutation.HeldUntilUnixCleared() {
+		_spec.ClearField(operation.FieldHeldUntilUnix, field.TypeInt64)
 	}
 	_node = &Operation{config: _u.config}
 	_spec.Assign = _node.assignValues

@@ -30,7 +30,6 @@ func Table(app *core.Core, poll time.Duration) []Job {
 		{Name: "second pass", Every: time.Minute, Run: app.Funding.Recheck},
 		{Name: "rebroadcast", Every: 5 * time.Second, Run: app.Operations.Rebroadcast},
 		{Name: "resolve holds", Every: 5 * time.Second, Run: app.Payments.ResolveHolds},
-		{Name: "let go of transfers", Every: 30 * time.Second, Run: app.Payments.LetGoOfTransfers},
 		{Name: "release metered", Every: 5 * time.Second, Run: app.Payments.ReleaseMetered},
 		{Name: "pay businesses", Every: 15 * time.Second, Run: app.Gateway.PayOut},
 		{Name: "expire operations", Every: 5 * time.Second, Run: app.Funding.ExpireOperations},

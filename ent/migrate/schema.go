@@ -407,6 +407,8 @@ var (
 		{Name: "tx_hash", Type: field.TypeString, Nullable: true, Size: 66},
 		{Name: "block", Type: field.TypeInt64, Nullable: true},
 		{Name: "error", Type: field.TypeString, Nullable: true, Size: 500},
+		{Name: "holder", Type: field.TypeUUID, Nullable: true},
+		{Name: "held_until_unix", Type: field.TypeInt64, Nullable: true},
 	}
 	// OperationsTable holds the schema information for the "operations" table.
 	OperationsTable = &schema.Table{
@@ -425,9 +427,9 @@ var (
 				Columns: []*schema.Column{OperationsColumns[6]},
 			},
 			{
-				Name:    "operation_agent_id_kind",
+				Name:    "operation_agent_id_kind_created_at",
 				Unique:  false,
-				Columns: []*schema.Column{OperationsColumns[5], OperationsColumns[9]},
+				Columns: []*schema.Column{OperationsColumns[5], OperationsColumns[9], OperationsColumns[1]},
 			},
 			{
 				Name:    "operation_block",

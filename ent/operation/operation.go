@@ -57,6 +57,10 @@ const (
 	FieldBlock = "block"
 	// FieldError holds the string denoting the error field in the database.
 	FieldError = "error"
+	// FieldHolder holds the string denoting the holder field in the database.
+	FieldHolder = "holder"
+	// FieldHeldUntilUnix holds the string denoting the held_until_unix field in the database.
+	FieldHeldUntilUnix = "held_until_unix"
 	// Table holds the table name of the operation in the database.
 	Table = "operations"
 )
@@ -85,6 +89,8 @@ var Columns = []string{
 	FieldTxHash,
 	FieldBlock,
 	FieldError,
+	FieldHolder,
+	FieldHeldUntilUnix,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -287,4 +293,14 @@ func ByBlock(opts ...sql.OrderTermOption) OrderOption {
 // ByError orders the results by the error field.
 func ByError(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldError, opts...).ToFunc()
+}
+
+// ByHolder orders the results by the holder field.
+func ByHolder(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldHolder, opts...).ToFunc()
+}
+
+// ByHeldUntilUnix orders the results by the held_until_unix field.
+func ByHeldUntilUnix(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldHeldUntilUnix, opts...).ToFunc()
 }

@@ -152,6 +152,16 @@ func Error(v string) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldError, v))
 }
 
+// Holder applies equality check predicate on the "holder" field. It's identical to HolderEQ.
+func Holder(v uuid.UUID) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldHolder, v))
+}
+
+// HeldUntilUnix applies equality check predicate on the "held_until_unix" field. It's identical to HeldUntilUnixEQ.
+func HeldUntilUnix(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldHeldUntilUnix, v))
+}
+
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
 func CreatedAtEQ(v time.Time) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldCreatedAt, v))
@@ -1239,6 +1249,106 @@ func ErrorEqualFold(v string) predicate.Operation {
 // ErrorContainsFold applies the ContainsFold predicate on the "error" field.
 func ErrorContainsFold(v string) predicate.Operation {
 	return predicate.Operation(sql.FieldContainsFold(FieldError, v))
+}
+
+// HolderEQ applies the EQ predicate on the "holder" field.
+func HolderEQ(v uuid.UUID) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldHolder, v))
+}
+
+// HolderNEQ applies the NEQ predicate on the "holder" field.
+func HolderNEQ(v uuid.UUID) predicate.Operation {
+	return predicate.Operation(sql.FieldNEQ(FieldHolder, v))
+}
+
+// HolderIn applies the In predicate on the "holder" field.
+func HolderIn(vs ...uuid.UUID) predicate.Operation {
+	return predicate.Operation(sql.FieldIn(FieldHolder, vs...))
+}
+
+// HolderNotIn applies the NotIn predicate on the "holder" field.
+func HolderNotIn(vs ...uuid.UUID) predicate.Operation {
+	return predicate.Operation(sql.FieldNotIn(FieldHolder, vs...))
+}
+
+// HolderGT applies the GT predicate on the "holder" field.
+func HolderGT(v uuid.UUID) predicate.Operation {
+	return predicate.Operation(sql.FieldGT(FieldHolder, v))
+}
+
+// HolderGTE applies the GTE predicate on the "holder" field.
+func HolderGTE(v uuid.UUID) predicate.Operation {
+	return predicate.Operation(sql.FieldGTE(FieldHolder, v))
+}
+
+// HolderLT applies the LT predicate on the "holder" field.
+func HolderLT(v uuid.UUID) predicate.Operation {
+	return predicate.Operation(sql.FieldLT(FieldHolder, v))
+}
+
+// HolderLTE applies the LTE predicate on the "holder" field.
+func HolderLTE(v uuid.UUID) predicate.Operation {
+	return predicate.Operation(sql.FieldLTE(FieldHolder, v))
+}
+
+// HolderIsNil applies the IsNil predicate on the "holder" field.
+func HolderIsNil() predicate.Operation {
+	return predicate.Operation(sql.FieldIsNull(FieldHolder))
+}
+
+// HolderNotNil applies the NotNil predicate on the "holder" field.
+func HolderNotNil() predicate.Operation {
+	return predicate.Operation(sql.FieldNotNull(FieldHolder))
+}
+
+// HeldUntilUnixEQ applies the EQ predicate on the "held_until_unix" field.
+func HeldUntilUnixEQ(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldHeldUntilUnix, v))
+}
+
+// HeldUntilUnixNEQ applies the NEQ predicate on the "held_until_unix" field.
+func HeldUntilUnixNEQ(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldNEQ(FieldHeldUntilUnix, v))
+}
+
+// HeldUntilUnixIn applies the In predicate on the "held_until_unix" field.
+func HeldUntilUnixIn(vs ...int64) predicate.Operation {
+	return predicate.Operation(sql.FieldIn(FieldHeldUntilUnix, vs...))
+}
+
+// HeldUntilUnixNotIn applies the NotIn predicate on the "held_until_unix" field.
+func HeldUntilUnixNotIn(vs ...int64) predicate.Operation {
+	return predicate.Operation(sql.FieldNotIn(FieldHeldUntilUnix, vs...))
+}
+
+// HeldUntilUnixGT applies the GT predicate on the "held_until_unix" field.
+func HeldUntilUnixGT(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldGT(FieldHeldUntilUnix, v))
+}
+
+// HeldUntilUnixGTE applies the GTE predicate on the "held_until_unix" field.
+func HeldUntilUnixGTE(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldGTE(FieldHeldUntilUnix, v))
+}
+
+// HeldUntilUnixLT applies the LT predicate on the "held_until_unix" field.
+func HeldUntilUnixLT(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldLT(FieldHeldUntilUnix, v))
+}
+
+// HeldUntilUnixLTE applies the LTE predicate on the "held_until_unix" field.
+func HeldUntilUnixLTE(v int64) predicate.Operation {
+	return predicate.Operation(sql.FieldLTE(FieldHeldUntilUnix, v))
+}
+
+// HeldUntilUnixIsNil applies the IsNil predicate on the "held_until_unix" field.
+func HeldUntilUnixIsNil() predicate.Operation {
+	return predicate.Operation(sql.FieldIsNull(FieldHeldUntilUnix))
+}
+
+// HeldUntilUnixNotNil applies the NotNil predicate on the "held_until_unix" field.
+func HeldUntilUnixNotNil() predicate.Operation {
+	return predicate.Operation(sql.FieldNotNull(FieldHeldUntilUnix))
 }
 
 // And groups predicates with the AND operator between them.

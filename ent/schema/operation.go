@@ -37,12 +37,15 @@ func (Operation) Fields() []ent.Field {
 		field.String("tx_hash").Optional().Nillable().MaxLen(66),
 		field.Int64("block").Optional().Nillable(), // that made it final, or by which it failed
 		field.String("error").Optional().MaxLen(500),
+		// kind transfer: the call that is showing its hash, and until when the row is that call's alone.
+		field.UUID("holder", uuid.UUID{}).Optional().Nillable(),
+		field.Int64("held_until_unix").Optional(),
 	}
 }
 
 // Indexes of the Operation entity.
 func (Operation) Indexes() []ent.Index {
-	return []ent.Index{index.Fields("status", "created_at"), index.Fields("session_id"), index.Fields("agent_id", "kind"), index.Fields("block")}
+	return []ent.Index{index.Fields("status", "created_at"), index.Fields("session_id"), index.Fields("agent_id", "kind", "created_at"), index.Fields("block")}
 }
 
 // ChainTx is one account nonce of one of our senders and the call that it carries for ever.

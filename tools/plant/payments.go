@@ -77,8 +77,20 @@ func transferBugs() []bug {
 		{
 			name:  "transfer-paid-anew",
 			costs: "a service takes a transfer and fails: the next call pays again, though the first one paid",
-			edits: []edit{{"core/transfers.go", `transaction.CreatedAtGT(f.now().Add(-shownAgain)),`, `transaction.CreatedAtGT(f.now()),`}},
+			edits: []edit{{"core/inhand.go", `operation.CreatedAtGT(now.Add(-shownAgain))`, `operation.CreatedAtGT(now)`}},
 			proof: proof{folder: "core", test: "TestAHashIsShownAgain"},
+		},
+		{
+			name:  "hash-in-two-hands",
+			costs: "two calls show the hash of one transfer at once: the seller serves one of them, and the other is told that it paid",
+			edits: []edit{{"core/inhand.go", `operation.Or(operation.HolderIsNil(), operation.HeldUntilUnixLT(now.Unix()))`, `operation.CreatedAtLTE(now)`}},
+			proof: proof{folder: "core", test: "TestATransferIsInOneHand"},
+		},
+		{
+			name:  "slow-call-writes",
+			costs: "a call that is long over its time says that a transfer was not served which another call was served for",
+			edits: []edit{{"core/inhand.go", `operation.Key(transferKey(d.payment.ID)), operation.Holder(d.hand)`, `operation.Key(transferKey(d.payment.ID))`}},
+			proof: proof{folder: "core", test: "TestASlowCallChangesNothing"},
 		},
 	}
 }
