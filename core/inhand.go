@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"entgo.io/ent/dialect/sql"
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 
 	"bursar/ent"
@@ -118,6 +119,12 @@ func (f *Payments) handBack(ctx context.Context, d *decision, status int, claim 
 			ClearHolder().ClearHeldUntilUnix().Save(ctx)
 		if err != nil || n == 0 {
 			return err
+		}
+		if d.shown != (common.Hash{}) { // it may be of another attempt than was signed first
+			if err := tx.Transaction.Update().Where(transaction.ID(d.payment.ID), transaction.StatusEQ(transaction.StatusPending)).
+				SetTxHash(d.shown.Hex()).Exec(ctx); err != nil {
+				return err
+			}
 		}
 		u := tx.Transaction.UpdateOneID(d.payment.ID)
 		if status != 0 {

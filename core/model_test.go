@@ -79,8 +79,10 @@ func newModelRun(t *testing.T, seed uint64, options ...coretest.Option) *modelRu
 		must(m.w, err)
 		m.w.Net.Fund(common.HexToAddress(a.Address), 20*money.One)
 		m.seller(common.HexToAddress(a.Address)) // an agent may sell to another
+		must(m.w, m.names(m.w.Ctx, m.w.Core, a.ID))
 	}
 	m.meters()
+	m.opensTill()
 	m.purse = newPurse(m.w, 1000*money.One)
 	m.purse.approve(m.w.Relayer, 500*money.One)
 	m.w.Settle()

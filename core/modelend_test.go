@@ -67,8 +67,8 @@ func (m *modelRun) conclude() {
 	for _, t := range p.history {
 		switch t.Kind {
 		case transaction.KindPayment:
-			if t.ServiceID != nil {
-				continue // see metered
+			if t.AuthNonce == nil {
+				continue // see metered and sentAhead
 			}
 			paid[t.ToAddress] += t.Amount
 			nonces[*t.AuthNonce] = true
@@ -104,6 +104,7 @@ func (m *modelRun) conclude() {
 	}
 	m.rests(p)
 	m.metered(p)
+	m.sentAhead(p)
 }
 
 // rests: nothing is left in between, but for deposits that a reorganisation took for good.

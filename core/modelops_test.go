@@ -62,21 +62,28 @@ func (m *modelRun) operation() {
 	case n < 38:
 		both := [2]deed{m.deed(), m.deed()}
 		m.note("at once: %s; %s", both[0].name, both[1].name)
-		var wg sync.WaitGroup
-		for i, d := range both {
-			wg.Go(func() { m.order(i, d, inHaste) })
-		}
-		wg.Wait()
+		m.during(both[:], func() {
+			var wg sync.WaitGroup
+			for i, d := range both {
+				wg.Go(func() { m.order(i, d, inHaste) })
+			}
+			wg.Wait()
+		})
 	default:
 		i, d := m.IntN(2), m.deed()
 		m.note("process %d: %s", i, d.name)
 		m.trouble(i)
-		if m.one(2) {
+		check := m.paidOnce(m.pages())
+		switch {
+		case d.mines():
+			m.during([]deed{d}, func() { m.order(i, d, withPatience) })
+		case m.one(2):
 			m.mining(func() { m.order(i, d, withPatience) })
-		} else {
+		default:
 			m.order(i, d, inHaste)
 		}
 		m.heal(i)
+		check()
 	}
 }
 
@@ -280,10 +287,14 @@ func (m *modelRun) deed() deed {
 func (m *modelRun) replaceAgent(a *ent.Agent) deed {
 	name := fmt.Sprintf("agent %d", m.step)
 	return deed{"deactivate " + a.Name, func(ctx context.Context, c *core.Core) error {
-		if _, err := c.Agents.Create(ctx, m.p, core.CreateAgentInput{Name: name}); err != nil {
+		v, err := c.Agents.Create(ctx, m.p, core.CreateAgentInput{Name: name})
+		if err != nil {
 			return err
 		}
-		_, err := c.Agents.Deactivate(ctx, m.p, a.ID, nil)
+		if err := m.names(ctx, c, v.ID); err != nil {
+			return err
+		}
+		_, err = c.Agents.Deactivate(ctx, m.p, a.ID, nil)
 		return err
 	}}
 }
@@ -304,6 +315,9 @@ func (m *modelRun) jobs(ctx context.Context, c *core.Core) {
 func (m *modelRun) fetch(payer uuid.UUID, from string) deed {
 	if m.one(4) {
 		return m.meter(payer, from)
+	}
+	if m.one(5) {
+		return m.sendAhead(payer, from)
 	}
 	s := m.sellers[m.IntN(len(m.sellers))]
 	n := m.IntN(len(modelAnswers))

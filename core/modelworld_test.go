@@ -101,6 +101,7 @@ type modelRun struct {
 	purse     *purse
 	home      common.Address
 	sellers   []*modelSeller
+	till      *modelTill
 	lastMint  *funding
 	carrier   *ecdsa.PrivateKey      // what sellers and owners send with
 	limits    map[string]*money.USDC // by agent, and by organisation: the daily ones

@@ -64,8 +64,9 @@ type decision struct {
 	offer       pay.Offer
 	instruction pay.Instruction
 	payment     *ent.Transaction
-	again       bool      // payment is a transfer of an earlier call
-	hand        uuid.UUID // by which the call has its transfer
+	again       bool        // payment is a transfer of an earlier call
+	hand        uuid.UUID   // by which the call has its transfer
+	shown       common.Hash // of its transaction, when the service last saw it
 
 	memory   *memory
 	found    []policy.Finding // rules of caution that the offer falls under

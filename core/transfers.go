@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"bursar/ent"
 	"bursar/ent/operation"
 	"bursar/ent/transaction"
+	"bursar/evm"
 	"bursar/pay"
 )
 
@@ -52,26 +54,32 @@ func (f *Payments) byTransfer(d *decision, t *ent.Transaction, hold *ledger.Move
 // transfer waits until the money is on the chain, shows the service its hash, and books what it answers.
 func (f *Payments) transfer(caller context.Context, c *call, d *decision) (*FetchResult, error) {
 	ctx := context.WithoutCancel(caller) // the money is on its way, whatever the caller does
-	t := d.payment
-	hash, err := f.mined(ctx, t)
+	paid, err := f.proved(ctx, c, d)
 	if err != nil {
 		return nil, f.notShown(ctx, d, err)
 	}
 	f.step(StepMined)
-	paid := &pay.Request{Method: c.request.Method, URL: c.request.URL, Header: c.request.Header.Clone(), Body: c.request.Body}
-	if err := d.protocol.Attach(paid, d.offer, pay.Proof{TxHash: hash}); err != nil {
-		return nil, f.notShown(ctx, d, err)
-	}
-	x, err := f.show(ctx, c, paid)
+	x, err := f.show(ctx, c, d, paid)
 	f.step(StepPaid)
 	if err != nil {
 		return nil, f.notShown(ctx, d, err)
 	}
 	if err := f.taken(ctx, d, x); err != nil {
 		x.end()
-		return nil, unbooked(t, err)
+		return nil, unbooked(d.payment, err)
 	}
-	return f.deliver(caller, c, x, t)
+	return f.deliver(caller, c, x, d.payment)
+}
+
+// proved is the request with the hash under which a block has the transfer now.
+func (f *Payments) proved(ctx context.Context, c *call, d *decision) (*pay.Request, error) {
+	hash, err := f.mined(ctx, d.payment)
+	if err != nil {
+		return nil, err
+	}
+	d.shown = hash
+	paid := &pay.Request{Method: c.request.Method, URL: c.request.URL, Header: c.request.Header.Clone(), Body: c.request.Body}
+	return paid, d.protocol.Attach(paid, d.offer, pay.Proof{TxHash: hash})
 }
 
 // taken notes what the head of the answer tells.
@@ -91,7 +99,8 @@ func (f *Payments) taken(ctx context.Context, d *decision, x *exchange) error {
 	return f.handBack(ctx, d, x.status, claim)
 }
 
-// mined takes the operation of a transfer on until a block has it.
+// mined takes the operation of a transfer on until a block has it, and says by which hash. It asks the chain each time: a
+// transfer that was un-mined since may come again in a transaction of another price, or of another relayer.
 func (f *Payments) mined(ctx context.Context, t *ent.Transaction) (common.Hash, error) {
 	ctx, cancel := context.WithTimeout(ctx, minedDeadline)
 	defer cancel()
@@ -102,7 +111,9 @@ func (f *Payments) mined(ctx context.Context, t *ent.Transaction) (common.Hash, 
 		}
 		switch op.Status {
 		case operation.StatusIncluded, operation.StatusFinal:
-			return common.HexToHash(*op.TxHash), nil
+			if hash, err := f.operations.minedAs(ctx, op); err == nil {
+				return hash, nil
+			}
 		case operation.StatusExpired, operation.StatusFailed:
 			return common.Hash{}, E(ServiceFailed, "The transfer could not be made: nothing was charged")
 		case operation.StatusQueued, operation.StatusAuthorized, operation.StatusSigned, operation.StatusSent:
@@ -116,9 +127,21 @@ func (f *Payments) mined(ctx context.Context, t *ent.Transaction) (common.Hash, 
 	}
 }
 
+// minedAs is the hash of the transaction by which a block has moved an operation's money now; evm.ErrNotFound when none has.
+func (o *Operations) minedAs(ctx context.Context, op *ent.Operation) (common.Hash, error) {
+	r, err := o.chain.Receipt(ctx, common.HexToHash(*op.TxHash)) // of an earlier carrier, perhaps
+	if errors.Is(err, evm.ErrNotFound) || (err == nil && !done(op, o.chain.Network().USDC, r)) {
+		r, err = o.receipt(ctx, *op.ChainTxID)
+	}
+	if err == nil && !done(op, o.chain.Network().USDC, r) {
+		err = evm.ErrNotFound
+	}
+	return r.TxHash, err
+}
+
 // show sends the request with the hash, and again while the service says that it is not paid: it may not have seen the block
-// yet. The same hash can be taken once.
-func (f *Payments) show(ctx context.Context, c *call, paid *pay.Request) (*exchange, error) {
+// yet. The same transfer can be taken once.
+func (f *Payments) show(ctx context.Context, c *call, d *decision, paid *pay.Request) (*exchange, error) {
 	until, cancel := context.WithTimeout(ctx, shownFor)
 	defer cancel()
 	for wait := showFirst; ; wait = min(2*wait, showMost) {
@@ -127,6 +150,9 @@ func (f *Payments) show(ctx context.Context, c *call, paid *pay.Request) (*excha
 			return x, err
 		}
 		x.end()
+		if paid, err = f.proved(ctx, c, d); err != nil {
+			return nil, err
+		}
 	}
 }
 

@@ -87,6 +87,12 @@ func transferBugs() []bug {
 			proof: proof{folder: "core", test: "TestATransferIsInOneHand"},
 		},
 		{
+			name:  "hash-of-a-lost-block",
+			costs: "the chain drops the block of a transfer and mines it anew: the service is shown a hash that no block has, and never serves",
+			edits: []edit{{"core/transfers.go", `if hash, err := f.operations.minedAs(ctx, op); err == nil {`, `if hash := common.HexToHash(*op.TxHash); hash != (common.Hash{}) {`}},
+			proof: proof{folder: "core", test: "TestATransferIsUnminedAndOwed"},
+		},
+		{
 			name:  "slow-call-writes",
 			costs: "a call that is long over its time says that a transfer was not served which another call was served for",
 			edits: []edit{{"core/inhand.go", `operation.Key(transferKey(d.payment.ID)), operation.Holder(d.hand)`, `operation.Key(transferKey(d.payment.ID))`}},
