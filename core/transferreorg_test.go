@@ -9,7 +9,6 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 
-	"bursar/chain/chaintest"
 	"bursar/core"
 	"bursar/core/coretest"
 	"bursar/ent"
@@ -18,10 +17,10 @@ import (
 	"bursar/money"
 )
 
-// eachPayer runs a case of transfers at a depth: from a wallet and from a session.
-func eachPayer(t *testing.T, name string, f func(t *testing.T, s *sender, in core.FetchInput)) {
+// eachPayer runs a test of transfers at a depth: from a wallet and from a session.
+func eachPayer(t *testing.T, f func(t *testing.T, s *sender, in core.FetchInput)) {
 	for _, from := range []string{"wallet", "session"} {
-		t.Run(name+" from a "+from, func(t *testing.T) {
+		t.Run(from, func(t *testing.T) {
 			eachDatabaseAtDepth(t, func(t *testing.T, w *coretest.World) {
 				s := newSender(w)
 				w.Settle()
@@ -97,17 +96,56 @@ func TestReorgOfTransfers(t *testing.T) {
 		}
 		w.Close(s.p, uuid.MustParse(s.session))
 		w.Settle()
-		v, err := w.Core.Sessions.Get(w.Ctx, s.p, uuid.MustParse(s.session))
-		if err != nil || v.Status != session.StatusClosed || v.Refunded != money.One-cent || v.Used != cent {
-			t.Errorf("%+v %v", v, err)
-		}
+		w.Reorg(blocks)
+		w.Settle()
 		w.Balanced()
+		w.Mine(depth + 1)
+		s.earned(2)
+		s.closed(cent)
+	})
+}
+
+// closed fails unless the session has closed, and all but what it has used is back in the wallet.
+func (s *sender) closed(used money.USDC) {
+	s.T.Helper()
+	v, err := s.Core.Sessions.Get(s.Ctx, s.p, uuid.MustParse(s.session))
+	if err != nil || v.Status != session.StatusClosed || v.Refunded != money.One-used || v.Used != used {
+		s.T.Errorf("%+v %v", v, err)
+	}
+}
+
+// A session has closed when the transfer that it had paid is lost for good, its refund with it: all that it had goes back.
+func TestALostTransferOfAClosedSession(t *testing.T) {
+	eachDatabaseAtDepth(t, func(t *testing.T, w *coretest.World) {
+		s := newSender(w)
+		w.Settle()
+		before := w.Height()
+		id := s.served(s.call(core.FetchInput{SessionID: s.session})).ID
+		w.Settle()
+		w.Close(s.p, uuid.MustParse(s.session))
+		w.Settle()
+		s.closed(cent)
+		w.Replace(before, w.Deps.RelayerKey)
+		s.later(11 * time.Minute)
+		w.Mine(depth + 1)
+		for range 3 {
+			w.Settle()
+			w.Jobs()
+		}
+		s.earned(0)
+		s.closed(0)
+		if got := s.read(id); got.Status != transaction.StatusFailed {
+			t.Errorf("%s", got)
+		}
+		if a := agentOf(w, s.p, s.agent.ID); a.Wallet.Pending != 0 || a.Wallet.Posted != 3*money.One {
+			t.Errorf("%+v", a.Wallet)
+		}
 	})
 }
 
 // A block disappears between the look at the chain and the service's: the same call shows the hash that is on the chain then.
 func TestATransferIsUnminedBeforeItIsShown(t *testing.T) {
-	eachPayer(t, "sent", func(t *testing.T, s *sender, in core.FetchInput) {
+	eachPayer(t, func(t *testing.T, s *sender, in core.FetchInput) {
 		before, once := s.Height(), sync.Once{}
 		s.Core = process(t, s.World, func(d *core.Deps) {
 			d.Step = func(name string) {
@@ -127,33 +165,31 @@ func TestATransferIsUnminedBeforeItIsShown(t *testing.T) {
 // A block disappears after its hash was shown, and the service has not served: the next call shows the hash that the same
 // transfer has now, and pays nothing.
 func TestATransferIsUnminedAndOwed(t *testing.T) {
-	for name, read := range map[string]bool{"read": true, "not read": false} { // by the watcher, before
-		eachPayer(t, name, func(t *testing.T, s *sender, in core.FetchInput) {
-			before := s.Height()
-			first := uuid.MustParse(s.owing(in, 0))
-			if read {
-				s.Settle()
-			}
-			old := *s.read(first).TxHash
-			s.lose(before)
-			if read {
-				must(s.World, s.Core.Funding.ReadChain(s.Ctx))
-			}
-			paid := s.served(s.call(in))
-			if paid.ID != first || *paid.TxHash == old {
-				t.Errorf("shown is %s of %s, not another hash of %s", *paid.TxHash, paid.ID, first)
-			}
-			s.earned(1)
-			if got := s.read(first); got.UpstreamStatus != http.StatusOK || *got.TxHash == old {
-				t.Errorf("%s", got)
-			}
-		})
-	}
+	eachPayer(t, func(t *testing.T, s *sender, in core.FetchInput) {
+		before := s.Height()
+		first := uuid.MustParse(s.owing(in, 0))
+		old := *s.read(first).TxHash
+		if in.SessionID != "" { // the watcher has seen it, and sees it go; or knows nothing of either
+			s.Settle()
+		}
+		s.lose(before)
+		if in.SessionID != "" {
+			must(s.World, s.Core.Funding.ReadChain(s.Ctx))
+		}
+		paid := s.served(s.call(in))
+		if paid.ID != first || *paid.TxHash == old {
+			t.Errorf("shown is %s of %s, not another hash of %s", *paid.TxHash, paid.ID, first)
+		}
+		s.earned(1)
+		if got := s.read(first); got.UpstreamStatus != http.StatusOK || *got.TxHash == old {
+			t.Errorf("%s", got)
+		}
+	})
 }
 
 // A block disappears after the service has served: the transfer goes out again, and another call pays for itself.
 func TestATransferIsUnminedAndServed(t *testing.T) {
-	eachPayer(t, "sent", func(t *testing.T, s *sender, in core.FetchInput) {
+	eachPayer(t, func(t *testing.T, s *sender, in core.FetchInput) {
 		before := s.Height()
 		first := s.served(s.call(in))
 		s.Settle()
@@ -173,72 +209,31 @@ func TestATransferIsUnminedAndServed(t *testing.T) {
 // A block disappears and the authorization ends before another has it: nothing was charged, whatever the service has done,
 // and the next call pays.
 func TestATransferIsLostForGood(t *testing.T) {
-	for name, wasServed := range map[string]bool{"served": true, "owed": false} {
-		eachPayer(t, name, func(t *testing.T, s *sender, in core.FetchInput) {
-			before, id := s.Height(), uuid.Nil
-			if wasServed {
-				id = s.served(s.call(in)).ID
-			} else {
-				id = uuid.MustParse(s.owing(in, 0))
-			}
+	eachPayer(t, func(t *testing.T, s *sender, in core.FetchInput) {
+		before, other := s.Height(), in
+		var id uuid.UUID
+		if in.SessionID == "" {
+			id = s.served(s.call(in)).ID
+		} else {
+			id = uuid.MustParse(s.owing(in, 0))
+		}
+		s.Settle()
+		s.Replace(before, s.Deps.RelayerKey)
+		s.later(11 * time.Minute)
+		s.Mine(depth + 1)
+		other.URL = s.link + "/other"
+		s.served(s.call(other)) // before the books know
+		for range 3 {
 			s.Settle()
-			s.Replace(before, s.Deps.RelayerKey)
-			s.Pass(11 * time.Minute)
-			s.Mine(depth + 1)
-			s.Head()
-			if _, err := s.Core.Payments.Fetch(s.Ctx, s.p, core.FetchInput{Agent: "bot", URL: s.link + "/other", SessionID: in.SessionID}); err != nil {
-				t.Errorf("another call, before the books know: %v", err)
-			}
-			for range 3 {
-				s.Settle()
-				must(s.World, s.Core.Funding.ExpireOperations(s.Ctx))
-			}
-			if got := s.read(id); got.Status != transaction.StatusFailed || got.Amount != 0 || got.Reason == "" {
-				t.Errorf("%s", got)
-			}
-			s.earned(1)
-			if next := s.served(s.call(in)); next.ID == id {
-				t.Error("what is dead was shown")
-			}
-			s.earned(2)
-		})
-	}
-}
-
-// The transaction that was signed first never arrives, and a dearer one is mined: the service and the caller are told its hash.
-func TestATransferAtAnotherPrice(t *testing.T) {
-	eachDatabaseAtDepth(t, func(t *testing.T, w *coretest.World) {
-		s := newSender(w)
-		node := w.Net.Proxy(chaintest.On(chaintest.LoseRequest(), "eth_sendRawTransaction"))
-		honest := w.Core
-		s.Core = through(t, w, node)
-		type told struct {
-			r   *core.FetchResult
-			err error
+			must(s.World, s.Core.Funding.ExpireOperations(s.Ctx))
 		}
-		done := make(chan told, 1)
-		s.Head()
-		go func() {
-			r, err := s.Core.Payments.Fetch(w.Ctx, s.p, core.FetchInput{Agent: "bot", URL: s.link})
-			done <- told{r, err}
-		}()
-		var first string
-		for first == "" {
-			page, err := honest.Transactions.List(w.Ctx, s.p, core.TransactionFilter{PaymentsOnly: true})
-			must(w, err)
-			if len(page.Items) == 1 && page.Items[0].TxHash != nil {
-				first = *page.Items[0].TxHash
-			}
-			time.Sleep(time.Millisecond)
+		if got := s.read(id); got.Status != transaction.StatusFailed || got.Amount != 0 || got.Reason == "" {
+			t.Errorf("%s", got)
 		}
-		w.Mine(5)
-		must(w, honest.Operations.Rebroadcast(w.Ctx))
-		node.Set()
-		out := <-done
-		if paid := s.served(out.r, out.err); *paid.TxHash == first {
-			t.Error("it is not another transaction")
-		}
-		s.Core = honest
 		s.earned(1)
+		if next := s.served(s.call(in)); next.ID == id {
+			t.Error("what is dead was shown")
+		}
+		s.earned(2)
 	})
 }
