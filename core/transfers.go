@@ -29,7 +29,7 @@ const (
 	minedDeadline = 40 * time.Second                           // until it is in a block
 	shownFor      = 10 * time.Second                           // to a service that answers that it is not paid
 	shownAgain    = time.Hour                                  // since it was made, to a later call
-	inHandFor     = minedDeadline + maxTimeout + 5*time.Minute // longer than a call that shows one takes
+	inHandFor     = minedDeadline + maxTimeout + 5*time.Minute // longer than a call that shows one takes, and than clocks differ
 	showFirst     = 100 * time.Millisecond
 	showMost      = 2 * time.Second
 )
