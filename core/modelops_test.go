@@ -73,17 +73,17 @@ func (m *modelRun) operation() {
 		i, d := m.IntN(2), m.deed()
 		m.note("process %d: %s", i, d.name)
 		m.trouble(i)
-		check := m.paidOnce(m.pages())
 		switch {
 		case d.mines():
-			m.during([]deed{d}, func() { m.order(i, d, withPatience) })
+			check := m.paidOnce(m.pages())
+			m.alive(func() { m.order(i, d, withPatience) })
+			check()
 		case m.one(2):
 			m.mining(func() { m.order(i, d, withPatience) })
 		default:
 			m.order(i, d, inHaste)
 		}
 		m.heal(i)
-		check()
 	}
 }
 
