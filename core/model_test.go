@@ -83,6 +83,7 @@ func newModelRun(t *testing.T, seed uint64, options ...coretest.Option) *modelRu
 	}
 	m.meters()
 	m.opensTill()
+	m.opensPermit2()
 	m.purse = newPurse(m.w, 1000*money.One)
 	m.purse.approve(m.w.Relayer, 500*money.One)
 	m.w.Settle()

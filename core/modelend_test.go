@@ -70,8 +70,11 @@ func (m *modelRun) conclude() {
 			if t.AuthNonce == nil {
 				continue // see metered and sentAhead
 			}
-			paid[t.ToAddress] += t.Amount
 			nonces[*t.AuthNonce] = true
+			if t.Permit2 {
+				continue // see throughPermit2
+			}
+			paid[t.ToAddress] += t.Amount
 			used, err := m.w.Net.AuthorizationUsed(m.w.Ctx, common.HexToAddress(t.FromAddress), common.HexToHash(*t.AuthNonce), m.w.Height())
 			must(m.w, err)
 			if want := map[bool]money.USDC{true: t.Quoted}[used]; t.Amount != want {
@@ -105,6 +108,7 @@ func (m *modelRun) conclude() {
 	m.rests(p)
 	m.metered(p)
 	m.sentAhead(p)
+	m.throughPermit2(p)
 }
 
 // rests: nothing is left in between, but for deposits that a reorganisation took for good.

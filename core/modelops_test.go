@@ -155,11 +155,11 @@ func (m *modelRun) late() {
 		return
 	}
 	k := m.IntN(n)
-	p := m.later[k]
+	use := m.later[k]
 	m.later = append(m.later[:k:k], m.later[k+1:]...)
 	m.mu.Unlock()
-	m.note("a seller uses the proof %s", p.Authorization.Nonce)
-	m.carry(p)
+	m.note("a seller uses an old proof")
+	use()
 }
 
 // reorganise takes the newest blocks back. What was in them is mined again, or not.
@@ -181,7 +181,7 @@ func (m *modelRun) reorganise() {
 		}
 	default:
 		m.note("%d blocks are taken back, and what sellers and owners sent never comes again", n)
-		m.w.Replace(m.w.Height()-uint64(n), m.carrier)
+		m.w.Replace(m.w.Height()-uint64(n), m.carrier, m.permit2[0].Key, m.permit2[1].Key)
 	}
 }
 
@@ -318,6 +318,9 @@ func (m *modelRun) fetch(payer uuid.UUID, from string) deed {
 	}
 	if m.one(5) {
 		return m.sendAhead(payer, from)
+	}
+	if m.one(5) {
+		return m.payByPermit2(payer, from)
 	}
 	s := m.sellers[m.IntN(len(m.sellers))]
 	n := m.IntN(len(modelAnswers))

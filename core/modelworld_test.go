@@ -102,6 +102,7 @@ type modelRun struct {
 	home      common.Address
 	sellers   []*modelSeller
 	till      *modelTill
+	permit2   []*coretest.Permit2Seller
 	lastMint  *funding
 	carrier   *ecdsa.PrivateKey      // what sellers and owners send with
 	limits    map[string]*money.USDC // by agent, and by organisation: the daily ones
@@ -110,7 +111,7 @@ type modelRun struct {
 	mu     sync.Mutex
 	trace  []string
 	proofs map[common.Hash]int // by nonce: how often a seller was given it
-	later  []pay.Proof         // that sellers have, and have not used
+	later  []func()            // that use proofs which sellers have
 	settle func(context.Context, pay.Proof) (common.Hash, error)
 }
 
@@ -139,7 +140,7 @@ func (m *modelRun) seller(payTo common.Address) {
 				m.carry(p)
 			case "later":
 				m.mu.Lock()
-				m.later = append(m.later, p)
+				m.later = append(m.later, func() { m.carry(p) })
 				m.mu.Unlock()
 			}
 			n, _ := strconv.Atoi(q.Get("answer")) // of our own making

@@ -104,6 +104,14 @@ func (s *Permit2Seller) Take(r *http.Request) (int, error) {
 	return len(s.seen) - 1, nil
 }
 
+// Nonce is that of a proof, by its number.
+func (s *Permit2Seller) Nonce(call int) common.Hash {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, _ := new(big.Int).SetString(s.seen[call].Payload.Authorization.Nonce, 10)
+	return common.BigToHash(n)
+}
+
 // Settle settles a proof by its number.
 func (s *Permit2Seller) Settle(ctx context.Context, call int, amount money.USDC) error {
 	s.mu.Lock()
