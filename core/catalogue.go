@@ -66,8 +66,8 @@ type entry struct {
 	account uuid.UUID // where sessions' money for it goes
 	payee   string    // where wallets' money for it goes: an address
 
-	rule policy.Entry // as policies may name it
-	ends int64        // unix seconds: the call has been booked by then, or its process is dead
+	rule  policy.Entry  // as policies may name it
+	takes time.Duration // since the hold: the call has been booked by then, or its process is dead
 }
 
 // entryBySlug finds the service that a call names.

@@ -62,7 +62,7 @@ func (c *call) checkService() error {
 // bill makes a payment and its hold those of a metered call: no proof is signed, and the money goes to the service's
 // account, or from a wallet to the outside where the seller's address is.
 func (e *entry) bill(t *ent.Transaction, hold *ledger.Move) (digest string) {
-	t.AuthNonce, t.ValidBeforeUnix, t.ServiceID = nil, e.ends, &e.ID
+	t.AuthNonce, t.ValidBeforeUnix, t.ServiceID = nil, t.CreatedAt.Add(e.takes).Unix(), &e.ID
 	hold.Code = meteredProtocol
 	if t.SessionID != nil || e.OrgID == nil {
 		hold.Credit = e.account
@@ -92,7 +92,7 @@ func (f *Payments) metered(ctx context.Context, c *call) (*FetchResult, error) {
 	if c.in.DryRun {
 		return f.dryRun(ctx, c, nil, pay.Quote{Offers: []pay.Offer{offer}})
 	}
-	c.entry.ends = f.clock().Add(clampTimeout(c.in.Timeout) + afterPayment + meteredSlack).Unix()
+	c.entry.takes = clampTimeout(c.in.Timeout) + afterPayment + meteredSlack
 	request, secret, err := f.dress(c.entry, c.request)
 	if err != nil {
 		return nil, err
