@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 
 	"bursar/core/ledger"
@@ -17,8 +18,11 @@ import (
 // How a wallet pays for a metered call that was answered: an operation moves what it costs from the wallet to the seller.
 // The operation is there in the commit that ends the call's uncertain state, so no crash between loses or doubles it.
 
-// hashDeadline is how long an answer waits for the hash of its payment.
-const hashDeadline = 5 * time.Second
+// Bounds of a charge.
+const (
+	hashDeadline = 5 * time.Second // that an answer waits for the hash of its payment
+	collectFor   = 24 * time.Hour  // that it is tried: the call was served
+)
 
 // collect puts a hold of exactly what the call costs in the place of the first one, with the operation that takes it.
 func (f *Payments) collect(ctx context.Context, t *ent.Transaction, cost money.USDC) error {
@@ -71,6 +75,37 @@ func (f *Payments) hashOf(ctx context.Context, id uuid.UUID) {
 			return
 		}
 	}
+}
+
+// mayCollect reports whether a charge whose authorization is dead can be brought after all: while the wallet has the money,
+// and its nonce is neither used nor cancelled by an owner with the exported key.
+func (f *Funding) mayCollect(ctx context.Context, op *ent.Operation, read *ent.Cursor) (bool, error) {
+	if op.Kind != operation.KindCharge || !f.now().Before(op.CreatedAt.Add(collectFor)) {
+		return false, nil
+	}
+	wallet, err := ledger.Find(ctx, f.db.readEnt, ledger.Wallet, f.chainID(), op.AgentID)
+	if err != nil {
+		return false, err
+	}
+	a, err := f.db.readEnt.Account.Get(ctx, wallet)
+	if err != nil || ledger.StateOf(a).Available() < 0 {
+		return false, err
+	}
+	used, err := f.chain.AuthorizationUsed(ctx, common.HexToAddress(op.FromAddress), common.HexToHash(*op.AuthNonce), uint64(read.Block))
+	return !used, err
+}
+
+// collectAgain lets a charge be signed anew, for a later time. It is the same operation, and so the same nonce: whatever
+// becomes of what was sent before, the token takes one of them. The hold and what it counts for stay.
+func (f *Funding) collectAgain(ctx context.Context, op *ent.Operation) error {
+	return f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
+		n, err := tx.Operation.Update().Where(operation.ID(op.ID), operation.StatusEQ(op.Status), operation.ValidBeforeUnix(op.ValidBeforeUnix)).
+			SetStatus(operation.StatusQueued).ClearValidBeforeUnix().ClearSignature().ClearChainTxID().ClearTxHash().SetError("").Save(ctx)
+		if err != nil || n == 0 {
+			return err
+		}
+		return tx.Transaction.UpdateOneID(op.TransactionID).ClearTxHash().SetValidBeforeUnix(tx.Now.Add(authorizationLife).Unix()).Exec(ctx)
+	})
 }
 
 // chargeEnded tells of the end of a wallet's metered payment.

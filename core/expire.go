@@ -12,7 +12,8 @@ import (
 )
 
 // ExpireOperations ends the operations whose authorization is dead: the watcher has read past its time and has
-// not seen it. The money is free again; a refund is begun anew by the session's own job.
+// not seen it. The money is free again; a refund is begun anew by the session's own job, and what a metered call costs is
+// asked for once more.
 func (f *Funding) ExpireOperations(ctx context.Context) error {
 	at, err := f.db.readEnt.Cursor.Get(ctx, int(f.chainID()))
 	if err != nil {
@@ -33,7 +34,16 @@ func (f *Funding) ExpireOperations(ctx context.Context) error {
 		if wait {
 			continue
 		}
-		if err := f.expire(ctx, op); err != nil {
+		again, err := f.mayCollect(ctx, op, at)
+		if err != nil {
+			return err
+		}
+		if again {
+			err = f.collectAgain(ctx, op)
+		} else {
+			err = f.expire(ctx, op)
+		}
+		if err != nil {
 			return err
 		}
 	}

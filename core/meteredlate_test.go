@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -91,4 +92,65 @@ func TestMeteredBehindTheHold(t *testing.T) {
 		}
 		w.Balanced()
 	})
+}
+
+// stuck makes a wallet's call whose charge no block takes, until its authorization is dead.
+func (m *metering) stuck(whileItWaits func()) *core.FetchResult {
+	m.T.Helper()
+	before := m.Height()
+	r, err := m.call(false, "model", "complete?tokens=3")
+	must(m.World, err)
+	m.Replace(before, m.Deps.RelayerKey)
+	whileItWaits()
+	m.Pass(11 * time.Minute)
+	m.Mine(depth + 1)
+	must(m.World, m.Core.Funding.ReadChain(m.Ctx))
+	return r
+}
+
+// TestMeteredChargeThatNoBlockTakes: a call that was served is charged, however long the chain takes, once; while its wallet
+// has the money, and for a day at most.
+func TestMeteredChargeThatNoBlockTakes(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(*metering, *purse)
+		later     time.Duration
+		charged   money.USDC
+	}{
+		"it is asked for again":      {func(*metering, *purse) {}, 0, 3 * cent},
+		"the wallet is empty":        {func(m *metering, o *purse) { o.call(evm.TransferData(m.Relayer, 2*money.One-cent)) }, 0, 0},
+		"after a day it is given up": {func(*metering, *purse) {}, 24 * time.Hour, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := coretest.New(t, coretest.Confirmations(depth))
+			m, _, _, _ := metersOf(t, w)
+			_, text, err := w.Core.Agents.ExportKey(w.Ctx, m.p, m.agent.ID)
+			must(w, err)
+			key, err := crypto.HexToECDSA(strings.TrimPrefix(text, "0x"))
+			must(w, err)
+			owner := &purse{World: w, key: key, at: crypto.PubkeyToAddress(key.PublicKey)}
+			r := m.stuck(func() { c.meanwhile(m, owner) })
+			w.Clock.Ahead(c.later)
+			for range 3 {
+				must(w, w.Core.Funding.ExpireOperations(w.Ctx))
+				m.sound()
+				w.Settle()
+			}
+			m.sound()
+			got, err := w.Core.Transactions.Get(w.Ctx, m.p, r.Payment.ID)
+			if err != nil || got.Amount != c.charged || (got.Status == transaction.StatusSuccess) != (c.charged > 0) || got.Status == transaction.StatusPending {
+				t.Errorf("%+v %v", got, err)
+			}
+			audit, err := w.Core.Books.Audit(w.Ctx)
+			if err != nil || audit.Platform.Treasury != c.charged {
+				t.Errorf("%+v %v", audit.Platform, err)
+			}
+			a, err := w.Core.Agents.Get(w.Ctx, m.p, m.agent.ID)
+			if err != nil || a.Wallet.Pending != 0 {
+				t.Errorf("%+v %v", a.Wallet, err)
+			}
+			if n := count(t, raw(t, w), fmt.Sprintf("usages WHERE id = 'agent:%s:total' AND spent = %d", m.agent.ID, c.charged)); n != 1 {
+				t.Error("it does not count for the limits as what it was charged")
+			}
+		})
+	}
 }
