@@ -70,7 +70,12 @@ func (e *entry) bill(t *ent.Transaction, hold *ledger.Move) (digest string) {
 	return ""
 }
 
-// offer is the price as any other is offered.
+// counted is what the price may be counted by.
+func (c *call) counted() pricing.Request {
+	return pricing.Request{Header: c.request.Header, Body: c.request.Body}
+}
+
+// meteredOffer is the price as any other is offered.
 func (f *Payments) meteredOffer(c *call) pay.Offer {
 	scheme := string(c.entry.Price.By)
 	if c.entry.Price.By == pricing.Nothing {
@@ -78,7 +83,7 @@ func (f *Payments) meteredOffer(c *call) pay.Offer {
 	}
 	n := f.chain.Network()
 	return pay.Offer{
-		Protocol: meteredProtocol, Scheme: scheme, Network: n, Asset: n.USDC, Amount: c.entry.Price.Hold(c.request.Body),
+		Protocol: meteredProtocol, Scheme: scheme, Network: n, Asset: n.USDC, Amount: c.entry.Price.Hold(c.counted()),
 		PayTo: common.HexToAddress(c.entry.payee), Resource: c.entry.Name, Kind: pay.None,
 		UpTo: c.entry.Price.By == pricing.AnswerField || c.entry.Price.By == pricing.AnswerSize,
 	}
@@ -133,7 +138,7 @@ func (f *Payments) bookMetered(ctx context.Context, c *call, t *ent.Transaction,
 		return nil, &Error{Code: e.Code, Err: e.Err, Payment: t.ID.String(), Message: e.Message + "; nothing was charged"}
 	}
 	t.UpstreamStatus = resp.Status
-	cost := c.entry.Price.Charge(c.request.Body, resp.Body).Min(t.Quoted)
+	cost := c.entry.Price.Charge(c.counted(), resp.Body).Min(t.Quoted)
 	var err error
 	switch {
 	case resp.Status >= http.StatusBadRequest:

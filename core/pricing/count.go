@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"mime"
 	"strconv"
 	"strings"
 )
@@ -15,9 +16,30 @@ const maxDepth = 64
 // maxDigits bounds a number that is counted: what has more digits costs the maximum anyway.
 const maxDigits = 18
 
+// count reads the number at a path of the request's JSON body. A body that says to be something else cannot be counted: the
+// service may read another number in the same bytes.
+func (r Request) count(path string, missing *int64) (uint64, bool) {
+	if len(r.Body) > 0 && !r.isJSON() {
+		return 0, false
+	}
+	return count(r.Body, path, missing)
+}
+
+func (r Request) isJSON() bool {
+	types := r.Header.Values("Content-Type")
+	if len(r.Header.Values("Content-Encoding")) > 0 || len(types) > 1 {
+		return false
+	}
+	if len(types) == 0 {
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(types[0])
+	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
+}
+
 // count reads the number at a path of a JSON object. A fraction is cut off. It reports false for what cannot be counted:
-// another kind of body, a key that comes twice (readers differ in which of them counts), a value that is no number or a
-// negative one, an exponent. An empty body is an empty object.
+// another kind of body, a key that comes twice or a step of the path in other letter cases (readers differ in what counts), a
+// value that is no number or a negative one, an exponent. An empty body is an empty object.
 func count(body []byte, path string, missing *int64) (uint64, bool) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}")
@@ -97,7 +119,11 @@ func (w *walk) object(at int, on bool, depth int) error {
 			return errBody
 		}
 		seen[name] = true
-		if err := w.value(at+1, on && at < len(w.path) && name == w.path[at], depth); err != nil {
+		here := on && at < len(w.path)
+		if here && name != w.path[at] && strings.EqualFold(name, w.path[at]) {
+			return errBody
+		}
+		if err := w.value(at+1, here && name == w.path[at], depth); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ package pricing
 import (
 	"fmt"
 	"math/bits"
+	"net/http"
 
 	"bursar/money"
 )
@@ -77,21 +78,27 @@ func (p Price) Validate() error {
 	return nil
 }
 
+// Request is what is asked of a service.
+type Request struct {
+	Header http.Header
+	Body   []byte
+}
+
 // Hold is what is reserved before the call with this body is sent: the price itself where the request decides it, else the
 // maximum. It is zero when the request asks for nothing that costs.
-func (p Price) Hold(request []byte) money.USDC {
+func (p Price) Hold(r Request) money.USDC {
 	switch p.By {
 	case Nothing:
 		return p.PerCall
 	case RequestField:
-		return p.measured(count(request, p.Field, p.Default))
+		return p.measured(r.count(p.Field, p.Default))
 	case AnswerField, AnswerSize:
 	}
 	return p.Maximum
 }
 
 // Charge is what a call with this request and this answer costs: never more than Hold of the same request.
-func (p Price) Charge(request, answer []byte) money.USDC {
+func (p Price) Charge(r Request, answer []byte) money.USDC {
 	switch p.By {
 	case AnswerField:
 		return p.measured(count(answer, p.Field, p.Default))
@@ -99,7 +106,7 @@ func (p Price) Charge(request, answer []byte) money.USDC {
 		return p.measured(uint64(len(answer)), true)
 	case Nothing, RequestField:
 	}
-	return p.Hold(request)
+	return p.Hold(r)
 }
 
 // measured is the price of units; the maximum when they could not be counted.

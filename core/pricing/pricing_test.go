@@ -2,6 +2,7 @@ package pricing_test
 
 import (
 	"math/big"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -13,6 +14,8 @@ func units(n int64) *int64 { return &n }
 
 // tokens is $2 for a million tokens, a dollar at most.
 var tokens = pricing.Price{By: pricing.AnswerField, Field: "usage.total_tokens", Unit: 2 * money.One, Per: 1_000_000, Maximum: money.One}
+
+func asked(body string) pricing.Request { return pricing.Request{Body: []byte(body)} }
 
 func TestPrices(t *testing.T) {
 	images := pricing.Price{PerCall: 100, By: pricing.RequestField, Field: "n", Unit: 20_000, Default: units(1), Maximum: 100_000}
@@ -34,6 +37,10 @@ func TestPrices(t *testing.T) {
 		"request, twice":             {images, `{"n":1,"n":100}`, ``, 100_000, 100_000},
 		"request, twice by escape":   {images, `{"n":1,"\u006e":100}`, ``, 100_000, 100_000},
 		"request, twice elsewhere":   {images, `{"n":1,"x":{"y":1,"y":2}}`, ``, 100_000, 100_000},
+		"request, in other cases":    {images, `{"n":1,"N":100}`, ``, 100_000, 100_000},
+		"request, by another case":   {images, `{"N":100}`, ``, 100_000, 100_000},
+		"request, case elsewhere":    {images, `{"n":1,"x":{"N":1},"X":2}`, ``, 20_100, 20_100},
+		"request, a case on the way": {strict, `{"a":[0,{"b":1,"B":9}]}`, ``, 1000, 1000},
 		"request, text":              {images, `{"n":"1"}`, ``, 100_000, 100_000},
 		"request, null":              {images, `{"n":null}`, ``, 100_000, 100_000},
 		"request, object":            {images, `{"n":{"n":1}}`, ``, 100_000, 100_000},
@@ -63,11 +70,37 @@ func TestPrices(t *testing.T) {
 		if err := c.price.Validate(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if hold := c.price.Hold([]byte(c.request)); hold != c.hold {
+		if hold := c.price.Hold(asked(c.request)); hold != c.hold {
 			t.Errorf("%s: holds %s instead of %s", name, hold, c.hold)
 		}
-		if charge := c.price.Charge([]byte(c.request), []byte(c.answer)); charge != c.charge {
+		if charge := c.price.Charge(asked(c.request), []byte(c.answer)); charge != c.charge {
 			t.Errorf("%s: costs %s instead of %s", name, charge, c.charge)
+		}
+	}
+}
+
+// TestSaysToBeSomethingElse: a form may hold another number than the JSON of the same bytes; what the headers call anything
+// but plain JSON cannot be counted.
+func TestSaysToBeSomethingElse(t *testing.T) {
+	p := pricing.Price{By: pricing.RequestField, Field: "n", Unit: 1, Default: units(1), Maximum: 1000}
+	const two = `{"n":2,"x":"&n=900&"}`
+	for name, c := range map[string]struct {
+		header http.Header
+		body   string
+		holds  money.USDC
+	}{
+		"JSON":            {http.Header{"Content-Type": {"application/json; charset=utf-8"}}, two, 2},
+		"a kind of JSON":  {http.Header{"Content-Type": {"application/vnd.api+json"}}, two, 2},
+		"nothing":         {http.Header{}, two, 2},
+		"a form":          {http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, two, 1000},
+		"text":            {http.Header{"Content-Type": {"text/plain"}}, two, 1000},
+		"no type":         {http.Header{"Content-Type": {"json"}}, two, 1000},
+		"both":            {http.Header{"Content-Type": {"application/json", "application/x-www-form-urlencoded"}}, two, 1000},
+		"packed":          {http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"deflate"}}, two, 1000},
+		"a form, no body": {http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, "", 1},
+	} {
+		if got := p.Hold(pricing.Request{Header: c.header, Body: []byte(c.body)}); got != c.holds {
+			t.Errorf("%s: holds %s", name, got)
 		}
 	}
 }
@@ -111,7 +144,7 @@ func FuzzCharge(f *testing.F) {
 				continue
 			}
 			for _, text := range []string{body, `{"n":` + new(big.Int).SetUint64(n).String() + `}`} {
-				hold, charge := p.Hold([]byte(text)), p.Charge([]byte(text), []byte(text))
+				hold, charge := p.Hold(asked(text)), p.Charge(asked(text), []byte(text))
 				if charge < 0 || charge > hold || (p.By != pricing.Nothing && hold > p.Maximum) {
 					t.Fatalf("%+v with %q: holds %d, charges %d", p, text, hold, charge)
 				}
@@ -125,7 +158,7 @@ func FuzzCharge(f *testing.F) {
 				exact.SetInt64(most)
 			}
 			text := `{"n":` + new(big.Int).SetUint64(n).String() + `}`
-			if got := p.Charge(nil, []byte(text)); got.Big().Cmp(exact) != 0 {
+			if got := p.Charge(pricing.Request{}, []byte(text)); got.Big().Cmp(exact) != 0 {
 				t.Fatalf("%+v with %d: %d instead of %s", p, n, got, exact)
 			}
 		}
