@@ -24,7 +24,7 @@ import (
 // same are the approvals for what an offer would be paid.
 func (c *call) same(o pay.Offer) predicate.Approval {
 	return approval.And(
-		approval.AgentID(c.agent.ID), approval.Host(c.target.host), approval.Payee(o.PayTo.Hex()), approval.Network(o.Network.Name), approval.Asset(o.Asset.Hex()),
+		approval.AgentID(c.agent.ID), approval.Host(c.target.paid()), approval.Payee(o.PayTo.Hex()), approval.Network(o.Network.Name), approval.Asset(o.Asset.Hex()),
 	)
 }
 
@@ -149,7 +149,7 @@ func (s *Approvals) draft(c *call, d *decision) *ent.Approval {
 	_, by := policy.Strongest(d.found)
 	now := s.now()
 	a := &ent.Approval{
-		ID: uuid.Must(uuid.NewV7()), CreatedAt: now, OrgID: c.agent.OrgID, AgentID: c.agent.ID, Host: c.target.host, Payee: d.offer.PayTo.Hex(),
+		ID: uuid.Must(uuid.NewV7()), CreatedAt: now, OrgID: c.agent.OrgID, AgentID: c.agent.ID, Host: c.target.paid(), Payee: d.offer.PayTo.Hex(),
 		Network: d.offer.Network.Name, Asset: d.offer.Asset.Hex(), Ceiling: d.offer.Amount, Method: c.request.Method, Endpoint: c.target.endpoint(),
 		Protocol: d.offer.Protocol, Rule: policy.Names(by), Reason: pay.Text(policy.Texts(by)), Status: approval.StatusPending,
 		ExpiresUnix: now.Add(approvalLife).Unix(),

@@ -66,6 +66,7 @@ type entry struct {
 	account uuid.UUID // where sessions' money for it goes
 	payee   string    // where wallets' money for it goes: an address
 
+	path  string        // below its base, escaped, with its first slash; empty: the base itself, or it was not called by name
 	rule  policy.Entry  // as policies may name it
 	takes time.Duration // since the hold: the call has been booked by then, or its process is dead
 }
@@ -146,9 +147,13 @@ func (e *entry) under(rest string) (string, error) {
 	if climbs(path) || strings.Contains(path, "#") {
 		return "", E(InvalidRequest, "The path must lie below the service's base")
 	}
-	full := strings.TrimRight(e.BaseURL, "/") + "/" + path
-	if path == "" {
-		full = e.BaseURL
+	full := e.BaseURL
+	if path != "" {
+		alone, err := url.Parse("http://service/" + path)
+		if err != nil {
+			return "", E(InvalidRequest, "The path cannot be sent")
+		}
+		e.path, full = alone.EscapedPath(), strings.TrimRight(e.BaseURL, "/")+"/"+path
 	}
 	if asked {
 		full += "?" + query

@@ -64,7 +64,7 @@ func (c *call) cautions(o pay.Offer, m *memory) []policy.Finding {
 	if m.price != nil {
 		before.Price = &m.price.Amount
 	}
-	return c.budget.Agent.Judge(c.target.host, o.PayTo.Hex(), o.Amount, before)
+	return c.budget.Agent.Judge(c.target.paid(), o.PayTo.Hex(), o.Amount, before)
 }
 
 // compared puts the rules of caution that are set, and what is only noted, into the trace.

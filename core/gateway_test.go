@@ -344,3 +344,58 @@ func TestGatewayVerifyWaits(t *testing.T) {
 		t.Errorf("%+v %v", v, err)
 	}
 }
+
+// TestBusinessIsNoHost: whoever says to sell a host is not taken for it: a person who is asked reads the business's name, its
+// payee is none of the host's, and its callers do not learn where it is.
+func TestBusinessIsNoHost(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *coretest.World) {
+		m := newMetering(t, w)
+		s := newShop(w, cent)
+		s.base = w.Serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if !strings.HasPrefix(r.URL.Path, "/hooks/") {
+				s.one.ServeHTTP(rw, r)
+			}
+		}))
+		key, err := crypto.GenerateKey()
+		must(w, err)
+		thief, _ := w.User("thief@example.com")
+		made, err := w.Core.Gateway.Register(w.Ctx, thief, core.RegisterInput{
+			Name: "Honest", Wallet: crypto.PubkeyToAddress(key.PublicKey).Hex(), WebhookURL: s.base + "/hooks/secret-1", PricePerRequest: cent,
+		})
+		must(w, err)
+		setPolicy(w, m.p, m.agent.ID, core.PolicyInput{NewPayee: reaction(core.ApproveIt), ChangedPayee: reaction(core.RefuseIt), PriceJump: reaction(core.RefuseIt)})
+		in := core.FetchInput{Agent: "bot", SessionID: m.session.ID.String(), Service: made.Slug, URL: "serve%20it?key=x"}
+		id := asks(w, m.p, in)
+		if a := approvalOf(w, m.p, id); a.Host != "gateway/honest" || a.Endpoint != "gateway/honest/serve%20it" || strings.Contains(a.Reason, "127.0.0.1") {
+			t.Errorf("%+v", a)
+		}
+		approve(w, m.p, id)
+		if r := fetch(w, m.p, in); r.Payment.Endpoint != "gateway/honest/serve%20it" {
+			t.Errorf("%+v", r.Payment)
+		}
+		fetch(w, m.p, in) // it is known now
+		// The host itself is as new as before, and whom it pays has not changed.
+		host := asks(w, m.p, s.call(2*cent, false))
+		if a := approvalOf(w, m.p, host); a.Rule != "new_payee" || a.Payee != s.one.PayTo.Hex() {
+			t.Errorf("%+v", a)
+		}
+		if r, err := w.Core.Policies.Replay(w.Ctx, m.p, core.ReplayInput{AgentID: m.agent.ID, Days: 1}); err != nil || len(r.Differences) != 0 || r.Calls != 3 {
+			t.Errorf("%+v %v", r, err)
+		}
+		db := raw(t, w)
+		for _, n := range []int{
+			count(t, db, "approvals WHERE endpoint LIKE '%secret-1%'"), count(t, db, "transactions WHERE endpoint LIKE '%secret-1%'"),
+			count(t, db, "traces WHERE endpoint LIKE '%secret-1%'"),
+		} {
+			if n != 0 {
+				t.Errorf("%d rows tell where the business is", n)
+			}
+		}
+		long := in
+		long.URL = strings.Repeat("x", 2048-len(s.base+"/hooks/secret-1/"))
+		if _, err := w.Core.Payments.Fetch(w.Ctx, m.p, long); code(err) == core.ServerError {
+			t.Error(err)
+		}
+		w.Balanced()
+	})
+}

@@ -43,7 +43,7 @@ func (s *store) placeOf(org uuid.UUID, method string, t target) place {
 	if path == "" {
 		path = "/"
 	}
-	p := place{host: s.hostID(org, t.host), route: method + " " + path}
+	p := place{host: s.hostID(org, t.paid()), route: method + " " + path}
 	p.price = uuid.NewHash(sha256.New(), p.host, []byte(p.route), ownVersion)
 	return p
 }
@@ -116,7 +116,7 @@ func (c *call) priceRows(t *ent.Transaction, d *decision) []ledger.Row {
 		return nil
 	}
 	out := []ledger.Row{{Into: setPriceRow, Values: []any{
-		c.place.price.String(), t.CreatedAt, t.OrgID.String(), c.place.host.String(), whose(c.target.host), c.place.route, o.Protocol, o.Scheme,
+		c.place.price.String(), t.CreatedAt, t.OrgID.String(), c.place.host.String(), whose(c.target.paid()), c.place.route, o.Protocol, o.Scheme,
 		o.Network.Name, o.Asset.Hex(), o.PayTo.Hex(), int64(o.Amount), text, now,
 	}}}
 	if known == nil {
@@ -131,7 +131,7 @@ func (c *call) payeeRows(t *ent.Transaction, d *decision) []ledger.Row {
 		return nil
 	}
 	row := ledger.Row{Into: addPayeeRow, Values: []any{
-		uuid.Must(uuid.NewV7()).String(), t.CreatedAt, t.OrgID.String(), c.place.host.String(), whose(c.target.host), d.offer.PayTo.Hex(),
+		uuid.Must(uuid.NewV7()).String(), t.CreatedAt, t.OrgID.String(), c.place.host.String(), whose(c.target.paid()), d.offer.PayTo.Hex(),
 		t.AgentID.String(), t.ID.String(), d.memory.last + 1,
 	}}
 	if c.budget.Agent.PayeeMatters() {

@@ -48,6 +48,14 @@ func (f *Payments) listed(ctx context.Context, c *call, named *entry) error {
 	}
 	c.entry.rule = policy.Entry{Name: c.entry.known(), Host: c.target.host, Domain: c.target.service, Stranger: c.entry.OrgID != nil}
 	c.target.service = c.entry.known()
+	if !c.entry.rule.Stranger {
+		return nil
+	}
+	if c.target.business = c.entry.known() + c.entry.path; len(c.target.business) > maxURLLength {
+		return E(InvalidRequest, "url is longer than %d characters", maxURLLength)
+	}
+	c.place = f.placeOf(c.agent.OrgID, c.request.Method, c.target)
+	c.recall = f.readers.prices.ask(ctx, c.place.price)
 	return nil
 }
 

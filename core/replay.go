@@ -165,7 +165,7 @@ func (s *Policies) readPayees(ctx context.Context, c *ent.Client, p *past, a *en
 	p.before.Payees = map[policy.HostPayee]time.Time{}
 	hosts := map[uuid.UUID]bool{}
 	for _, t := range p.traces {
-		hosts[s.hostID(a.OrgID, t.Host)] = true
+		hosts[s.hostID(a.OrgID, paidAt(t))] = true
 	}
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(hosts)), hostsAtOnce) {
 		known, err := c.Payee.Query().Where(payee.HostIDIn(ids...), payee.Or(payee.AgentIDNEQ(a.ID), payee.CreatedAtLT(since))).Limit(maxReplayPayees).All(ctx)
@@ -243,7 +243,7 @@ func (p *past) judge(draft policy.Policy) (*Replay, error) {
 		views = append(views, v)
 		calls = append(calls, policy.Past{
 			At: t.CreatedAt.UTC(), Host: t.Host, Service: t.Service, InSession: t.SessionID != nil, Price: t.Amount, Charged: charged,
-			Place: whose(t.Host), Payee: v.payee(), Route: t.Method + " " + pathOf(t.Endpoint),
+			Place: whose(paidAt(t)), Payee: v.payee(), Route: t.Method + " " + pathOf(t.Endpoint),
 		})
 	}
 	out.Calls = len(calls)
@@ -283,9 +283,20 @@ func (r *Replay) add(v *TraceView, c policy.Past, verdict error) {
 	}
 }
 
-// pathOf is an endpoint without its scheme and host.
+// paidAt is who was paid there, as the memory names it.
+func paidAt(t *ent.Trace) string {
+	if policy.Strange(t.Service) {
+		return t.Service
+	}
+	return t.Host
+}
+
+// pathOf is an endpoint without its scheme and host; that of a business has neither.
 func pathOf(endpoint string) string {
-	_, rest, _ := strings.Cut(endpoint, "://")
+	_, rest, whole := strings.Cut(endpoint, "://")
+	if !whole {
+		return endpoint
+	}
 	_, path, _ := strings.Cut(rest, "/")
 	return path
 }

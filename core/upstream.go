@@ -68,6 +68,10 @@ type target struct {
 	url     *url.URL
 	host    string // with the port when it is not the scheme's own
 	service string // registrable domain, or the host itself
+
+	// business is the path of a business of the catalogue by its name, as gateway/name/path. It stands for the URL, which is
+	// between the business and its server: others must not read it, nor take its host for whom they pay. Empty: there is none.
+	business string
 }
 
 func parseTarget(text string) (target, error) {
@@ -131,7 +135,20 @@ func normalHost(u *url.URL) error {
 }
 
 // endpoint is the target as history keeps it: without the query, which may hold secrets.
-func (t target) endpoint() string { return t.url.Scheme + "://" + t.host + t.url.EscapedPath() }
+func (t target) endpoint() string {
+	if t.business != "" {
+		return t.business
+	}
+	return t.url.Scheme + "://" + t.host + t.url.EscapedPath()
+}
+
+// paid is who is paid there: the host, or the business by its name, since anybody may say to sell a host.
+func (t target) paid() string {
+	if t.business != "" {
+		return t.service
+	}
+	return t.host
+}
 
 // hopByHop are the headers that belong to one connection (RFC 9110 section 7.6.1), and those that are ours to
 // set. They are removed in both directions.

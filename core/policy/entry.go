@@ -20,6 +20,9 @@ const strangers = "gateway/"
 // StrangerName is the name of a service that an organisation sells under a slug.
 func StrangerName(slug string) string { return strangers + slug }
 
+// Strange reports whether history's name of a service is that of an organisation's.
+func Strange(service string) bool { return strings.HasPrefix(service, strangers) }
+
 // CheckEntry is CheckService for a service of the catalogue. Rules name it by its own name, and the operator's own by its
 // host as well; one that blocks names it by anything.
 func (p Policy) CheckEntry(e Entry, inSession bool) error {
@@ -44,7 +47,7 @@ func (p Policy) sessionRule(inSession bool) error {
 
 // checkPast judges a service by what history knows of it.
 func (p Policy) checkPast(c Past) error {
-	if strings.HasPrefix(c.Service, strangers) {
+	if Strange(c.Service) {
 		return p.CheckEntry(Entry{Name: c.Service, Host: c.Host, Stranger: true}, c.InSession)
 	}
 	if !strings.Contains(c.Service, ".") && c.Service != c.Host { // an entry's own name
