@@ -8,6 +8,7 @@ import (
 
 	"bursar/core"
 	"bursar/core/coretest"
+	"bursar/core/pricing"
 	"bursar/money"
 )
 
@@ -49,4 +50,22 @@ func TestMeteredAfterAWait(t *testing.T) {
 		}
 		w.Balanced()
 	})
+}
+
+// TestReplayKnowsDomains: a draft names a service of the catalogue by the first label of its domain, as a policy does.
+func TestReplayKnowsDomains(t *testing.T) {
+	w := coretest.New(t)
+	p, _ := w.User("dev@example.com")
+	a := w.Agent(p, "bot", money.One)
+	must(w, w.Core.Services.Install(w.Ctx, []core.ServiceInput{{Slug: "search", Name: "search", BaseURL: "https://api.exa.ai", Price: pricing.Price{PerCall: cent}}}))
+	block := func(rule string) core.PolicyInput { return core.PolicyInput{BlockedServices: &[]string{rule}} }
+	setPolicy(w, p, a.ID, block("search"))
+	if _, err := w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{Service: "search", URL: "x"}); code(err) != core.Forbidden {
+		t.Fatal(err)
+	}
+	for rule, freed := range map[string]int{"exa": 0, "exa.ai": 0, "exb": 1} {
+		if r, err := w.Core.Policies.Replay(w.Ctx, p, core.ReplayInput{AgentID: a.ID, Draft: block(rule), Days: 1}); err != nil || r.Calls != 1 || r.Freed != freed {
+			t.Errorf("%s: %+v %v", rule, r, err)
+		}
+	}
 }

@@ -242,8 +242,8 @@ func (p *past) judge(draft policy.Policy) (*Replay, error) {
 		}
 		views = append(views, v)
 		calls = append(calls, policy.Past{
-			At: t.CreatedAt.UTC(), Host: t.Host, Service: t.Service, InSession: t.SessionID != nil, Price: t.Amount, Charged: charged,
-			Place: whose(paidAt(t)), Payee: v.payee(), Route: t.Method + " " + pathOf(t.Endpoint),
+			At: t.CreatedAt.UTC(), Host: t.Host, Domain: domainOf(t.Host), Service: t.Service, InSession: t.SessionID != nil, Price: t.Amount,
+			Charged: charged, Place: whose(paidAt(t)), Payee: v.payee(), Route: t.Method + " " + pathOf(t.Endpoint),
 		})
 	}
 	out.Calls = len(calls)

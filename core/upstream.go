@@ -96,13 +96,20 @@ func parseTarget(text string) (target, error) {
 	if len(t.endpoint()) > maxURLLength {
 		return target{}, E(InvalidRequest, "url is longer than %d characters", maxURLLength)
 	}
-	t.service = t.host
-	if _, err := netip.ParseAddr(u.Hostname()); err != nil {
-		if domain, err := publicsuffix.EffectiveTLDPlusOne(u.Hostname()); err == nil {
-			t.service = domain
-		}
-	}
+	t.service = domainOf(t.host)
 	return t, nil
+}
+
+// domainOf is the registrable domain of a host, or the host itself.
+func domainOf(host string) string {
+	name := (&url.URL{Host: host}).Hostname()
+	if _, err := netip.ParseAddr(name); err == nil {
+		return host
+	}
+	if domain, err := publicsuffix.EffectiveTLDPlusOne(name); err == nil {
+		return domain
+	}
+	return host
 }
 
 // normalHost gives a host its one spelling, so that a policy cannot be passed by another: lower case, ASCII as it

@@ -48,10 +48,10 @@ func (p Policy) sessionRule(inSession bool) error {
 // checkPast judges a service by what history knows of it.
 func (p Policy) checkPast(c Past) error {
 	if Strange(c.Service) {
-		return p.CheckEntry(Entry{Name: c.Service, Host: c.Host, Stranger: true}, c.InSession)
+		return p.CheckEntry(Entry{Name: c.Service, Host: c.Host, Domain: c.Domain, Stranger: true}, c.InSession)
 	}
 	if !strings.Contains(c.Service, ".") && c.Service != c.Host { // an entry's own name
-		return p.CheckEntry(Entry{Name: c.Service, Host: c.Host}, c.InSession)
+		return p.CheckEntry(Entry{Name: c.Service, Host: c.Host, Domain: c.Domain}, c.InSession)
 	}
 	return p.CheckService(c.Host, c.Service, c.InSession)
 }

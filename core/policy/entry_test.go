@@ -38,11 +38,8 @@ func TestCheckEntry(t *testing.T) {
 			if (err != nil) != e.blocks || (err != nil && (!errors.As(err, &d) || d.Rule != policy.RuleBlocked)) {
 				t.Errorf("blocked %q: %s: %v", rule, e.entry.Name, err)
 			}
-			// History has the name and the host, and a replay judges as the call was judged, but by the domain's label.
-			if rule == "exa" {
-				continue
-			}
-			past := policy.Past{At: time.Unix(1e9, 0), Host: e.entry.Host, Service: e.entry.Name}
+			// History has the name and the host, and a replay judges as the call was judged.
+			past := policy.Past{At: time.Unix(1e9, 0), Host: e.entry.Host, Domain: e.entry.Domain, Service: e.entry.Name}
 			if err := policy.Replay(policy.Policy{Allowed: []string{rule}}, policy.Before{}, []policy.Past{past})[0]; (err == nil) != e.allowed {
 				t.Errorf("replay, allowed %q: %s: %v", rule, e.entry.Name, err)
 			}

@@ -10,6 +10,7 @@ import (
 type Past struct {
 	At            time.Time
 	Host, Service string
+	Domain        string // the registrable one of the host
 	InSession     bool
 	Place         string     // the host as the memory names it
 	Payee, Route  string     // who asked, and for which method and path
