@@ -181,7 +181,7 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 		MasterKey: secrets.MasterKey, JWTSecret: secrets.JWTSecret,
 		PlatformKey: secrets.PlatformKey, RelayerKey: secrets.RelayerKey, MoreRelayers: secrets.MoreRelayers,
 		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), PayAhead: cfg.PayAhead, Permit2Reserve: cfg.Permit2Reserve(), Step: step,
-		Streams: core.StreamLimits{Bytes: cfg.StreamBytes, Time: cfg.StreamTime, Idle: cfg.StreamIdle},
+		Streams: core.StreamLimits{Bytes: cfg.StreamBytes, Time: cfg.StreamTime, Idle: cfg.StreamIdle}, CallsAtOnce: cfg.CallsPerKey,
 	})
 	if err == nil {
 		err = n.check(ctx, app)

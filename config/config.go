@@ -58,9 +58,11 @@ type Config struct {
 	DemoAddr string `default:"127.0.0.1:8402" env:"BURSAR_DEMO_LISTEN" help:"Address of the demo service, host:port."`
 	GraphiQL string `default:"auto" enum:"auto,on,off" env:"BURSAR_GRAPHIQL" help:"The GraphQL page at /graphiql: on, off, or auto (on with the development chain only)."`
 
-	RatePerKey int    `default:"300" env:"BURSAR_RATE_PER_KEY" help:"Requests a minute for each credential. 0 means no limit."`
-	RatePerIP  int    `default:"20" env:"BURSAR_RATE_PER_IP" help:"Requests a minute for each client address on /auth/*. 0 means no limit."`
-	LogLevel   string `default:"info" enum:"debug,info,warn,error" env:"BURSAR_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error."`
+	RatePerKey int `default:"300" env:"BURSAR_RATE_PER_KEY" help:"Requests a minute for each credential. 0 means no limit."`
+	RatePerIP  int `default:"20" env:"BURSAR_RATE_PER_IP" help:"Requests a minute for each client address on /auth/*. 0 means no limit."`
+
+	CallsPerKey int    `default:"1000" env:"BURSAR_CALLS_PER_KEY" help:"Paid calls that each credential may have under way at once in a process, with the answers on their way. Each holds a connection, and up to 10 MiB of an answer that is read whole. 0 means no limit."`
+	LogLevel    string `default:"info" enum:"debug,info,warn,error" env:"BURSAR_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error."`
 
 	Command string `kong:"-"` // "serve" or "audit"
 }
@@ -182,8 +184,8 @@ func (c Config) validate() error {
 	if c.DatabaseURL != "" && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
 		return errors.New("--database-url: must begin with postgres://")
 	}
-	if c.RatePerKey < 0 || c.RatePerIP < 0 {
-		return errors.New("--rate-per-key, --rate-per-ip: must not be negative")
+	if c.RatePerKey < 0 || c.RatePerIP < 0 || c.CallsPerKey < 0 {
+		return errors.New("--rate-per-key, --rate-per-ip, --calls-per-key: must not be negative")
 	}
 	if c.StreamBytes <= 0 || c.StreamTime <= 0 || c.StreamIdle <= 0 {
 		return errors.New("--stream-bytes, --stream-time, --stream-idle: must be positive")

@@ -42,6 +42,7 @@ type Deps struct {
 	Permit2Reserve money.USDC          // by which a wallet's allowance for Permit2 is above what it has promised; zero: nothing is paid by Permit2
 	MaxPayment     money.USDC          // no single call may cost more, whatever its policy says
 	Streams        StreamLimits        // of answers that are handed on as they come
+	CallsAtOnce    int                 // of one credential, with the streams of their answers; zero: there is no bound
 
 	PasswordCost *argon2id.Params // of hashing a password; nil: what RFC 9106 recommends
 
@@ -92,7 +93,7 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.TopUps = &TopUps{store: s, operations: c.Operations, agents: c.Agents}
 	c.Policies = &Policies{s}
 	c.Approvals = &Approvals{store: s}
-	c.Payments = &Payments{store: s, sessions: c.Sessions, operations: c.Operations, approvals: c.Approvals}
+	c.Payments = &Payments{store: s, calls: Quota{Max: d.CallsAtOnce}, sessions: c.Sessions, operations: c.Operations, approvals: c.Approvals}
 	c.Services = &Services{s}
 	c.Gateway = &Gateway{store: s, services: c.Services, operations: c.Operations}
 	c.Transactions = &Transactions{s}

@@ -23,6 +23,7 @@ type Payments struct {
 	*store
 	sessions   *Sessions
 	operations *Operations
+	calls      Quota
 	routes     routes
 	approvals  *Approvals
 }
@@ -113,11 +114,20 @@ func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*Fetc
 	if err := p.needPayer(in.DefaultWallet); err != nil {
 		return nil, err
 	}
+	done, err := f.begin(p)
+	if err != nil {
+		return nil, err
+	}
 	res, err := f.fetchOnce(ctx, p, in)
 	if err == nil && in.Stream && res.Stream == nil && res.Verdict == nil { // it was kept, or had to be read to be priced
 		res.again()
 	}
-	return res, err
+	if err != nil || res.Stream == nil {
+		done()
+		return res, err
+	}
+	res.Stream = countedStream{res.Stream, done}
+	return res, nil
 }
 
 // fetchOnce makes a call under its caller's key, if it has one.

@@ -55,6 +55,11 @@ func (f *Payments) Sign(ctx context.Context, p Principal, in SignInput) (*Signed
 	if err := p.needPayer(in.DefaultWallet); err != nil {
 		return nil, err
 	}
+	done, err := f.begin(p)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	limit := ""
 	if in.MaxCost != nil {
 		limit = in.MaxCost.String()

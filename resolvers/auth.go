@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -73,7 +72,7 @@ func (s *Server) init(ctx context.Context, r *http.Request, payload map[string]a
 	if err != nil {
 		return nil, nil, time.Time{}, err
 	}
-	if !s.connections.take(ctx, p) {
+	if !take(ctx, &s.connections, p) {
 		return nil, nil, time.Time{}, errors.New("too many connections of one credential")
 	}
 	ctx, end := context.WithCancel(ctx)
@@ -121,41 +120,18 @@ func (s *Server) admit(ctx context.Context, next graphql.OperationHandler) graph
 		}
 		ctx = as(ctx, p)
 	}
-	if graphql.GetOperationContext(ctx).Operation.Operation == ast.Subscription && !s.streams.take(ctx, caller(ctx)) {
+	if graphql.GetOperationContext(ctx).Operation.Operation == ast.Subscription && !take(ctx, &s.streams, caller(ctx)) {
 		return graphql.OneShot(&graphql.Response{Errors: gqlerror.List{fault("TOO_MANY_SUBSCRIPTIONS",
-			"Too many subscriptions: at most %d", s.streams.max)}})
+			"Too many subscriptions: at most %d", s.streams.Max)}})
 	}
 	return next(ctx)
 }
 
-// quota counts what each credential has open.
-type quota struct {
-	max  int
-	mu   sync.Mutex
-	open map[holder]int
-}
-
-// holder is a credential; a person's logins count together.
-type holder struct{ user, credential uuid.UUID }
-
-// take counts one more until ctx ends, or reports that there are too many.
-func (q *quota) take(ctx context.Context, p core.Principal) bool {
-	who := holder{p.UserID, p.CredentialID}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.open[who] >= q.max {
-		return false
+// take counts one more of a quota until ctx ends, or reports that there are too many.
+func take(ctx context.Context, q *core.Quota, p core.Principal) bool {
+	done, ok := q.Take(p)
+	if ok {
+		context.AfterFunc(ctx, done)
 	}
-	if q.open == nil {
-		q.open = map[holder]int{}
-	}
-	q.open[who]++
-	context.AfterFunc(ctx, func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if q.open[who]--; q.open[who] == 0 {
-			delete(q.open, who)
-		}
-	})
-	return true
+	return ok
 }

@@ -80,7 +80,7 @@ func (b behindSubscription) PaymentSettled(ctx context.Context, _ *uuid.UUID) (<
 // plain end.
 func TestOverflow(t *testing.T) {
 	me := core.Principal{UserID: uuid.New()}
-	s := &Server{log: slog.New(slog.DiscardHandler), streams: quota{max: 1}}
+	s := &Server{log: slog.New(slog.DiscardHandler), streams: core.Quota{Max: 1}}
 	s.sockets = &ws.Transport{
 		InitFunc: func(ctx context.Context, _ *http.Request, _ map[string]any) (context.Context, any, time.Time, error) {
 			return as(ctx, me), nil, time.Time{}, nil

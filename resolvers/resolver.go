@@ -38,8 +38,8 @@ type Server struct {
 	log         *slog.Logger
 	recheck     time.Duration
 	sockets     *ws.Transport
-	connections quota
-	streams     quota
+	connections core.Quota
+	streams     core.Quota
 }
 
 // Shutdown tells every websocket client that the server stops, and waits for operations under way.
@@ -54,7 +54,7 @@ func Mount(mux *http.ServeMux, app *core.Core, o Options) *Server {
 	if s.recheck <= 0 {
 		s.recheck = recheckEvery
 	}
-	s.connections.max, s.streams.max = maxConnections, maxStreams
+	s.connections.Max, s.streams.Max = maxConnections, maxStreams
 	s.sockets = &ws.Transport{InitFunc: s.init, Clock: o.Clock, Logger: o.Log}
 	mux.Handle("/graphql", s.observed(o, s.authenticated(s.handler(&Resolver{app}))))
 	if o.GraphiQL {
