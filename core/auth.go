@@ -31,6 +31,7 @@ const (
 	loginIssuer   = "bursar"
 	maxHashing    = 2 // argon2id takes 64 MiB and a core: more at once would be a denial of service
 	secretBytes   = 32
+	maxOrgName    = 100         // characters
 	touchInterval = time.Minute // last_used_at is written at most this often
 )
 
@@ -101,7 +102,8 @@ func (a *Auth) createUser(ctx context.Context, tx *Tx, email, hash string) (*ent
 	if err != nil {
 		return nil, err
 	}
-	org, err := tx.Org.Create().SetName(email).SetOwnerID(u.ID).SetCreatedAt(tx.Now).Save(ctx)
+	name := []rune(email) // which may be longer than a name
+	org, err := tx.Org.Create().SetName(string(name[:min(len(name), maxOrgName)])).SetOwnerID(u.ID).SetCreatedAt(tx.Now).Save(ctx)
 	if err != nil {
 		return nil, err
 	}

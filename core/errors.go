@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lib/pq"
+
 	"bursar/core/ledger"
 	"bursar/core/policy"
 	"bursar/ent"
@@ -92,8 +94,17 @@ func AsError(err error) *Error {
 		return &Error{Code: InsufficientBalance, Message: "Insufficient balance", Err: err}
 	case errors.Is(err, ledger.ErrNoHolds):
 		return &Error{Code: Conflict, Message: "Session is not open", Err: err, Closed: true}
+	case unwritable(err):
+		return &Error{Code: InvalidRequest, Message: "A text has a character that cannot be kept", Err: err}
 	}
 	return &Error{Code: ServerError, Message: "Internal server error", Err: err}
+}
+
+// unwritable reports whether PostgreSQL has met a text of a caller's that no database of its encoding keeps: one that is no
+// UTF-8, or has a zero character.
+func unwritable(err error) bool {
+	var e *pq.Error
+	return errors.As(err, &e) && (e.Code == "22021" || e.Code == "22P05")
 }
 
 func denied(d *policy.Denial) *Error {

@@ -71,6 +71,8 @@ func (in *ServiceInput) validate(testnet bool) (target, error) {
 		return target{}, err
 	}
 	switch {
+	case len(base.url.String()) > maxBaseURL:
+		return target{}, E(InvalidRequest, "The base URL is longer than %d characters", maxBaseURL)
 	case base.url.RawQuery != "" || base.url.ForceQuery || climbs(base.url.EscapedPath()):
 		return target{}, E(InvalidRequest, "The base URL must be a plain one, without a query")
 	case base.url.Scheme != "https" && !testnet:

@@ -34,6 +34,7 @@ const (
 	maxFirstRead    = 64 << 10         // bytes made ready for a body because the service says that it has so many
 	maxUpstreamHead = 64 << 10         // bytes of an answer's header
 	maxURLLength    = 2048
+	maxHostLength   = 255 // with a port; names of DNS have 253 characters at most
 	maxIdlePerHost  = 512 // a burst of callers must not make and drop a connection for each call
 )
 
@@ -93,7 +94,10 @@ func parseTarget(text string) (target, error) {
 		return target{}, err
 	}
 	t := target{url: u, host: u.Host}
-	if len(t.endpoint()) > maxURLLength {
+	switch {
+	case len(t.host) > maxHostLength:
+		return target{}, E(InvalidRequest, "url has no valid host")
+	case len(t.endpoint()) > maxURLLength:
 		return target{}, E(InvalidRequest, "url is longer than %d characters", maxURLLength)
 	}
 	t.service = domainOf(t.host)

@@ -21,9 +21,9 @@ func (Agent) Fields() []ent.Field {
 		field.UUID("org_id", uuid.UUID{}).Immutable(),
 		field.UUID("owner_id", uuid.UUID{}).Immutable(),
 		field.UUID("department_id", uuid.UUID{}).Optional().Nillable(),
-		field.String("name").MaxLen(100),
+		field.String("name").MaxRuneLen(100),
 		// slug is the name in lower case with dashes; X-Agent-Wallet may hold it.
-		field.String("slug").MaxLen(100),
+		field.String("slug").MaxRuneLen(100),
 		field.String("address").MaxLen(42).Unique().Immutable(),
 		field.Bytes("sealed_key").Sensitive().Immutable(),
 		field.Bool("active").Default(true),

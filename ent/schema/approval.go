@@ -38,7 +38,7 @@ func (Approval) Fields() []ent.Field {
 		field.Int64("expires_unix"),
 		moment("decided_at"),
 		field.UUID("decided_by", uuid.UUID{}).Optional().Nillable(), // the user
-		field.String("decision_reason").Optional().MaxLen(500),
+		field.String("decision_reason").Optional().MaxRuneLen(500),
 		field.UUID("payment_id", uuid.UUID{}).Optional().Nillable(), // that used it
 	}
 }

@@ -21,8 +21,8 @@ func (Service) Fields() []ent.Field {
 	return []ent.Field{
 		field.UUID("org_id", uuid.UUID{}).Optional().Nillable().Immutable(),
 		field.String("slug").Unique().Immutable().MaxLen(60), // as in /services/:slug
-		field.String("name").MaxLen(100),
-		field.String("description").Optional().MaxLen(500),
+		field.String("name").MaxRuneLen(100),
+		field.String("description").Optional().MaxRuneLen(500),
 		field.String("base_url").MaxLen(1024),
 		field.String("host").MaxLen(260), // of base_url, with its port when that is not the scheme's own
 		// How the credential is sent: credential_name is a header's name, before whose value credential_prefix stands, or a

@@ -32,7 +32,7 @@ func (Org) Mixin() []ent.Mixin { return []ent.Mixin{base{}} }
 // Fields of the Org entity.
 func (Org) Fields() []ent.Field {
 	return []ent.Field{
-		field.String("name").MaxLen(100),
+		field.String("name").MaxRuneLen(100),
 		field.Enum("kind").Values("personal", "team").Default("personal"),
 		field.UUID("owner_id", uuid.UUID{}),
 		limit("daily_limit"), limit("monthly_limit"), limit("spending_cap"), // over all its agents; UTC day, UTC month, for ever
@@ -70,7 +70,7 @@ func (Department) Mixin() []ent.Mixin { return []ent.Mixin{base{}} }
 func (Department) Fields() []ent.Field {
 	return []ent.Field{
 		field.UUID("org_id", uuid.UUID{}),
-		field.String("name").MaxLen(100),
+		field.String("name").MaxRuneLen(100),
 		limit("budget_limit"), // a calendar month's spend of all its agents
 		field.Int("version").Default(1),
 	}
@@ -92,7 +92,7 @@ func (APIKey) Fields() []ent.Field {
 		field.UUID("org_id", uuid.UUID{}),
 		field.UUID("user_id", uuid.UUID{}),
 		field.Enum("kind").Values("api_key", "agnic_token"),
-		field.String("name").MaxLen(100),
+		field.String("name").MaxRuneLen(100),
 		field.Bytes("hash").Unique().Sensitive(),
 		field.String("prefix").MaxLen(32),
 		field.String("last4").MaxLen(4),
