@@ -11,7 +11,6 @@ import (
 	"bursar/ent"
 	"bursar/ent/approval"
 	"bursar/ent/event"
-	"bursar/ent/user"
 )
 
 // Approvals are the requests for a person's yes. One is good for one payment of one agent to one payee at one host, of at
@@ -28,7 +27,6 @@ const (
 	maxWaiting      = 1000             // calls of one process; the others are answered at once
 	maxPending      = 100              // requests of one agent
 	lookAgain       = 5 * time.Second  // where news of a decision was lost
-	maxReason       = 500              // characters of a decision's reason
 	expireApprovals = 200              // requests of one run of the job
 )
 
@@ -82,69 +80,6 @@ func (s *Approvals) Get(ctx context.Context, p Principal, id uuid.UUID) (*ent.Ap
 	}
 	a, err := of(p, s.db.readEnt).approvals().Where(approval.ID(id)).Only(ctx)
 	return a, missing(err, "Approval")
-}
-
-// Approve says yes to a request. Who has decided first has decided: conflict tells the other how.
-func (s *Approvals) Approve(ctx context.Context, p Principal, id uuid.UUID) (*ent.Approval, error) {
-	return s.decide(ctx, p, id, approval.StatusApproved, "")
-}
-
-// Deny says no to a request, with a reason that the caller is told; it may be empty.
-func (s *Approvals) Deny(ctx context.Context, p Principal, id uuid.UUID, reason string) (*ent.Approval, error) {
-	if len([]rune(reason)) > maxReason {
-		return nil, E(InvalidRequest, "A reason may have at most %d characters", maxReason)
-	}
-	return s.decide(ctx, p, id, approval.StatusDenied, reason)
-}
-
-func (s *Approvals) decide(ctx context.Context, p Principal, id uuid.UUID, to approval.Status, reason string) (*ent.Approval, error) {
-	if err := p.needPerson(); err != nil {
-		return nil, err
-	}
-	if err := p.needWrite(); err != nil {
-		return nil, err
-	}
-	err := s.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-		a, err := of(p, tx.Client).approvals().Where(approval.ID(id)).Only(ctx)
-		if err != nil {
-			return missing(err, "Approval")
-		}
-		n, err := tx.Approval.Update().Where(
-			approval.ID(id), approval.StatusEQ(approval.StatusPending), approval.ExpiresUnixGT(tx.Now.Unix()),
-		).SetStatus(to).SetDecidedAt(tx.Now).SetDecidedBy(p.UserID).SetDecisionReason(reason).SetExpiresUnix(tx.Now.Add(approvalLife).Unix()).Save(ctx)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return s.decided(ctx, tx, p, id, to)
-		}
-		if err := tx.audit(ctx, p, "approval."+to.String(), id); err != nil {
-			return err
-		}
-		return tx.approvalChanged(ctx, a)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return s.Get(ctx, p, id)
-}
-
-// decided is for a decision that comes too late: the same one of the same person is no error.
-func (s *Approvals) decided(ctx context.Context, tx *Tx, p Principal, id uuid.UUID, to approval.Status) error {
-	a, err := tx.Approval.Get(ctx, id)
-	switch {
-	case err != nil:
-		return err
-	case a.DecidedBy == nil:
-		return E(Conflict, "The request has expired")
-	case a.Status == to && *a.DecidedBy == p.UserID:
-		return nil
-	}
-	by := "somebody else"
-	if u, err := tx.User.Query().Where(user.ID(*a.DecidedBy)).Only(ctx); err == nil && u.Email != nil {
-		by = *u.Email
-	}
-	return E(Conflict, "The request is %s already: %s decided it at %s", a.Status, by, a.DecidedAt.UTC().Format(time.RFC3339))
 }
 
 // ExpireDue ends the requests that nobody has answered in time, and the answers that nobody has used.

@@ -227,6 +227,7 @@ type ComplexityRoot struct {
 		AddService       func(childComplexity int, input AddServiceInput) int
 		Approve          func(childComplexity int, input ApproveInput) int
 		AuthorizeTopUp   func(childComplexity int, input AuthorizeTopUpInput) int
+		ChangeDecision   func(childComplexity int, input ChangeDecisionInput) int
 		CloseSession     func(childComplexity int, input CloseSessionInput) int
 		CreateAPIKey     func(childComplexity int, input CreateAPIKeyInput) int
 		CreateAgent      func(childComplexity int, input core.CreateAgentInput) int
@@ -543,6 +544,7 @@ type MutationResolver interface {
 	DrainAgent(ctx context.Context, input DrainAgentInput) (*core.DrainResult, error)
 	Approve(ctx context.Context, input ApproveInput) (*ent.Approval, error)
 	Deny(ctx context.Context, input DenyInput) (*ent.Approval, error)
+	ChangeDecision(ctx context.Context, input ChangeDecisionInput) (*ent.Approval, error)
 	CreateDepartment(ctx context.Context, input CreateDepartmentInput) (*core.DepartmentView, error)
 	Fetch(ctx context.Context, input FetchInput) (*FetchResult, error)
 	SignPayment(ctx context.Context, input SignPaymentInput) (*core.Signed, error)
@@ -1365,6 +1367,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.AuthorizeTopUp(childComplexity, args["input"].(AuthorizeTopUpInput)), true
+	case "Mutation.changeDecision":
+		if e.ComplexityRoot.Mutation.ChangeDecision == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_changeDecision_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ChangeDecision(childComplexity, args["input"].(ChangeDecisionInput)), true
 	case "Mutation.closeSession":
 		if e.ComplexityRoot.Mutation.CloseSession == nil {
 			break
@@ -2950,6 +2963,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputApprovalFilter,
 		ec.unmarshalInputApproveInput,
 		ec.unmarshalInputAuthorizeTopUpInput,
+		ec.unmarshalInputChangeDecisionInput,
 		ec.unmarshalInputCloseSessionInput,
 		ec.unmarshalInputCreateAgentInput,
 		ec.unmarshalInputCreateApiKeyInput,
@@ -4072,6 +4086,20 @@ func (ec *executionContext) field_Mutation_authorizeTopUp_args(ctx context.Conte
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (AuthorizeTopUpInput, error) {
 			return ec.unmarshalNAuthorizeTopUpInput2bursarᚋgraphᚐAuthorizeTopUpInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_changeDecision_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (ChangeDecisionInput, error) {
+			return ec.unmarshalNChangeDecisionInput2bursarᚋgraphᚐChangeDecisionInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -7978,6 +8006,50 @@ func (ec *executionContext) fieldContext_Mutation_deny(ctx context.Context, fiel
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Mutation_deny_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_changeDecision(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_changeDecision(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ChangeDecision(ctx, fc.Args["input"].(ChangeDecisionInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚖbursarᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_changeDecision(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_changeDecision_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -15251,6 +15323,54 @@ func (ec *executionContext) unmarshalInputAuthorizeTopUpInput(ctx context.Contex
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputChangeDecisionInput(ctx context.Context, obj any) (ChangeDecisionInput, error) {
+	var it ChangeDecisionInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["reason"]; !present {
+		asMap["reason"] = ""
+	}
+
+	fieldsInOrder := [...]string{"approvalId", "approve", "reason"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "approvalId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approvalId"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ApprovalID = data
+		case "approve":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approve"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Approve = data
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputCloseSessionInput(ctx context.Context, obj any) (CloseSessionInput, error) {
 	var it CloseSessionInput
 	if obj == nil {
@@ -18267,6 +18387,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "deny":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_deny(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "changeDecision":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_changeDecision(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -21521,6 +21648,11 @@ func (ec *executionContext) marshalNBusiness2ᚖbursarᚋcoreᚐBusinessFigures(
 		return graphql.Null
 	}
 	return ec._Business(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNChangeDecisionInput2bursarᚋgraphᚐChangeDecisionInput(ctx context.Context, v any) (ChangeDecisionInput, error) {
+	res, err := ec.unmarshalInputChangeDecisionInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) unmarshalNCloseSessionInput2bursarᚋgraphᚐCloseSessionInput(ctx context.Context, v any) (CloseSessionInput, error) {

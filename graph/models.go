@@ -44,6 +44,13 @@ type AuthorizeTopUpInput struct {
 	Permit    *core.PermitInput `json:"permit,omitempty"`
 }
 
+type ChangeDecisionInput struct {
+	ApprovalID uuid.UUID `json:"approvalId"`
+	Approve    bool      `json:"approve"`
+	// Of a no; the caller is told. At most 500 characters.
+	Reason string `json:"reason"`
+}
+
 type CloseSessionInput struct {
 	SessionID uuid.UUID `json:"sessionId"`
 	// The caller's own name for this request, 1 to 255 printable ASCII characters, kept for 24 hours: sent again with the same input it gets the first answer and moves no money.

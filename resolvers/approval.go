@@ -31,6 +31,10 @@ func (r mutation) Deny(ctx context.Context, in graph.DenyInput) (*ent.Approval, 
 	return r.Core.Approvals.Deny(ctx, caller(ctx), in.ApprovalID, in.Reason)
 }
 
+func (r mutation) ChangeDecision(ctx context.Context, in graph.ChangeDecisionInput) (*ent.Approval, error) {
+	return r.Core.Approvals.Change(ctx, caller(ctx), in.ApprovalID, in.Approve, in.Reason)
+}
+
 func (r subscription) ApprovalRequested(ctx context.Context, agentID *uuid.UUID) (<-chan *ent.Approval, error) {
 	return r.Core.Approvals.Watch(ctx, caller(ctx), agentID, true)
 }

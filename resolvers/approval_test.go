@@ -70,10 +70,23 @@ func TestApprovals(t *testing.T) {
 	delete(in["in"].(map[string]any), "approvalId")
 	second := call()
 	heard(requested, "approvalRequested", second, "PENDING")
+	heard(changed, "approvalChanged", second, "PENDING")
 	if a = d.do(me, no, map[string]any{"id": second}); a.str("deny.status") != "DENIED" || a.str("deny.decisionReason") != "too dear" {
 		t.Error(a.text)
 	}
 	d.ask(me, fetch, in).refused("FORBIDDEN")
+	heard(changed, "approvalChanged", second, "DENIED")
+	change := `mutation($id: ID!, $yes: Boolean!) { changeDecision(input: {approvalId: $id, approve: $yes, reason: "after all"}) { status decisionReason } }`
+	for _, yes := range []bool{true, false} {
+		v := map[string]any{"id": second, "yes": yes}
+		d.ask(program, change, v).refused("FORBIDDEN")
+		d.ask(other, change, v).refused("NOT_FOUND")
+		status := map[bool]string{true: "APPROVED", false: "DENIED"}[yes]
+		if a = d.do(me, change, v); a.str("changeDecision.status") != status || a.str("changeDecision.decisionReason") != "after all" {
+			t.Error(a.text)
+		}
+		heard(changed, "approvalChanged", second, status)
+	}
 	in["in"].(map[string]any)["approvalWaitSeconds"] = -1
 	d.ask(me, fetch, in).refused("INVALID_REQUEST")
 	if a = d.do(me, `query($a: ID!) { traces(filter: {outcome: HELD}) { total } policyReplay(input: {agentId: $a, newPayee: NOTE, approveAbove: null}) { calls held freed refused } }`,
