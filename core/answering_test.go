@@ -8,6 +8,7 @@ import (
 	"bursar/core"
 	"bursar/core/coretest"
 	"bursar/ent/approval"
+	"bursar/money"
 )
 
 // TestAnswersChange: a no is taken back and a yes is, by who gave it or a manager, while it stands; each change is on record,
@@ -94,4 +95,28 @@ func TestAnswerChangesWhileItIsUsed(t *testing.T) {
 		}
 		w.Balanced()
 	})
+}
+
+// TestProgramsDoNotLiftCaution: a program may set an agent's limits, as the published routes let it, but not what needs a
+// person's yes.
+func TestProgramsDoNotLiftCaution(t *testing.T) {
+	w := coretest.New(t)
+	p, a, s := yes(w)
+	key, err := w.Core.APIKeys.Create(w.Ctx, p, "program")
+	must(w, err)
+	program, _, err := w.Core.Auth.Authenticate(w.Ctx, core.Credentials{APIKey: key.Secret})
+	must(w, err)
+	percent := int64(1000)
+	for name, in := range map[string]core.PolicyInput{
+		"approveAbove": {ApproveAbove: core.Optional[money.USDC]{Set: true}}, "newPayee": {NewPayee: reaction(core.NoteIt)},
+		"changedPayee": {ChangedPayee: reaction(core.NoteIt)}, "priceJump": {PriceJump: reaction(core.NoteIt)}, "priceJumpPercent": {PriceJumpPercent: &percent},
+	} {
+		if _, err := w.Core.Policies.Update(w.Ctx, program, a.ID, in); code(err) != core.Forbidden {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := w.Core.Policies.Update(w.Ctx, program, a.ID, core.PolicyInput{DailyLimit: core.Set(money.One)}); err != nil {
+		t.Error(err)
+	}
+	asks(w, program, s.call(0, false))
 }

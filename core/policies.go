@@ -68,6 +68,11 @@ func (in *PolicyInput) validate() error {
 	return nil
 }
 
+// caution reports whether the input is about payees, prices and approvals.
+func (in *PolicyInput) caution() bool {
+	return in.NewPayee != nil || in.ChangedPayee != nil || in.PriceJump != nil || in.PriceJumpPercent != nil || in.ApproveAbove.Set
+}
+
 func (in *PolicyInput) validateCaution() error {
 	for _, r := range []*Reaction{in.NewPayee, in.ChangedPayee, in.PriceJump} {
 		if r != nil && *r != NoteIt && *r != RefuseIt && *r != ApproveIt {
@@ -93,10 +98,15 @@ func (s *Policies) Get(ctx context.Context, p Principal, agentID uuid.UUID) (*en
 }
 
 // Update merges the input into an agent's policy and returns the whole of it. It applies to every hold made
-// after the commit.
+// after the commit. What a person must say yes to is set by a login: a program that could lift it would say yes itself.
 func (s *Policies) Update(ctx context.Context, p Principal, agentID uuid.UUID, in PolicyInput) (*ent.SpendingPolicy, error) {
 	if err := p.needWrite(); err != nil {
 		return nil, err
+	}
+	if in.caution() {
+		if err := p.needPerson(); err != nil {
+			return nil, err
+		}
 	}
 	if err := in.validate(); err != nil {
 		return nil, err
