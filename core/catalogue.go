@@ -134,6 +134,7 @@ func climbs(path string) bool {
 		plain = again
 	}
 	for step := range strings.FieldsFuncSeq(plain, func(r rune) bool { return r == '/' || r == '\\' }) {
+		step, _, _ = strings.Cut(step, ";") // some servers cut parameters off before they climb
 		if step == ".." || step == "." {
 			return true
 		}

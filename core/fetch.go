@@ -259,6 +259,9 @@ func (f *Payments) prepare(ctx context.Context, p Principal, in FetchInput) (*ca
 	if in.MaxCost != nil && *in.MaxCost < 0 {
 		return nil, E(InvalidRequest, "max_cost must not be negative")
 	}
+	if err := checkHeader(in.Header); err != nil {
+		return nil, err
+	}
 	c.request = &pay.Request{Method: in.Method, URL: c.target.url.String(), Header: cleanRequestHeader(in.Header), Body: in.Body}
 	c.place = f.placeOf(p.OrgID, in.Method, c.target)
 	c.recall = f.readers.prices.ask(ctx, c.place.price)

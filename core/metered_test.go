@@ -228,7 +228,7 @@ func TestMeteredByHost(t *testing.T) {
 	})
 	for path, cost := range map[string]money.USDC{
 		"/v1": cent, "/v1/": cent, "/v1/find": cent, "/v1/dear": 5 * cent, "/v1/dear/x?y": 5 * cent, "/v1/dearer": cent,
-		"/v2/find": 0, "/v10": 0, "/": 0, "/v1/../admin": 0, "/v1/%2e%2e/admin": 0, "/v1/x/%252e%252e/%252e%252e/admin": 0, `/v1/..%5cadmin`: 0, "/v1%2fx": 0,
+		"/v2/find": 0, "/v10": 0, "/": 0, "/v1/../admin": 0, "/v1/%2e%2e/admin": 0, "/v1/x/%252e%252e/%252e%252e/admin": 0, `/v1/..%5cadmin`: 0, "/v1%2fx": 0, "/v1/..;/admin": 0, "/v1/%2e%2e%3bx=1/admin": 0, "/v1/a;x/..b;": cent,
 	} {
 		strangers := m.api.strangers.Load()
 		r, err := m.Core.Payments.Fetch(m.Ctx, m.p, core.FetchInput{SessionID: m.session.ID.String(), URL: m.api.URL + path})
@@ -298,7 +298,7 @@ func TestMeteredLimits(t *testing.T) {
 		if _, err := m.call(true, "nobody", "find"); code(err) != core.NotFound {
 			t.Error(err)
 		}
-		for _, path := range []string{"../admin", "%2e%2e/admin", `..\admin`, "x/%252e%252e/y", "#", "./x"} {
+		for _, path := range []string{"../admin", "%2e%2e/admin", `..\admin`, "x/%252e%252e/y", "#", "./x", "..;/admin", "x/..%3b/..;y/admin"} {
 			if _, err := m.call(true, "search", path); code(err) != core.InvalidRequest {
 				t.Errorf("%s: %v", path, err)
 			}

@@ -3,6 +3,7 @@ package core_test
 import (
 	"context"
 	"io"
+	"net/http"
 	"testing"
 	"time"
 
@@ -65,5 +66,23 @@ func TestCallsAtOnce(t *testing.T) {
 		}
 		leave()
 		must(w, r.Stream.Close())
+	}
+}
+
+// TestHeadersThatCannotBeSent: nothing is reserved for a call that would not leave, and its caller is told that it was his
+// mistake.
+func TestHeadersThatCannotBeSent(t *testing.T) {
+	w := coretest.New(t)
+	m := newMetering(t, w, slug((*api).perCall, "search"))
+	for name, value := range map[string]string{"a b": "x", "": "x", "X-Split": "a\r\nX-Other: b", "X-Zero": "\x00", "X:": "x", "X-\xff": "x"} {
+		for _, in := range []core.FetchInput{{Service: "search", URL: "find"}, {URL: m.api.URL + "/other"}} {
+			in.Agent, in.Header = "bot", http.Header{name: {value}}
+			if _, err := w.Core.Payments.Fetch(w.Ctx, m.p, in); code(err) != core.InvalidRequest || core.AsError(err).Payment != "" {
+				t.Errorf("%q: %q: %v", name, value, err)
+			}
+		}
+	}
+	if n := m.api.calls.Load(); n != 0 {
+		t.Errorf("%d calls", n)
 	}
 }

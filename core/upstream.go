@@ -17,6 +17,7 @@ import (
 
 	"code.dny.dev/ssrf"
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/idna"
 	"golang.org/x/net/publicsuffix"
 
@@ -186,6 +187,20 @@ func cleanRequestHeader(h http.Header) http.Header {
 		out.Set("User-Agent", "bursar")
 	}
 	return out
+}
+
+// checkHeader refuses what HTTP cannot send, before anything is reserved for it.
+func checkHeader(h http.Header) error {
+	for name, values := range h {
+		if !httpguts.ValidHeaderFieldName(name) || !allOf(values, httpguts.ValidHeaderFieldValue) {
+			return E(InvalidRequest, "The header %q cannot be sent", name)
+		}
+	}
+	return nil
+}
+
+func allOf(values []string, valid func(string) bool) bool {
+	return !slices.ContainsFunc(values, func(v string) bool { return !valid(v) })
 }
 
 // ours reports whether a header's value holds a credential of this server, wherever in it.
