@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"bursar/core"
@@ -76,8 +77,12 @@ func remaining(v *money.USDC) *string {
 	return &text
 }
 
-// serverOnly are headers of a service that a client would take for this server's own word.
-var serverOnly = []string{"Set-Cookie", "Strict-Transport-Security", "Alt-Svc", "Clear-Site-Data"}
+// serverOnly are headers of a service that a client would take for this server's own word, or a cache between them: an answer
+// that somebody has paid for, with what is left of the session, is nobody else's.
+var serverOnly = []string{
+	"Set-Cookie", "Strict-Transport-Security", "Alt-Svc", "Clear-Site-Data", "X-Request-Id", "X-Content-Type-Options",
+	"Cache-Control", "Cdn-Cache-Control", "Surrogate-Control", "Expires", "Age",
+}
 
 const receiptHeader = "X-Indiegent-"
 
@@ -85,12 +90,9 @@ func serviceAnswer(w http.ResponseWriter, res *core.FetchResult) {
 	h := w.Header()
 	h["Content-Type"] = nil // none is guessed where the service has none
 	for name, values := range res.Header {
-		if !strings.HasPrefix(name, receiptHeader) && !strings.HasPrefix(name, "Access-Control-") {
+		if !strings.HasPrefix(name, receiptHeader) && !strings.HasPrefix(name, "Access-Control-") && !slices.Contains(serverOnly, name) {
 			h[name] = values
 		}
-	}
-	for _, name := range serverOnly {
-		h.Del(name)
 	}
 	paid := serviceReceipt(res)
 	body, merged := withReceipt(res.Header.Get("Content-Type"), res.Body, paid)

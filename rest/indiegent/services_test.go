@@ -48,6 +48,8 @@ func TestServiceAnswers(t *testing.T) {
 		w.Header().Set("Set-Cookie", "a=b")
 		w.Header().Set("X-Indiegent-Cost", "$0.0000")
 		w.Header().Set("Etag", `"x"`)
+		w.Header().Set("Cache-Control", "public, max-age=3600")
+		w.Header().Set("X-Request-Id", "theirs")
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, answer)
 	})
@@ -91,7 +93,8 @@ func TestServiceAnswers(t *testing.T) {
 			cost = 0
 		}
 		remaining -= cost
-		if resp.StatusCode != c.status || resp.Header.Get("Content-Type") != c.kind || resp.Header.Get("Set-Cookie") != "" {
+		if resp.StatusCode != c.status || resp.Header.Get("Content-Type") != c.kind || resp.Header.Get("Set-Cookie") != "" ||
+			fmt.Sprint(resp.Header["Cache-Control"]) != "[no-store]" || resp.Header.Get("X-Request-Id") == "theirs" {
 			t.Errorf("%q: %d %v", c.answer, resp.StatusCode, resp.Header)
 		}
 		if !c.merged {
