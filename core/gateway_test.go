@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -300,6 +301,38 @@ func TestGatewayVerify(t *testing.T) {
 		if v, err := ask(core.VerifyInput{TxHash: *r.TxHash}); err != nil || v.Reason != core.PaidForOtherCall {
 			t.Errorf("%+v %v", v, err)
 		}
+		exec(t, raw(t, w), "UPDATE operations SET tx_hash = '"+common.Hash{8}.Hex()+"' WHERE kind = 'charge'")
+		if v, err := ask(core.VerifyInput{TxHash: *r.TxHash}); err != nil || v.Reason != core.PaidForOtherCall {
+			t.Errorf("by its carrier: %+v %v", v, err)
+		}
+		// Another business of the organisation at the same address: what was counted for one is not for the other.
+		second, err := w.Core.Gateway.Register(w.Ctx, seller, core.RegisterInput{Name: "News", Wallet: wallet.Hex(), WebhookURL: m.api.URL, PricePerRequest: cent})
+		must(w, err)
+		if v, err := ask(core.VerifyInput{Key: second.Key, TxHash: paid}); err != nil || v.Reason != core.AlreadyUsed {
+			t.Errorf("%+v %v", v, err)
+		}
+		twice, hash := []string{"", ""}, w.Net.Fund(wallet, cent).Hex()
+		for i, key := range []string{made.Key, second.Key} {
+			all.Go(func() {
+				v, err := ask(core.VerifyInput{Key: key, TxHash: hash})
+				must(w, err)
+				twice[i] = v.Reason
+			})
+		}
+		all.Wait()
+		if slices.Sort(twice); twice[0] != "" || twice[1] != core.AlreadyUsed {
+			t.Errorf("two businesses, one payment: %q", twice)
+		}
+		// A stranger who says to be paid there counts for himself alone.
+		thief, _ := w.User("thief@example.com")
+		third, err := w.Core.Gateway.Register(w.Ctx, thief, core.RegisterInput{Name: "Mine", Wallet: wallet.Hex(), WebhookURL: m.api.URL, PricePerRequest: cent})
+		must(w, err)
+		hash = w.Net.Fund(wallet, cent).Hex()
+		for _, key := range []string{third.Key, made.Key} {
+			if v, err := ask(core.VerifyInput{Key: key, TxHash: hash}); err != nil || v.Reason != "" {
+				t.Errorf("%+v %v", v, err)
+			}
+		}
 		for _, key := range []string{"ig_gw_0", "x", made.Key + "0", strings.ToUpper(made.Key)} {
 			if _, err := ask(core.VerifyInput{Key: key, TxHash: paid}); code(err) != core.Unauthorized {
 				t.Errorf("%q: %v", key, err)
@@ -310,8 +343,9 @@ func TestGatewayVerify(t *testing.T) {
 				t.Errorf("%+v: %v", in, err)
 			}
 		}
-		if f := m.figures(seller); f.Verified != 1 {
-			t.Errorf("%+v", f)
+		own, err := w.Core.Gateway.Stats(w.Ctx, seller)
+		if err != nil || len(own) != 2 || own[0].Verified+own[1].Verified != 3 {
+			t.Errorf("%+v %v", own, err)
 		}
 		// Without its key nobody asks any more.
 		if _, err := w.Core.Services.Remove(w.Ctx, seller, made.ID); err != nil {

@@ -2,7 +2,7 @@ package main
 
 // meteredBugs are on the way of calls that bill by use.
 func meteredBugs() []bug {
-	const metered, collect, gateway = "core/metered.go", "core/collect.go", "core/gateway.go"
+	const metered, collect, verify = "core/metered.go", "core/collect.go", "core/verify.go"
 	prices := proof{folder: "core/pricing", test: "TestPrices"}
 	return []bug{
 		{
@@ -56,7 +56,7 @@ func meteredBugs() []bug {
 		{
 			name:  "call-verified-as-payment",
 			costs: "the transfer that paid for a call is shown to the business again, which serves a second time",
-			edits: []edit{{gateway, "\t\tif ours {\n", "\t\tif ours && business == uuid.Nil {\n"}},
+			edits: []edit{{verify, "\t\tif ours {\n", "\t\tif ours && business.ID == uuid.Nil {\n"}},
 			proof: proof{folder: "core", test: "TestGatewayVerify"},
 		},
 	}
