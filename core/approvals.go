@@ -48,11 +48,9 @@ func (s *Approvals) List(ctx context.Context, p Principal, f ApprovalFilter) (*A
 	if err := p.need(ScopeTransactions); err != nil {
 		return nil, err
 	}
-	if f.Limit < 0 || f.Offset < 0 {
-		return nil, E(InvalidRequest, "limit and offset must not be negative")
-	}
-	if f.Limit == 0 {
-		f.Limit = defaultPage
+	rows, err := pageRows(f.Limit, f.Offset)
+	if err != nil {
+		return nil, err
 	}
 	q := of(p, s.db.readEnt).approvals()
 	if f.AgentID != nil {
@@ -65,11 +63,10 @@ func (s *Approvals) List(ctx context.Context, p Principal, f ApprovalFilter) (*A
 		q.Where(approval.StatusEQ(*f.Status))
 	}
 	page := &ApprovalPage{}
-	var err error
 	if page.Total, err = q.Clone().Count(ctx); err != nil {
 		return nil, err
 	}
-	page.Items, err = q.Order(approval.ByCreatedAt(desc()), approval.ByID(desc())).Limit(min(f.Limit, maxPage)).Offset(f.Offset).All(ctx)
+	page.Items, err = q.Order(approval.ByCreatedAt(desc()), approval.ByID(desc())).Limit(rows).Offset(f.Offset).All(ctx)
 	return page, err
 }
 

@@ -60,13 +60,11 @@ func (s *Services) List(ctx context.Context, p Principal, limit, offset int) ([]
 	if err := p.need(ScopeBalance); err != nil {
 		return nil, err
 	}
-	if limit < 0 || offset < 0 {
-		return nil, E(InvalidRequest, "limit and offset must not be negative")
+	rows, err := pageRows(limit, offset)
+	if err != nil {
+		return nil, err
 	}
-	if limit == 0 {
-		limit = defaultPage
-	}
-	found, err := of(p, s.db.readEnt).services().Order(service.BySlug()).Limit(min(limit, maxPage)).Offset(offset).All(ctx)
+	found, err := of(p, s.db.readEnt).services().Order(service.BySlug()).Limit(rows).Offset(offset).All(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -88,11 +88,9 @@ func (s *Traces) List(ctx context.Context, p Principal, f TraceFilter) (*TracePa
 	if err := p.need(ScopeTransactions); err != nil {
 		return nil, err
 	}
-	if f.Limit < 0 || f.Offset < 0 {
-		return nil, E(InvalidRequest, "limit and offset must not be negative")
-	}
-	if f.Limit == 0 {
-		f.Limit = defaultPage
+	most, err := pageRows(f.Limit, f.Offset)
+	if err != nil {
+		return nil, err
 	}
 	q := of(p, s.db.readEnt).traces()
 	if f.AgentID != nil {
@@ -105,11 +103,10 @@ func (s *Traces) List(ctx context.Context, p Principal, f TraceFilter) (*TracePa
 		q.Where(trace.OutcomeEQ(*f.Outcome))
 	}
 	page := &TracePage{}
-	var err error
 	if page.Total, err = q.Clone().Count(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := q.Order(trace.ByCreatedAt(desc()), trace.ByID(desc())).Limit(min(f.Limit, maxPage)).Offset(f.Offset).All(ctx)
+	rows, err := q.Order(trace.ByCreatedAt(desc()), trace.ByID(desc())).Limit(most).Offset(f.Offset).All(ctx)
 	if err != nil {
 		return nil, err
 	}

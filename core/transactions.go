@@ -34,15 +34,15 @@ type TransactionFilter struct {
 	Limit, Offset int
 }
 
-func (f *TransactionFilter) validate() error {
-	if f.Limit < 0 || f.Offset < 0 {
-		return E(InvalidRequest, "limit and offset must not be negative")
+// pageRows is how many rows a page has: defaultPage when nothing is asked for, maxPage at most.
+func pageRows(limit, offset int) (int, error) {
+	if limit < 0 || offset < 0 {
+		return 0, E(InvalidRequest, "limit and offset must not be negative")
 	}
-	if f.Limit == 0 {
-		f.Limit = defaultPage
+	if limit == 0 {
+		return defaultPage, nil
 	}
-	f.Limit = min(f.Limit, maxPage)
-	return nil
+	return min(limit, maxPage), nil
 }
 
 // TransactionPage is one page of history, newest first, with figures over everything that the filter selects.
@@ -58,7 +58,8 @@ func (s *Transactions) List(ctx context.Context, p Principal, f TransactionFilte
 	if err := p.need(ScopeTransactions); err != nil {
 		return nil, err
 	}
-	if err := f.validate(); err != nil {
+	rows, err := pageRows(f.Limit, f.Offset)
+	if err != nil {
 		return nil, err
 	}
 	where, err := s.where(ctx, p, f)
@@ -70,7 +71,7 @@ func (s *Transactions) List(ctx context.Context, p Principal, f TransactionFilte
 	if page.Total, err = q.Clone().Count(ctx); err != nil {
 		return nil, err
 	}
-	page.Items, err = q.Clone().Order(transaction.ByCreatedAt(desc()), transaction.ByID(desc())).Limit(f.Limit).Offset(f.Offset).All(ctx)
+	page.Items, err = q.Clone().Order(transaction.ByCreatedAt(desc()), transaction.ByID(desc())).Limit(rows).Offset(f.Offset).All(ctx)
 	if err != nil {
 		return nil, err
 	}
