@@ -252,14 +252,10 @@ func (r *run) keepLease(ctx context.Context) (stop func()) {
 
 // Forget removes the keys whose time has passed.
 func (i *Idempotency) Forget(ctx context.Context) error {
-	for range forgetBatches {
-		old, err := i.db.readEnt.IdempotencyKey.Query().Where(idempotencykey.ExpiresUnixLTE(i.clock().Unix())).Limit(forgetBatch).IDs(ctx)
-		if err != nil || len(old) == 0 {
-			return err
-		}
-		if _, err := i.db.writeEnt.IdempotencyKey.Delete().Where(idempotencykey.IDIn(old...)).Exec(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	return forgetOld(func() ([]uuid.UUID, error) {
+		return i.db.readEnt.IdempotencyKey.Query().Where(idempotencykey.ExpiresUnixLTE(i.clock().Unix())).Limit(forgetBatch).IDs(ctx)
+	}, func(old []uuid.UUID) error {
+		_, err := i.db.writeEnt.IdempotencyKey.Delete().Where(idempotencykey.IDIn(old...)).Exec(ctx)
+		return err
+	})
 }

@@ -3,12 +3,14 @@ package core
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 
 	"bursar/ent"
+	"bursar/ent/approval"
 	"bursar/ent/trace"
 )
 
@@ -50,21 +52,41 @@ func viewTrace(t *ent.Trace) (*TraceView, error) {
 	return v, nil
 }
 
-// What costs a caller nothing must not fill the disk: refusals are kept for as long as a replay reaches back.
+// What costs a caller nothing must not fill the disk: what was refused, or held and not paid, is kept for as long as a replay
+// reaches back.
 const (
-	traceLife    = maxReplayDays * 24 * time.Hour
-	forgetTraces = 1000 // in one statement; of those one run of the job makes forgetBatches
+	traceLife  = maxReplayDays * 24 * time.Hour
+	forgetRows = 1000 // in one statement; of those one run of the job makes forgetBatches
 )
 
-// Forget removes the traces of refusals whose time has passed.
+// Forget removes the traces of refusals and of requests for approval, and the requests by which nobody has paid, when their
+// time has passed.
 func (s *Traces) Forget(ctx context.Context) error {
+	long := s.now().Add(-traceLife)
+	traces := s.db.readEnt.Trace.Query().Where(trace.OutcomeIn(trace.OutcomeRefused, trace.OutcomeHeld), trace.CreatedAtLT(long)).
+		Order(trace.ByCreatedAt()).Limit(forgetRows)
+	requests := s.db.readEnt.Approval.Query().Where(approval.StatusIn(approval.StatusDenied, approval.StatusExpired), approval.CreatedAtLT(long)).
+		Order(approval.ByCreatedAt()).Limit(forgetRows)
+	return errors.Join(
+		forgetOld(func() ([]uuid.UUID, error) { return traces.Clone().IDs(ctx) }, func(old []uuid.UUID) error {
+			_, err := s.db.writeEnt.Trace.Delete().Where(trace.IDIn(old...)).Exec(ctx)
+			return err
+		}),
+		forgetOld(func() ([]uuid.UUID, error) { return requests.Clone().IDs(ctx) }, func(old []uuid.UUID) error {
+			_, err := s.db.writeEnt.Approval.Delete().Where(approval.IDIn(old...)).Exec(ctx)
+			return err
+		}),
+	)
+}
+
+// forgetOld removes rows by some at a time, until none is found or a run has done enough.
+func forgetOld(find func() ([]uuid.UUID, error), remove func([]uuid.UUID) error) error {
 	for range forgetBatches {
-		old, err := s.db.readEnt.Trace.Query().Where(trace.OutcomeEQ(trace.OutcomeRefused), trace.CreatedAtLT(s.now().Add(-traceLife))).
-			Order(trace.ByCreatedAt()).Limit(forgetTraces).IDs(ctx)
+		old, err := find()
 		if err != nil || len(old) == 0 {
 			return err
 		}
-		if _, err := s.db.writeEnt.Trace.Delete().Where(trace.IDIn(old...)).Exec(ctx); err != nil {
+		if err := remove(old); err != nil {
 			return err
 		}
 	}
