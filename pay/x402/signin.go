@@ -15,7 +15,7 @@ import (
 )
 
 // Extension sign-in-with-x (specs/extensions/sign-in-with-x.md): a wallet that has paid signs in (EIP-4361) and is served
-// without paying again. Whether it may is for the user's policy to say: the message shows who the wallet is.
+// without paying again.
 const (
 	signInWithX  = "sign-in-with-x"
 	headerSignIn = "SIGN-IN-WITH-X"
@@ -26,6 +26,11 @@ const (
 	signInAge   = 5 * time.Minute // at most so long ago, as the official seller demands
 	signInAhead = time.Minute     // clocks differ
 )
+
+// maxSignIn is how long a message may be, in bytes: a service must take it in a header.
+const maxSignIn = 4 << 10
+
+var _ pay.LoginProtocol = V2{}
 
 // signInInfo is what the seller declares and the message says.
 type signInInfo struct {
@@ -39,13 +44,6 @@ type signInInfo struct {
 	NotBefore      string   `json:"notBefore,omitempty"`
 	RequestID      string   `json:"requestId,omitempty"`
 	Resources      []string `json:"resources,omitempty"`
-}
-
-// SignIn is a login that a seller offers. The wallet signs evm.PersonalDigest(Message).
-type SignIn struct {
-	Message string
-
-	wire wireSignIn
 }
 
 // wireSignIn is SIGN-IN-WITH-X before base64.
@@ -67,32 +65,43 @@ type signInOffer struct {
 
 const personal = "eip191"
 
-// ReadSignIn reads the login that comes with an offer of version 2, for the URL that was called. It returns nil when there
-// is none for the wallet's network, and *pay.RefusedError for one that must not be signed: a login for another host would
-// be one there.
-func ReadSignIn(o pay.Offer, called string, w pay.Wallet, now time.Time) (*SignIn, error) {
-	var echo echoV2
+// Login reads the one of a challenge of version 2, whether anything in that can be paid or not.
+func (V2) Login(req *pay.Request, resp *pay.Response, w pay.Wallet, now time.Time) (*pay.Login, error) {
+	if resp.Status != http.StatusPaymentRequired {
+		return nil, nil
+	}
+	text, err := challengeText(resp)
+	if err != nil || text == nil {
+		return nil, nil //nolint:nilerr // what is no challenge offers no login
+	}
+	var c challengeV2
 	var all map[string]json.RawMessage
-	if json.Unmarshal(o.Extra, &echo) != nil || json.Unmarshal(echo.Extensions, &all) != nil || all[signInWithX] == nil {
+	if pay.ReadJSON(text, &c) != nil || json.Unmarshal(c.Extensions, &all) != nil || all[signInWithX] == nil {
 		return nil, nil
 	}
 	var offer signInOffer
 	if err := json.Unmarshal(all[signInWithX], &offer); err != nil {
 		return nil, pay.Refusal(pay.Malformed, "sign-in-with-x cannot be read")
 	}
-	for _, c := range offer.Chains {
-		if c.ChainID != w.Network.CAIP2() || c.Type != personal {
-			continue
+	for _, chain := range offer.Chains {
+		if chain.ChainID == w.Network.CAIP2() && chain.Type == personal {
+			return offer.Info.login(req.URL, w, now)
 		}
-		if err := offer.Info.check(called, now); err != nil {
-			return nil, err
-		}
-		return &SignIn{
-			Message: offer.Info.message(w),
-			wire:    wireSignIn{signInInfo: offer.Info, Address: w.Address.Hex(), ChainID: c.ChainID, Type: personal},
-		}, nil
 	}
 	return nil, nil
+}
+
+func (i signInInfo) login(called string, w pay.Wallet, now time.Time) (*pay.Login, error) {
+	if err := i.check(called, now); err != nil {
+		return nil, err
+	}
+	l := &pay.Login{Domain: i.Domain, Nonce: i.Nonce, Message: i.message(w)}
+	if len(l.Message) > maxSignIn {
+		return nil, pay.Refusal(pay.Malformed, "a login of %d bytes", len(l.Message))
+	}
+	var err error
+	l.Extra, err = json.Marshal(wireSignIn{signInInfo: i, Address: w.Address.Hex(), ChainID: w.Network.CAIP2(), Type: personal})
+	return l, err
 }
 
 // check refuses a login of another origin or time, and texts that could pretend to be other lines of the message.
@@ -104,8 +113,10 @@ func (i signInInfo) check(called string, now time.Time) error {
 	if !strings.EqualFold(i.Domain, u.Host) {
 		return pay.Refusal(pay.BadOrigin, "a login for %q is asked by %s", pay.Text(i.Domain), u.Host)
 	}
-	if r, err := url.Parse(i.URI); err != nil || r.Scheme != u.Scheme || !strings.EqualFold(r.Host, u.Host) || r.User != nil {
-		return pay.Refusal(pay.BadOrigin, "a login for %q is asked by %s", pay.Text(i.URI), u.Host)
+	for _, text := range append([]string{i.URI}, i.Resources...) { // a right to something elsewhere could be a resource's text
+		if r, err := url.Parse(text); err != nil || r.Scheme != u.Scheme || !strings.EqualFold(r.Host, u.Host) || r.User != nil {
+			return pay.Refusal(pay.BadOrigin, "a login for %q is asked by %s", pay.Text(text), u.Host)
+		}
 	}
 	for _, text := range append([]string{i.Domain, i.URI, i.Statement, i.Nonce, i.IssuedAt, i.ExpirationTime, i.NotBefore, i.RequestID}, i.Resources...) {
 		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -163,12 +174,12 @@ func (i signInInfo) message(w pay.Wallet) string {
 	return strings.Join(lines, "\n")
 }
 
-// Attach puts the signed login on the request, beside or without a payment.
-func (s SignIn) Attach(req *pay.Request, signature []byte) error {
-	if len(signature) != evm.SignatureLength {
+// AttachLogin sets SIGN-IN-WITH-X.
+func (V2) AttachLogin(req *pay.Request, l pay.Login, signature []byte) error {
+	var w wireSignIn
+	if len(signature) != evm.SignatureLength || json.Unmarshal(l.Extra, &w) != nil {
 		return errProof
 	}
-	w := s.wire
 	w.Signature = hexutil.Encode(signature)
 	b, err := json.Marshal(w)
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"bursar/pay/x402"
 )
 
-// login is an offer with a login for the host called, changed.
-func login(t *testing.T, change func(info map[string]any), chains string) pay.Offer {
+// login is a challenge with a login for the host called, changed.
+func login(t *testing.T, change func(info map[string]any), chains string) *pay.Response {
 	t.Helper()
 	info := map[string]any{
 		"domain": "api.example.com", "uri": "https://api.example.com/premium-data", "version": "1", "nonce": "a1b2c3d4e5",
@@ -32,10 +32,10 @@ func login(t *testing.T, change func(info map[string]any), chains string) pay.Of
 	b, err := json.Marshal(info)
 	must(t, err)
 	extensions := fmt.Sprintf(`{"sign-in-with-x":{"info":%s,"supportedChains":%s}}`, b, chains)
-	q, err := pay.Offers(both, permit2Wallet, request(), inHeader(permit2Challenge("exact", "", extensions)))
-	must(t, err)
-	return q.Offers[0]
+	return inHeader(permit2Challenge("exact", "", extensions))
 }
+
+var v2 pay.LoginProtocol = x402.V2{}
 
 const sepoliaLogin = `[{"chainId":"solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp","type":"ed25519"},{"chainId":"eip155:84532","type":"eip191"}]`
 
@@ -43,7 +43,7 @@ func TestSignIn(t *testing.T) {
 	key, err := crypto.GenerateKey()
 	must(t, err)
 	w := pay.Wallet{Network: sepolia, Address: crypto.PubkeyToAddress(key.PublicKey)}
-	s, err := x402.ReadSignIn(login(t, func(i map[string]any) { i["statement"] = "Sign in."; i["requestId"] = "r1" }, sepoliaLogin), called, w, now)
+	s, err := v2.Login(request(), login(t, func(i map[string]any) { i["statement"] = "Sign in."; i["requestId"] = "r1" }, sepoliaLogin), w, now)
 	must(t, err)
 	want := "api.example.com wants you to sign in with your Ethereum account:\n" + w.Address.Hex() + "\n\nSign in.\n\n" +
 		"URI: https://api.example.com/premium-data\nVersion: 1\nChain ID: 84532\nNonce: a1b2c3d4e5\nIssued At: 2025-02-27T16:01:29Z\n" +
@@ -55,17 +55,17 @@ func TestSignIn(t *testing.T) {
 	must(t, err)
 	req := request()
 	req.Header.Set("PAYMENT-SIGNATURE", "stays")
-	must(t, s.Attach(req, sig))
+	must(t, v2.AttachLogin(req, *s, sig))
 	var sent map[string]any
 	must(t, json.Unmarshal(decodeHeader(t, req.Header.Get("SIGN-IN-WITH-X")), &sent))
 	if sent["address"] != w.Address.Hex() || sent["chainId"] != "eip155:84532" || sent["type"] != "eip191" || sent["signature"] != hexutil.Encode(sig) ||
 		sent["domain"] != "api.example.com" || sent["statement"] != "Sign in." || req.Header.Get("PAYMENT-SIGNATURE") != "stays" {
 		t.Errorf("sent %v", sent)
 	}
-	if s.Attach(req, sig[:64]) == nil {
+	if v2.AttachLogin(req, *s, sig[:64]) == nil {
 		t.Error("short signature")
 	}
-	s, err = x402.ReadSignIn(login(t, nil, sepoliaLogin), called, w, now)
+	s, err = v2.Login(request(), login(t, nil, sepoliaLogin), w, now)
 	must(t, err)
 	if !strings.Contains(s.Message, w.Address.Hex()+"\n\n\nURI: ") {
 		t.Errorf("without statement %q", s.Message)
@@ -89,7 +89,11 @@ func TestSignInRefused(t *testing.T) {
 		"uri with user":       {set("uri", "https://api.example.com@bank.example/"), pay.BadOrigin},
 		"uri of http":         {set("uri", "http://api.example.com/"), pay.BadOrigin},
 		"line in statement":   {set("statement", "hello\n\nURI: https://bank.example"), pay.Malformed},
-		"line in resources":   {set("resources", []string{"https://a\nNonce: x"}), pay.Malformed},
+		"resources elsewhere": {set("resources", []string{"https://bank.example/"}), pay.BadOrigin},
+		"line in resources":   {set("resources", []string{"https://api.example.com/a\nNonce: x"}), pay.BadOrigin},
+		"a right as resource": {set("resources", []string{"urn:recap:eyJhdHQiOnt9fQ"}), pay.BadOrigin},
+		"line in uri":         {set("uri", "https://api.example.com/\nNonce: x"), pay.BadOrigin},
+		"long":                {set("statement", strings.Repeat("x", 4<<10)), pay.Malformed},
 		"line in request id":  {set("requestId", "x\ny"), pay.Malformed},
 		"version 2":           {set("version", "2"), pay.Malformed},
 		"short nonce":         {set("nonce", "a1b2"), pay.Malformed},
@@ -102,12 +106,15 @@ func TestSignInRefused(t *testing.T) {
 		"resources of a kind": {set("resources", "all"), pay.Malformed},
 	} {
 		var refused *pay.RefusedError
-		if s, err := x402.ReadSignIn(login(t, c.change, sepoliaLogin), called, wallet, now); !errors.As(err, &refused) || refused.Cause != c.cause {
+		if s, err := v2.Login(request(), login(t, c.change, sepoliaLogin), wallet, now); !errors.As(err, &refused) || refused.Cause != c.cause {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 	}
+	if l, err := v2.Login(request(), inHeader(permit2Challenge("exact", "", "{}")), wallet, now); l != nil || err != nil {
+		t.Errorf("none is offered: %+v, %v", l, err)
+	}
 	for _, chains := range []string{`[]`, `[{"chainId":"eip155:8453","type":"eip191"}]`, `[{"chainId":"eip155:84532","type":"eip1271"}]`} {
-		if s, err := x402.ReadSignIn(login(t, nil, chains), called, wallet, now); s != nil || err != nil {
+		if s, err := v2.Login(request(), login(t, nil, chains), wallet, now); s != nil || err != nil {
 			t.Errorf("%s: %+v, %v", chains, s, err)
 		}
 	}
@@ -127,10 +134,10 @@ func TestSignInOfficial(t *testing.T) {
 			i["resources"] = []string{"https://api.example.com/a", "https://api.example.com/b?c=d"}
 		},
 	} {
-		s, err := x402.ReadSignIn(login(t, change, sepoliaLogin), called, wallet, now)
+		s, err := v2.Login(request(), login(t, change, sepoliaLogin), wallet, now)
 		must(t, err)
 		req := request()
-		must(t, s.Attach(req, make([]byte, 65)))
+		must(t, v2.AttachLogin(req, *s, make([]byte, 65)))
 		input.WriteString(`{"kind":"login","message":` + string(decodeHeader(t, req.Header.Get("SIGN-IN-WITH-X"))) + "}\n")
 		want = append(want, evm.PersonalDigest(s.Message).Hex())
 	}

@@ -56,24 +56,32 @@ func (v V2) Offers(req *pay.Request, resp *pay.Response) ([]pay.Offer, error) {
 	if resp == nil || resp.Status != http.StatusPaymentRequired {
 		return nil, nil
 	}
-	var text []byte
+	text, err := challengeText(resp)
+	if err != nil || text == nil {
+		return nil, err
+	}
+	return v.readChallenge(req, text)
+}
+
+// challengeText is the JSON of a 402's challenge, or nil when it has none of version 2.
+func challengeText(resp *pay.Response) ([]byte, error) {
 	if h := resp.Header.Get(headerRequired); h != "" {
-		b, err := pay.DecodeBase64(h)
+		text, err := pay.DecodeBase64(h)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", headerRequired, err)
 		}
-		if text = b; versionOf(text) != 2 {
+		if versionOf(text) != 2 {
 			return nil, fmt.Errorf("%s is not of version 2", headerRequired)
 		}
-	} else {
-		if len(resp.Body) > pay.MaxBody {
-			return nil, errors.New("402 body is too long")
-		}
-		if text = resp.Body; versionOf(text) != 2 {
-			return nil, nil
-		}
+		return text, nil
 	}
-	return v.readChallenge(req, text)
+	if len(resp.Body) > pay.MaxBody {
+		return nil, errors.New("402 body is too long")
+	}
+	if versionOf(resp.Body) != 2 {
+		return nil, nil
+	}
+	return resp.Body, nil
 }
 
 func (v V2) readChallenge(req *pay.Request, text []byte) ([]pay.Offer, error) {
