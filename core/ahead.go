@@ -37,6 +37,7 @@ type route struct {
 	org              uuid.UUID
 	payer            common.Address
 	method, endpoint string // without the query
+	signsIn          bool   // the payer may sign in: what was learnt while it might not says nothing of logins
 }
 
 type askedBefore struct {
@@ -46,7 +47,7 @@ type askedBefore struct {
 }
 
 func (c *call) route() route {
-	return route{c.agent.OrgID, c.payer, c.request.Method, c.target.endpoint()}
+	return route{c.agent.OrgID, c.payer, c.request.Method, c.target.endpoint(), c.signsIn()}
 }
 
 // lasting returns what has been asked often enough and not too long ago.
@@ -123,9 +124,9 @@ func (f *Payments) remember(c *call, o pay.Offer, kept bool, r pay.Receipt) {
 	_, lasting := pay.ByName(f.handedOut(), o.Protocol)
 	switch served := kept && r.Known && r.Success; {
 	case !f.payAhead || !lasting:
-	case served && c.ahead == "":
+	case served && c.ahead == "" && !(c.signsIn() && c.why.Login != nil): // where it may serve by a login, it is asked
 		f.routes.served(c.route(), o, f.clock())
-	case served:
+	case served && c.ahead != "":
 	case c.ahead != "":
 		f.routes.forget(c.route(), aheadDebt)
 	default:

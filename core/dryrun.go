@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"database/sql"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -23,11 +24,14 @@ type Verdict struct {
 
 // verdict is the one that an error stands for; nil: yes.
 func (c *call) verdict(e *Error) *Verdict {
+	v := &Verdict{Allowed: true, Price: c.price()}
 	if e != nil {
 		c.blame(e)
-		return &Verdict{Price: c.price(), Code: string(e.Code), Reason: e.Message, TraceDetail: c.why}
+		v.Allowed, v.Code, v.Reason = false, string(e.Code), e.Message
 	}
-	return &Verdict{Allowed: true, Price: c.price(), TraceDetail: c.why}
+	v.TraceDetail = c.why
+	v.Notes = append(slices.Clip(v.Notes), c.why.Login.notes()...)
+	return v
 }
 
 // dryRun judges the cheapest offer by the figures of now, without a lock: a real call may find others. x is the challenge;

@@ -76,6 +76,7 @@ type FetchResult struct {
 	Payment          *ent.Transaction // nil when nothing was paid
 	TxHash           *string          // of the wallet's own transfer for a metered call, once it is sent
 	Unpayable        string           // the service asks for money in no way we can pay, and why
+	Login            *uuid.UUID       // the trace of the login by which the service served for nothing; nil: none
 	Verdict          *Verdict         // of a dry run; nil otherwise
 
 	// Stream is the body of an answer that was asked for as a stream. Who has it closes it. An error of Read but io.EOF means
@@ -184,6 +185,10 @@ func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResul
 		x.end()
 		return nil, err
 	}
+	if in, err := f.signIn(ctx, c, x); err != nil || in != nil {
+		x.end()
+		return f.signedIn(ctx, c, in, err)
+	}
 	quote, err := pay.Offers(f.protocols, f.wallet(c), c.request, x.response())
 	var unpayable *pay.UnpayableError
 	switch {
@@ -207,7 +212,7 @@ func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResul
 func (f *Payments) unasked(ctx context.Context, c *call, x *exchange) (*FetchResult, error) {
 	r, err := f.deliver(ctx, c, x, nil)
 	if err == nil && c.in.DryRun {
-		r.Verdict = &Verdict{Allowed: true, TraceDetail: c.why}
+		r.Verdict = c.verdict(nil)
 	}
 	return r, err
 }

@@ -52,7 +52,7 @@ func newReaders(s *store) *readers {
 
 const selPayers = `SELECT a.id, a.org_id, a.owner_id, a.name, a.slug, a.address, a.sealed_key, a.active, a.is_default, a.department_id,
 	p.id, p.spending_cap, p.daily_limit, p.monthly_limit, p.per_call_max, p.allowed_services, p.blocked_services, p.require_session, p.version,
-	p.new_payee, p.changed_payee, p.price_jump, p.price_jump_percent, p.approve_above,
+	p.new_payee, p.changed_payee, p.price_jump, p.price_jump_percent, p.approve_above, p.sign_in,
 	d.budget_limit, COALESCE(d.version, 0), o.daily_limit, o.monthly_limit, o.spending_cap, o.version,
 	(SELECT w.id FROM accounts w WHERE w.kind = 'wallet' AND w.chain_id = $2 AND w.owner_id = a.id)
 	FROM agents a JOIN spending_policies p ON p.agent_id = a.id JOIN orgs o ON o.id = a.org_id
@@ -69,7 +69,7 @@ func (s *store) loadPayers(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]
 		var version int64
 		err := rows.Scan(&a.ID, &a.OrgID, &a.OwnerID, &a.Name, &a.Slug, &a.Address, &a.SealedKey, &a.Active, &a.IsDefault, &department,
 			&p.ID, &p.SpendingCap, &p.DailyLimit, &p.MonthlyLimit, &p.PerCallMax, &allowed, &blocked, &p.RequireSession, &version,
-			&p.NewPayee, &p.ChangedPayee, &p.PriceJump, &p.PriceJumpPercent, &p.ApproveAbove,
+			&p.NewPayee, &p.ChangedPayee, &p.PriceJump, &p.PriceJumpPercent, &p.ApproveAbove, &p.SignIn,
 			&v.department, &v.rules.DepartmentVersion, &v.org.DailyLimit, &v.org.MonthlyLimit, &v.org.SpendingCap, &v.rules.OrgVersion, &v.wallet)
 		if err != nil {
 			return err

@@ -30,6 +30,8 @@ type PolicyInput struct {
 	NewPayee, ChangedPayee, PriceJump *Reaction // what happens about them
 	PriceJumpPercent                  *int64    // of the last price may be asked without being a jump: 100 to 1000
 	ApproveAbove                      Optional[money.USDC]
+
+	SignIn *bool // the wallet may sign in where it has paid before
 }
 
 // Reaction is what a policy does about something that a person may want to know.
@@ -154,6 +156,9 @@ func setPolicy(ctx context.Context, tx *Tx, agentID uuid.UUID, in PolicyInput) e
 		u.SetPriceJumpPercent(*in.PriceJumpPercent)
 	}
 	set(in.ApproveAbove, func(v money.USDC) { u.SetApproveAbove(v) }, func() { u.ClearApproveAbove() })
+	if in.SignIn != nil {
+		u.SetSignIn(*in.SignIn)
+	}
 	return u.Exec(ctx)
 }
 

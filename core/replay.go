@@ -137,7 +137,7 @@ type past struct {
 func (s *Policies) readPast(ctx context.Context, c *ent.Client, a *ent.Agent, from time.Time) (*past, error) {
 	p := &past{charged: map[uuid.UUID]money.USDC{}, used: map[uuid.UUID]bool{}}
 	var err error
-	p.traces, err = c.Trace.Query().Where(trace.AgentID(a.ID), trace.CreatedAtGTE(from)).
+	p.traces, err = c.Trace.Query().Where(trace.AgentID(a.ID), trace.CreatedAtGTE(from), trace.OutcomeNEQ(trace.OutcomeLogin)).
 		Order(trace.ByCreatedAt(desc()), trace.ByID(desc())).Limit(maxReplayCalls + 1).All(ctx)
 	if err != nil || len(p.traces) == 0 {
 		return p, err

@@ -75,6 +75,11 @@ var (
 		SQLite: `INSERT INTO traces (id, created_at, org_id, agent_id, credential_id, session_id, outcome, code, reason, method, service, host,
 			endpoint, amount, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)`,
 	}
+	loginRow = &ledger.Statement{ // what came of a login
+		Name: "note what came of a login", Table: "traces", Columns: []string{"uuid", "text"}, MayMiss: true,
+		Postgres: `UPDATE traces t SET reason = v.c2 FROM v WHERE t.id = v.c1 AND t.outcome = 'login'`,
+		SQLite:   `UPDATE traces SET reason = ?2 WHERE id = ?1 AND outcome = 'login'`,
+	}
 	begunRow = &ledger.Statement{
 		Name: "note what a key has begun", Table: "idempotency_keys", Columns: []string{"uuid", "uuid", "uuid"},
 		Postgres: `UPDATE idempotency_keys k SET subject_id = v.c2 FROM v WHERE k.id = v.c1 AND k.owner = v.c3 AND k.subject_id IS NULL`,

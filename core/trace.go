@@ -24,6 +24,7 @@ type TraceDetail struct {
 	Chosen *int          `json:"chosen,omitempty"` // of Offers; nil: none
 	Rules  []TracedRule  `json:"rules,omitempty"`  // in the order in which they were asked; those that are not set are left out
 	Notes  []string      `json:"notes,omitempty"`  // oddities that did not stop the payment
+	Login  *TracedLogin  `json:"login,omitempty"`  // that was offered to a wallet that may sign in
 
 	PolicyVersion     int64 `json:"policy_version"`
 	DepartmentVersion int64 `json:"department_version,omitempty"`

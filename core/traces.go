@@ -14,7 +14,7 @@ import (
 	"bursar/ent/trace"
 )
 
-// Traces tell why calls were allowed to pay, or refused.
+// Traces tell why calls were allowed to pay, or refused, and where wallets have signed in.
 type Traces struct{ *store }
 
 // TraceView is a trace with its detail read.
@@ -52,18 +52,18 @@ func viewTrace(t *ent.Trace) (*TraceView, error) {
 	return v, nil
 }
 
-// What costs a caller nothing must not fill the disk: what was refused, or held and not paid, is kept for as long as a replay
-// reaches back.
+// What costs a caller nothing must not fill the disk: refusals, logins, and what was held and not paid are kept for as long as
+// a replay reaches back.
 const (
 	traceLife  = maxReplayDays * 24 * time.Hour
 	forgetRows = 1000 // in one statement; of those one run of the job makes forgetBatches
 )
 
-// Forget removes the traces of refusals and of requests for approval, and the requests by which nobody has paid, when their
+// Forget removes the traces of refusals, of logins and of requests for approval, and the requests by which nobody has paid, when their
 // time has passed.
 func (s *Traces) Forget(ctx context.Context) error {
 	long := s.now().Add(-traceLife)
-	traces := s.db.readEnt.Trace.Query().Where(trace.OutcomeIn(trace.OutcomeRefused, trace.OutcomeHeld), trace.CreatedAtLT(long)).
+	traces := s.db.readEnt.Trace.Query().Where(trace.OutcomeIn(trace.OutcomeRefused, trace.OutcomeHeld, trace.OutcomeLogin), trace.CreatedAtLT(long)).
 		Order(trace.ByCreatedAt()).Limit(forgetRows)
 	requests := s.db.readEnt.Approval.Query().Where(approval.StatusIn(approval.StatusDenied, approval.StatusExpired), approval.CreatedAtLT(long)).
 		Order(approval.ByCreatedAt()).Limit(forgetRows)
@@ -93,7 +93,7 @@ func forgetOld(find func() ([]uuid.UUID, error), remove func([]uuid.UUID) error)
 	return nil
 }
 
-// Get returns the trace of a payment by the payment's id, or of a refusal by its own.
+// Get returns the trace of a payment by the payment's id, or of a refusal or a login by its own.
 func (s *Traces) Get(ctx context.Context, p Principal, id uuid.UUID) (*TraceView, error) {
 	if err := p.need(ScopeTransactions); err != nil {
 		return nil, err

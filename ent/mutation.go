@@ -19509,6 +19509,7 @@ type SpendingPolicyMutation struct {
 	addprice_jump_percent  *int64
 	approve_above          *money.USDC
 	addapprove_above       *money.USDC
+	sign_in                *bool
 	version                *int
 	addversion             *int
 	clearedFields          map[string]struct{}
@@ -20347,6 +20348,42 @@ func (m *SpendingPolicyMutation) ResetApproveAbove() {
 	delete(m.clearedFields, spendingpolicy.FieldApproveAbove)
 }
 
+// SetSignIn sets the "sign_in" field.
+func (m *SpendingPolicyMutation) SetSignIn(b bool) {
+	m.sign_in = &b
+}
+
+// SignIn returns the value of the "sign_in" field in the mutation.
+func (m *SpendingPolicyMutation) SignIn() (r bool, exists bool) {
+	v := m.sign_in
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSignIn returns the old "sign_in" field's value of the SpendingPolicy entity.
+// If the SpendingPolicy object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SpendingPolicyMutation) OldSignIn(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSignIn is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSignIn requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSignIn: %w", err)
+	}
+	return oldValue.SignIn, nil
+}
+
+// ResetSignIn resets all changes to the "sign_in" field.
+func (m *SpendingPolicyMutation) ResetSignIn() {
+	m.sign_in = nil
+}
+
 // SetVersion sets the "version" field.
 func (m *SpendingPolicyMutation) SetVersion(i int) {
 	m.version = &i
@@ -20464,7 +20501,7 @@ func (m *SpendingPolicyMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *SpendingPolicyMutation) Fields() []string {
-	fields := make([]string, 0, 15)
+	fields := make([]string, 0, 16)
 	if m.created_at != nil {
 		fields = append(fields, spendingpolicy.FieldCreatedAt)
 	}
@@ -20507,6 +20544,9 @@ func (m *SpendingPolicyMutation) Fields() []string {
 	if m.approve_above != nil {
 		fields = append(fields, spendingpolicy.FieldApproveAbove)
 	}
+	if m.sign_in != nil {
+		fields = append(fields, spendingpolicy.FieldSignIn)
+	}
 	if m.version != nil {
 		fields = append(fields, spendingpolicy.FieldVersion)
 	}
@@ -20546,6 +20586,8 @@ func (m *SpendingPolicyMutation) Field(name string) (ent.Value, bool) {
 		return m.PriceJumpPercent()
 	case spendingpolicy.FieldApproveAbove:
 		return m.ApproveAbove()
+	case spendingpolicy.FieldSignIn:
+		return m.SignIn()
 	case spendingpolicy.FieldVersion:
 		return m.Version()
 	}
@@ -20585,6 +20627,8 @@ func (m *SpendingPolicyMutation) OldField(ctx context.Context, name string) (ent
 		return m.OldPriceJumpPercent(ctx)
 	case spendingpolicy.FieldApproveAbove:
 		return m.OldApproveAbove(ctx)
+	case spendingpolicy.FieldSignIn:
+		return m.OldSignIn(ctx)
 	case spendingpolicy.FieldVersion:
 		return m.OldVersion(ctx)
 	}
@@ -20693,6 +20737,13 @@ func (m *SpendingPolicyMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetApproveAbove(v)
+		return nil
+	case spendingpolicy.FieldSignIn:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSignIn(v)
 		return nil
 	case spendingpolicy.FieldVersion:
 		v, ok := value.(int)
@@ -20911,6 +20962,9 @@ func (m *SpendingPolicyMutation) ResetField(name string) error {
 		return nil
 	case spendingpolicy.FieldApproveAbove:
 		m.ResetApproveAbove()
+		return nil
+	case spendingpolicy.FieldSignIn:
+		m.ResetSignIn()
 		return nil
 	case spendingpolicy.FieldVersion:
 		m.ResetVersion()

@@ -507,8 +507,12 @@ func init() {
 	spendingpolicyDescPriceJumpPercent := spendingpolicyFields[11].Descriptor()
 	// spendingpolicy.DefaultPriceJumpPercent holds the default value on creation for the price_jump_percent field.
 	spendingpolicy.DefaultPriceJumpPercent = spendingpolicyDescPriceJumpPercent.Default.(int64)
+	// spendingpolicyDescSignIn is the schema descriptor for sign_in field.
+	spendingpolicyDescSignIn := spendingpolicyFields[13].Descriptor()
+	// spendingpolicy.DefaultSignIn holds the default value on creation for the sign_in field.
+	spendingpolicy.DefaultSignIn = spendingpolicyDescSignIn.Default.(bool)
 	// spendingpolicyDescVersion is the schema descriptor for version field.
-	spendingpolicyDescVersion := spendingpolicyFields[13].Descriptor()
+	spendingpolicyDescVersion := spendingpolicyFields[14].Descriptor()
 	// spendingpolicy.DefaultVersion holds the default value on creation for the version field.
 	spendingpolicy.DefaultVersion = spendingpolicyDescVersion.Default.(int)
 	// spendingpolicyDescID is the schema descriptor for id field.

@@ -49,6 +49,8 @@ type SpendingPolicy struct {
 	PriceJumpPercent int64 `json:"price_jump_percent,omitempty"`
 	// ApproveAbove holds the value of the "approve_above" field.
 	ApproveAbove *money.USDC `json:"approve_above,omitempty"`
+	// SignIn holds the value of the "sign_in" field.
+	SignIn bool `json:"sign_in,omitempty"`
 	// Version holds the value of the "version" field.
 	Version int `json:"version,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
@@ -84,7 +86,7 @@ func (*SpendingPolicy) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case spendingpolicy.FieldAllowedServices, spendingpolicy.FieldBlockedServices:
 			values[i] = new([]byte)
-		case spendingpolicy.FieldRequireSession:
+		case spendingpolicy.FieldRequireSession, spendingpolicy.FieldSignIn:
 			values[i] = new(sql.NullBool)
 		case spendingpolicy.FieldSpendingCap, spendingpolicy.FieldDailyLimit, spendingpolicy.FieldMonthlyLimit, spendingpolicy.FieldPerCallMax, spendingpolicy.FieldPriceJumpPercent, spendingpolicy.FieldApproveAbove, spendingpolicy.FieldVersion:
 			values[i] = new(sql.NullInt64)
@@ -208,6 +210,12 @@ func (_m *SpendingPolicy) assignValues(columns []string, values []any) error {
 				_m.ApproveAbove = new(money.USDC)
 				*_m.ApproveAbove = money.USDC(value.Int64)
 			}
+		case spendingpolicy.FieldSignIn:
+			if value, ok := values[i].(*sql.NullBool); !ok {
+				return fmt.Errorf("unexpected type %T for field sign_in", values[i])
+			} else if value.Valid {
+				_m.SignIn = value.Bool
+			}
 		case spendingpolicy.FieldVersion:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
 				return fmt.Errorf("unexpected type %T for field version", values[i])
@@ -306,6 +314,9 @@ func (_m *SpendingPolicy) String() string {
 		builder.WriteString("approve_above=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
+	builder.WriteString(", ")
+	builder.WriteString("sign_in=")
+	builder.WriteString(fmt.Sprintf("%v", _m.SignIn))
 	builder.WriteString(", ")
 	builder.WriteString("version=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Version))

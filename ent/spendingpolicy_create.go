@@ -190,6 +190,20 @@ func (_c *SpendingPolicyCreate) SetNillableApproveAbove(v *money.USDC) *Spending
 	return _c
 }
 
+// SetSignIn sets the "sign_in" field.
+func (_c *SpendingPolicyCreate) SetSignIn(v bool) *SpendingPolicyCreate {
+	_c.mutation.SetSignIn(v)
+	return _c
+}
+
+// SetNillableSignIn sets the "sign_in" field if the given value is not nil.
+func (_c *SpendingPolicyCreate) SetNillableSignIn(v *bool) *SpendingPolicyCreate {
+	if v != nil {
+		_c.SetSignIn(*v)
+	}
+	return _c
+}
+
 // SetVersion sets the "version" field.
 func (_c *SpendingPolicyCreate) SetVersion(v int) *SpendingPolicyCreate {
 	_c.mutation.SetVersion(v)
@@ -278,6 +292,10 @@ func (_c *SpendingPolicyCreate) defaults() {
 		v := spendingpolicy.DefaultPriceJumpPercent
 		_c.mutation.SetPriceJumpPercent(v)
 	}
+	if _, ok := _c.mutation.SignIn(); !ok {
+		v := spendingpolicy.DefaultSignIn
+		_c.mutation.SetSignIn(v)
+	}
 	if _, ok := _c.mutation.Version(); !ok {
 		v := spendingpolicy.DefaultVersion
 		_c.mutation.SetVersion(v)
@@ -331,6 +349,9 @@ func (_c *SpendingPolicyCreate) check() error {
 	}
 	if _, ok := _c.mutation.PriceJumpPercent(); !ok {
 		return &ValidationError{Name: "price_jump_percent", err: errors.New(`ent: missing required field "SpendingPolicy.price_jump_percent"`)}
+	}
+	if _, ok := _c.mutation.SignIn(); !ok {
+		return &ValidationError{Name: "sign_in", err: errors.New(`ent: missing required field "SpendingPolicy.sign_in"`)}
 	}
 	if _, ok := _c.mutation.Version(); !ok {
 		return &ValidationError{Name: "version", err: errors.New(`ent: missing required field "SpendingPolicy.version"`)}
@@ -425,6 +446,10 @@ func (_c *SpendingPolicyCreate) createSpec() (*SpendingPolicy, *sqlgraph.CreateS
 	if value, ok := _c.mutation.ApproveAbove(); ok {
 		_spec.SetField(spendingpolicy.FieldApproveAbove, field.TypeInt64, value)
 		_node.ApproveAbove = &value
+	}
+	if value, ok := _c.mutation.SignIn(); ok {
+		_spec.SetField(spendingpolicy.FieldSignIn, field.TypeBool, value)
+		_node.SignIn = value
 	}
 	if value, ok := _c.mutation.Version(); ok {
 		_spec.SetField(spendingpolicy.FieldVersion, field.TypeInt, value)
@@ -718,6 +743,18 @@ func (u *SpendingPolicyUpsert) AddApproveAbove(v money.USDC) *SpendingPolicyUpse
 // ClearApproveAbove clears the value of the "approve_above" field.
 func (u *SpendingPolicyUpsert) ClearApproveAbove() *SpendingPolicyUpsert {
 	u.SetNull(spendingpolicy.FieldApproveAbove)
+	return u
+}
+
+// SetSignIn sets the "sign_in" field.
+func (u *SpendingPolicyUpsert) SetSignIn(v bool) *SpendingPolicyUpsert {
+	u.Set(spendingpolicy.FieldSignIn, v)
+	return u
+}
+
+// UpdateSignIn sets the "sign_in" field to the value that was provided on create.
+func (u *SpendingPolicyUpsert) UpdateSignIn() *SpendingPolicyUpsert {
+	u.SetExcluded(spendingpolicy.FieldSignIn)
 	return u
 }
 
@@ -1046,6 +1083,20 @@ func (u *SpendingPolicyUpsertOne) UpdateApproveAbove() *SpendingPolicyUpsertOne 
 func (u *SpendingPolicyUpsertOne) ClearApproveAbove() *SpendingPolicyUpsertOne {
 	return u.Update(func(s *SpendingPolicyUpsert) {
 		s.ClearApproveAbove()
+	})
+}
+
+// SetSignIn sets the "sign_in" field.
+func (u *SpendingPolicyUpsertOne) SetSignIn(v bool) *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetSignIn(v)
+	})
+}
+
+// UpdateSignIn sets the "sign_in" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertOne) UpdateSignIn() *SpendingPolicyUpsertOne {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdateSignIn()
 	})
 }
 
@@ -1544,6 +1595,20 @@ func (u *SpendingPolicyUpsertBulk) UpdateApproveAbove() *SpendingPolicyUpsertBul
 func (u *SpendingPolicyUpsertBulk) ClearApproveAbove() *SpendingPolicyUpsertBulk {
 	return u.Update(func(s *SpendingPolicyUpsert) {
 		s.ClearApproveAbove()
+	})
+}
+
+// SetSignIn sets the "sign_in" field.
+func (u *SpendingPolicyUpsertBulk) SetSignIn(v bool) *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.SetSignIn(v)
+	})
+}
+
+// UpdateSignIn sets the "sign_in" field to the value that was provided on create.
+func (u *SpendingPolicyUpsertBulk) UpdateSignIn() *SpendingPolicyUpsertBulk {
+	return u.Update(func(s *SpendingPolicyUpsert) {
+		s.UpdateSignIn()
 	})
 }
 

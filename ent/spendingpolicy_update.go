@@ -281,6 +281,20 @@ func (_u *SpendingPolicyUpdate) ClearApproveAbove() *SpendingPolicyUpdate {
 	return _u
 }
 
+// SetSignIn sets the "sign_in" field.
+func (_u *SpendingPolicyUpdate) SetSignIn(v bool) *SpendingPolicyUpdate {
+	_u.mutation.SetSignIn(v)
+	return _u
+}
+
+// SetNillableSignIn sets the "sign_in" field if the given value is not nil.
+func (_u *SpendingPolicyUpdate) SetNillableSignIn(v *bool) *SpendingPolicyUpdate {
+	if v != nil {
+		_u.SetSignIn(*v)
+	}
+	return _u
+}
+
 // SetVersion sets the "version" field.
 func (_u *SpendingPolicyUpdate) SetVersion(v int) *SpendingPolicyUpdate {
 	_u.mutation.ResetVersion()
@@ -458,6 +472,9 @@ func (_u *SpendingPolicyUpdate) sqlSave(ctx context.Context) (_node int, err err
 	}
 	if _u.mutation.ApproveAboveCleared() {
 		_spec.ClearField(spendingpolicy.FieldApproveAbove, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.SignIn(); ok {
+		_spec.SetField(spendingpolicy.FieldSignIn, field.TypeBool, value)
 	}
 	if value, ok := _u.mutation.Version(); ok {
 		_spec.SetField(spendingpolicy.FieldVersion, field.TypeInt, value)
@@ -764,6 +781,20 @@ func (_u *SpendingPolicyUpdateOne) ClearApproveAbove() *SpendingPolicyUpdateOne 
 	return _u
 }
 
+// SetSignIn sets the "sign_in" field.
+func (_u *SpendingPolicyUpdateOne) SetSignIn(v bool) *SpendingPolicyUpdateOne {
+	_u.mutation.SetSignIn(v)
+	return _u
+}
+
+// SetNillableSignIn sets the "sign_in" field if the given value is not nil.
+func (_u *SpendingPolicyUpdateOne) SetNillableSignIn(v *bool) *SpendingPolicyUpdateOne {
+	if v != nil {
+		_u.SetSignIn(*v)
+	}
+	return _u
+}
+
 // SetVersion sets the "version" field.
 func (_u *SpendingPolicyUpdateOne) SetVersion(v int) *SpendingPolicyUpdateOne {
 	_u.mutation.ResetVersion()
@@ -971,6 +1002,9 @@ func (_u *SpendingPolicyUpdateOne) sqlSave(ctx context.Context) (_node *Spending
 	}
 	if _u.mutation.ApproveAboveCleared() {
 		_spec.ClearField(spendingpolicy.FieldApproveAbove, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.SignIn(); ok {
+		_spec.SetField(spendingpolicy.FieldSignIn, field.TypeBool, value)
 	}
 	if value, ok := _u.mutation.Version(); ok {
 		_spec.SetField(spendingpolicy.FieldVersion, field.TypeInt, value)

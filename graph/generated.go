@@ -185,6 +185,7 @@ type ComplexityRoot struct {
 		BodyBase64       func(childComplexity int) int
 		Cost             func(childComplexity int) int
 		Headers          func(childComplexity int) int
+		LoginTraceID     func(childComplexity int) int
 		Paid             func(childComplexity int) int
 		PaidBy           func(childComplexity int) int
 		SessionRemaining func(childComplexity int) int
@@ -299,6 +300,7 @@ type ComplexityRoot struct {
 		PriceJump        func(childComplexity int) int
 		PriceJumpPercent func(childComplexity int) int
 		RequireSession   func(childComplexity int) int
+		SignIn           func(childComplexity int) int
 		SpendingCap      func(childComplexity int) int
 		Version          func(childComplexity int) int
 	}
@@ -433,6 +435,7 @@ type ComplexityRoot struct {
 		Endpoint          func(childComplexity int) int
 		HoldID            func(childComplexity int) int
 		ID                func(childComplexity int) int
+		Login             func(childComplexity int) int
 		Method            func(childComplexity int) int
 		Notes             func(childComplexity int) int
 		Offers            func(childComplexity int) int
@@ -449,6 +452,14 @@ type ComplexityRoot struct {
 	TracePage struct {
 		Items func(childComplexity int) int
 		Total func(childComplexity int) int
+	}
+
+	TracedLogin struct {
+		Domain  func(childComplexity int) int
+		Message func(childComplexity int) int
+		Nonce   func(childComplexity int) int
+		Refused func(childComplexity int) int
+		TraceID func(childComplexity int) int
 	}
 
 	TracedOffer struct {
@@ -1202,6 +1213,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.FetchResult.Headers(childComplexity), true
+	case "FetchResult.loginTraceId":
+		if e.ComplexityRoot.FetchResult.LoginTraceID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.FetchResult.LoginTraceID(childComplexity), true
 	case "FetchResult.paid":
 		if e.ComplexityRoot.FetchResult.Paid == nil {
 			break
@@ -1829,6 +1846,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Policy.RequireSession(childComplexity), true
+	case "Policy.signIn":
+		if e.ComplexityRoot.Policy.SignIn == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.SignIn(childComplexity), true
 	case "Policy.spendingCap":
 		if e.ComplexityRoot.Policy.SpendingCap == nil {
 			break
@@ -2547,6 +2570,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Trace.ID(childComplexity), true
+	case "Trace.login":
+		if e.ComplexityRoot.Trace.Login == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trace.Login(childComplexity), true
 	case "Trace.method":
 		if e.ComplexityRoot.Trace.Method == nil {
 			break
@@ -2626,6 +2655,37 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.TracePage.Total(childComplexity), true
+
+	case "TracedLogin.domain":
+		if e.ComplexityRoot.TracedLogin.Domain == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedLogin.Domain(childComplexity), true
+	case "TracedLogin.message":
+		if e.ComplexityRoot.TracedLogin.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedLogin.Message(childComplexity), true
+	case "TracedLogin.nonce":
+		if e.ComplexityRoot.TracedLogin.Nonce == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedLogin.Nonce(childComplexity), true
+	case "TracedLogin.refused":
+		if e.ComplexityRoot.TracedLogin.Refused == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedLogin.Refused(childComplexity), true
+	case "TracedLogin.traceId":
+		if e.ComplexityRoot.TracedLogin.TraceID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TracedLogin.TraceID(childComplexity), true
 
 	case "TracedOffer.amount":
 		if e.ComplexityRoot.TracedOffer.Amount == nil {
@@ -3386,6 +3446,8 @@ func (ec *executionContext) childFields_FetchResult(ctx context.Context, field g
 		return ec.fieldContext_FetchResult_sessionRemaining(ctx, field)
 	case "unpayable":
 		return ec.fieldContext_FetchResult_unpayable(ctx, field)
+	case "loginTraceId":
+		return ec.fieldContext_FetchResult_loginTraceId(ctx, field)
 	case "verdict":
 		return ec.fieldContext_FetchResult_verdict(ctx, field)
 	}
@@ -3546,6 +3608,8 @@ func (ec *executionContext) childFields_Policy(ctx context.Context, field graphq
 		return ec.fieldContext_Policy_priceJumpPercent(ctx, field)
 	case "approveAbove":
 		return ec.fieldContext_Policy_approveAbove(ctx, field)
+	case "signIn":
+		return ec.fieldContext_Policy_signIn(ctx, field)
 	case "version":
 		return ec.fieldContext_Policy_version(ctx, field)
 	}
@@ -3766,6 +3830,8 @@ func (ec *executionContext) childFields_Trace(ctx context.Context, field graphql
 		return ec.fieldContext_Trace_digest(ctx, field)
 	case "transaction":
 		return ec.fieldContext_Trace_transaction(ctx, field)
+	case "login":
+		return ec.fieldContext_Trace_login(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Trace", field.Name)
 }
@@ -3778,6 +3844,22 @@ func (ec *executionContext) childFields_TracePage(ctx context.Context, field gra
 		return ec.fieldContext_TracePage_total(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type TracePage", field.Name)
+}
+
+func (ec *executionContext) childFields_TracedLogin(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "traceId":
+		return ec.fieldContext_TracedLogin_traceId(ctx, field)
+	case "domain":
+		return ec.fieldContext_TracedLogin_domain(ctx, field)
+	case "nonce":
+		return ec.fieldContext_TracedLogin_nonce(ctx, field)
+	case "message":
+		return ec.fieldContext_TracedLogin_message(ctx, field)
+	case "refused":
+		return ec.fieldContext_TracedLogin_refused(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TracedLogin", field.Name)
 }
 
 func (ec *executionContext) childFields_TracedOffer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -7182,6 +7264,29 @@ func (ec *executionContext) fieldContext_FetchResult_unpayable(_ context.Context
 	return graphql.NewScalarFieldContext("FetchResult", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
+func (ec *executionContext) _FetchResult_loginTraceId(ctx context.Context, field graphql.CollectedField, obj *FetchResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_FetchResult_loginTraceId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LoginTraceID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *uuid.UUID) graphql.Marshaler {
+			return ec.marshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_FetchResult_loginTraceId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("FetchResult", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
 func (ec *executionContext) _FetchResult_verdict(ctx context.Context, field graphql.CollectedField, obj *FetchResult) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -9519,6 +9624,29 @@ func (ec *executionContext) _Policy_approveAbove(ctx context.Context, field grap
 }
 func (ec *executionContext) fieldContext_Policy_approveAbove(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Policy", field, false, false, errors.New("field of type USDC does not have child fields"))
+}
+
+func (ec *executionContext) _Policy_signIn(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_signIn(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SignIn, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_signIn(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Policy", field, false, false, errors.New("field of type Boolean does not have child fields"))
 }
 
 func (ec *executionContext) _Policy_version(ctx context.Context, field graphql.CollectedField, obj *ent.SpendingPolicy) (ret graphql.Marshaler) {
@@ -12732,6 +12860,38 @@ func (ec *executionContext) fieldContext_Trace_transaction(_ context.Context, fi
 	return fc, nil
 }
 
+func (ec *executionContext) _Trace_login(ctx context.Context, field graphql.CollectedField, obj *core.TraceView) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Trace_login(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Login, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *core.TracedLogin) graphql.Marshaler {
+			return ec.marshalOTracedLogin2ᚖbursarᚋcoreᚐTracedLogin(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Trace_login(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Trace",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TracedLogin(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _TracePage_items(ctx context.Context, field graphql.CollectedField, obj *core.TracePage) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -12785,6 +12945,121 @@ func (ec *executionContext) _TracePage_total(ctx context.Context, field graphql.
 }
 func (ec *executionContext) fieldContext_TracePage_total(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("TracePage", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _TracedLogin_traceId(ctx context.Context, field graphql.CollectedField, obj *core.TracedLogin) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedLogin_traceId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TraceID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *uuid.UUID) graphql.Marshaler {
+			return ec.marshalOID2ᚖgithubᚗcomᚋgoogleᚋuuidᚐUUID(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_TracedLogin_traceId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedLogin", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _TracedLogin_domain(ctx context.Context, field graphql.CollectedField, obj *core.TracedLogin) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedLogin_domain(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Domain, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedLogin_domain(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedLogin", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _TracedLogin_nonce(ctx context.Context, field graphql.CollectedField, obj *core.TracedLogin) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedLogin_nonce(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nonce, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedLogin_nonce(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedLogin", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _TracedLogin_message(ctx context.Context, field graphql.CollectedField, obj *core.TracedLogin) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedLogin_message(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Message, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedLogin_message(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedLogin", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _TracedLogin_refused(ctx context.Context, field graphql.CollectedField, obj *core.TracedLogin) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TracedLogin_refused(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Refused, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TracedLogin_refused(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TracedLogin", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _TracedOffer_protocol(ctx context.Context, field graphql.CollectedField, obj *core.TracedOffer) (ret graphql.Marshaler) {
@@ -16886,7 +17161,7 @@ func (ec *executionContext) unmarshalInputUpdatePolicyInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"agentId", "spendingCap", "dailyLimit", "monthlyLimit", "perCallMax", "allowedServices", "blockedServices", "requireSession", "newPayee", "changedPayee", "priceJump", "priceJumpPercent", "approveAbove"}
+	fieldsInOrder := [...]string{"agentId", "spendingCap", "dailyLimit", "monthlyLimit", "perCallMax", "allowedServices", "blockedServices", "requireSession", "newPayee", "changedPayee", "priceJump", "priceJumpPercent", "approveAbove", "signIn"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -16984,6 +17259,13 @@ func (ec *executionContext) unmarshalInputUpdatePolicyInput(ctx context.Context,
 				return it, err
 			}
 			it.ApproveAbove = graphql.OmittableOf(data)
+		case "signIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("signIn"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.SignIn = data
 		}
 	}
 	return it, nil
@@ -18040,6 +18322,11 @@ func (ec *executionContext) _FetchResult(ctx context.Context, sel ast.SelectionS
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
+		case "loginTraceId":
+			out.Values[i] = ec._FetchResult_loginTraceId(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
 		case "verdict":
 			out.Values[i] = ec._FetchResult_verdict(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
@@ -18940,6 +19227,11 @@ func (ec *executionContext) _Policy(ctx context.Context, sel ast.SelectionSet, o
 		case "approveAbove":
 			out.Values[i] = ec._Policy_approveAbove(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "signIn":
+			out.Values[i] = ec._Policy_signIn(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
@@ -20342,6 +20634,11 @@ func (ec *executionContext) _Trace(ctx context.Context, sel ast.SelectionSet, ob
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "login":
+			out.Values[i] = ec._Trace_login(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -20382,6 +20679,64 @@ func (ec *executionContext) _TracePage(ctx context.Context, sel ast.SelectionSet
 			}
 		case "total":
 			out.Values[i] = ec._TracePage_total(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var tracedLoginImplementors = []string{"TracedLogin"}
+
+func (ec *executionContext) _TracedLogin(ctx context.Context, sel ast.SelectionSet, obj *core.TracedLogin) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, tracedLoginImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("TracedLogin")
+		case "traceId":
+			out.Values[i] = ec._TracedLogin_traceId(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "domain":
+			out.Values[i] = ec._TracedLogin_domain(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nonce":
+			out.Values[i] = ec._TracedLogin_nonce(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "message":
+			out.Values[i] = ec._TracedLogin_message(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "refused":
+			out.Values[i] = ec._TracedLogin_refused(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -22439,11 +22794,13 @@ var (
 		"ALLOWED": trace.OutcomeAllowed,
 		"REFUSED": trace.OutcomeRefused,
 		"HELD":    trace.OutcomeHeld,
+		"LOGIN":   trace.OutcomeLogin,
 	}
 	marshalNTraceOutcome2bursarᚋentᚋtraceᚐOutcome = map[trace.Outcome]string{
 		trace.OutcomeAllowed: "ALLOWED",
 		trace.OutcomeRefused: "REFUSED",
 		trace.OutcomeHeld:    "HELD",
+		trace.OutcomeLogin:   "LOGIN",
 	}
 )
 
@@ -23200,13 +23557,22 @@ var (
 		"ALLOWED": trace.OutcomeAllowed,
 		"REFUSED": trace.OutcomeRefused,
 		"HELD":    trace.OutcomeHeld,
+		"LOGIN":   trace.OutcomeLogin,
 	}
 	marshalOTraceOutcome2ᚖbursarᚋentᚋtraceᚐOutcome = map[trace.Outcome]string{
 		trace.OutcomeAllowed: "ALLOWED",
 		trace.OutcomeRefused: "REFUSED",
 		trace.OutcomeHeld:    "HELD",
+		trace.OutcomeLogin:   "LOGIN",
 	}
 )
+
+func (ec *executionContext) marshalOTracedLogin2ᚖbursarᚋcoreᚐTracedLogin(ctx context.Context, sel ast.SelectionSet, v *core.TracedLogin) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._TracedLogin(ctx, sel, v)
+}
 
 func (ec *executionContext) marshalOTransaction2ᚖbursarᚋentᚐTransaction(ctx context.Context, sel ast.SelectionSet, v *ent.Transaction) graphql.Marshaler {
 	if v == nil {

@@ -163,6 +163,8 @@ type FetchResult struct {
 	SessionRemaining *money.USDC `json:"sessionRemaining,omitempty"`
 	// The service asks for money in no way that can be paid here: why.
 	Unpayable *string `json:"unpayable,omitempty"`
+	// The service served since the wallet signed in, and nothing was paid: that login's trace. Null otherwise.
+	LoginTraceID *uuid.UUID `json:"loginTraceId,omitempty"`
 	// Of a dry run; null otherwise.
 	Verdict *core.Verdict `json:"verdict,omitempty"`
 }
@@ -333,6 +335,7 @@ type UpdatePolicyInput struct {
 	// 100 to 1000.
 	PriceJumpPercent *int32                         `json:"priceJumpPercent,omitempty"`
 	ApproveAbove     graphql.Omittable[*money.USDC] `json:"approveAbove,omitempty"`
+	SignIn           *bool                          `json:"signIn,omitempty"`
 }
 
 type UpdateServiceInput struct {

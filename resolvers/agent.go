@@ -71,7 +71,7 @@ func (r mutation) UpdatePolicy(ctx context.Context, in graph.UpdatePolicyInput) 
 		SpendingCap: optional(in.SpendingCap), DailyLimit: optional(in.DailyLimit), MonthlyLimit: optional(in.MonthlyLimit), PerCallMax: optional(in.PerCallMax),
 		AllowedServices: list(in.AllowedServices), BlockedServices: list(in.BlockedServices), RequireSession: in.RequireSession,
 		NewPayee: in.NewPayee, ChangedPayee: in.ChangedPayee, PriceJump: in.PriceJump, PriceJumpPercent: wide(in.PriceJumpPercent),
-		ApproveAbove: optional(in.ApproveAbove),
+		ApproveAbove: optional(in.ApproveAbove), SignIn: in.SignIn,
 	})
 }
 

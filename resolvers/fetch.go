@@ -93,7 +93,7 @@ func wait(seconds int32) (time.Duration, error) {
 func fetchResult(res *core.FetchResult) *graph.FetchResult {
 	out := &graph.FetchResult{
 		Status: int32(res.Status), Paid: res.Paid, Cost: res.Cost, PaidBy: res.Method, Transaction: res.Payment, SessionRemaining: res.SessionRemaining,
-		Verdict: res.Verdict, Headers: []*graph.Header{},
+		LoginTraceID: res.Login, Verdict: res.Verdict, Headers: []*graph.Header{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(res.Header)) {
 		for _, value := range res.Header[name] {

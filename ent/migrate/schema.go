@@ -623,6 +623,7 @@ var (
 		{Name: "price_jump", Type: field.TypeEnum, Enums: []string{"note", "refuse", "approve"}, Default: "note"},
 		{Name: "price_jump_percent", Type: field.TypeInt64, Default: 150},
 		{Name: "approve_above", Type: field.TypeInt64, Nullable: true},
+		{Name: "sign_in", Type: field.TypeBool, Default: false},
 		{Name: "version", Type: field.TypeInt, Default: 1},
 		{Name: "agent_id", Type: field.TypeUUID, Unique: true},
 	}
@@ -634,7 +635,7 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "spending_policies_agents_policy",
-				Columns:    []*schema.Column{SpendingPoliciesColumns[15]},
+				Columns:    []*schema.Column{SpendingPoliciesColumns[16]},
 				RefColumns: []*schema.Column{AgentsColumns[0]},
 				OnDelete:   schema.NoAction,
 			},
@@ -648,7 +649,7 @@ var (
 		{Name: "agent_id", Type: field.TypeUUID},
 		{Name: "credential_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "session_id", Type: field.TypeUUID, Nullable: true},
-		{Name: "outcome", Type: field.TypeEnum, Enums: []string{"allowed", "refused", "held"}},
+		{Name: "outcome", Type: field.TypeEnum, Enums: []string{"allowed", "refused", "held", "login"}},
 		{Name: "code", Type: field.TypeString, Nullable: true, Size: 40},
 		{Name: "reason", Type: field.TypeString, Nullable: true, Size: 500},
 		{Name: "method", Type: field.TypeString, Size: 10},
@@ -679,7 +680,7 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{TracesColumns[1]},
 				Annotation: &entsql.IndexAnnotation{
-					Where: "outcome = 'refused'",
+					Where: "outcome = 'refused' OR outcome = 'login'",
 				},
 			},
 		},
@@ -753,6 +754,14 @@ var (
 				Columns: []*schema.Column{TransactionsColumns[11], TransactionsColumns[24]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "permit2",
+				},
+			},
+			{
+				Name:    "transaction_agent_id_service",
+				Unique:  false,
+				Columns: []*schema.Column{TransactionsColumns[3], TransactionsColumns[14]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "session_id IS NULL AND service_id IS NULL",
 				},
 			},
 		},

@@ -70,6 +70,8 @@ func (SpendingPolicy) Fields() []ent.Field {
 		// price_jump_percent of a route's last price may be asked without being a jump.
 		field.Int64("price_jump_percent").Default(150),
 		limit("approve_above"), // amounts above it need a person's yes
+		// sign_in: the wallet may say who it is to a host that it has paid, and be served without paying again.
+		field.Bool("sign_in").Default(false),
 		field.Int("version").Default(1),
 	}
 }
@@ -155,5 +157,7 @@ func (Transaction) Indexes() []ent.Index {
 		index.Fields("org_id", "created_at"), index.Fields("agent_id", "created_at"),
 		index.Fields("session_id"), index.Fields("status", "valid_before_unix"), index.Fields("service_id"),
 		index.Fields("from_address", "valid_before_unix").Annotations(entsql.IndexWhere("permit2")),
+		// What a wallet itself has paid to a service.
+		index.Fields("agent_id", "service").Annotations(entsql.IndexWhere("session_id IS NULL AND service_id IS NULL")),
 	}
 }

@@ -43,6 +43,8 @@ const (
 	FieldPriceJumpPercent = "price_jump_percent"
 	// FieldApproveAbove holds the string denoting the approve_above field in the database.
 	FieldApproveAbove = "approve_above"
+	// FieldSignIn holds the string denoting the sign_in field in the database.
+	FieldSignIn = "sign_in"
 	// FieldVersion holds the string denoting the version field in the database.
 	FieldVersion = "version"
 	// EdgeAgent holds the string denoting the agent edge name in mutations.
@@ -75,6 +77,7 @@ var Columns = []string{
 	FieldPriceJump,
 	FieldPriceJumpPercent,
 	FieldApproveAbove,
+	FieldSignIn,
 	FieldVersion,
 }
 
@@ -93,6 +96,8 @@ var (
 	DefaultRequireSession bool
 	// DefaultPriceJumpPercent holds the default value on creation for the "price_jump_percent" field.
 	DefaultPriceJumpPercent int64
+	// DefaultSignIn holds the default value on creation for the "sign_in" field.
+	DefaultSignIn bool
 	// DefaultVersion holds the default value on creation for the "version" field.
 	DefaultVersion int
 	// DefaultID holds the default value on creation for the "id" field.
@@ -246,6 +251,11 @@ func ByPriceJumpPercent(opts ...sql.OrderTermOption) OrderOption {
 // ByApproveAbove orders the results by the approve_above field.
 func ByApproveAbove(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldApproveAbove, opts...).ToFunc()
+}
+
+// BySignIn orders the results by the sign_in field.
+func BySignIn(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldSignIn, opts...).ToFunc()
 }
 
 // ByVersion orders the results by the version field.

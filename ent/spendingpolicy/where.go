@@ -107,6 +107,11 @@ func ApproveAbove(v money.USDC) predicate.SpendingPolicy {
 	return predicate.SpendingPolicy(sql.FieldEQ(FieldApproveAbove, vc))
 }
 
+// SignIn applies equality check predicate on the "sign_in" field. It's identical to SignInEQ.
+func SignIn(v bool) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldEQ(FieldSignIn, v))
+}
+
 // Version applies equality check predicate on the "version" field. It's identical to VersionEQ.
 func Version(v int) predicate.SpendingPolicy {
 	return predicate.SpendingPolicy(sql.FieldEQ(FieldVersion, v))
@@ -600,6 +605,16 @@ func ApproveAboveIsNil() predicate.SpendingPolicy {
 // ApproveAboveNotNil applies the NotNil predicate on the "approve_above" field.
 func ApproveAboveNotNil() predicate.SpendingPolicy {
 	return predicate.SpendingPolicy(sql.FieldNotNull(FieldApproveAbove))
+}
+
+// SignInEQ applies the EQ predicate on the "sign_in" field.
+func SignInEQ(v bool) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldEQ(FieldSignIn, v))
+}
+
+// SignInNEQ applies the NEQ predicate on the "sign_in" field.
+func SignInNEQ(v bool) predicate.SpendingPolicy {
+	return predicate.SpendingPolicy(sql.FieldNEQ(FieldSignIn, v))
 }
 
 // VersionEQ applies the EQ predicate on the "version" field.

@@ -103,6 +103,7 @@ const (
 	OutcomeAllowed Outcome = "allowed"
 	OutcomeRefused Outcome = "refused"
 	OutcomeHeld    Outcome = "held"
+	OutcomeLogin   Outcome = "login"
 )
 
 func (o Outcome) String() string {
@@ -112,7 +113,7 @@ func (o Outcome) String() string {
 // OutcomeValidator is a validator for the "outcome" field enum values. It is called by the builders before save.
 func OutcomeValidator(o Outcome) error {
 	switch o {
-	case OutcomeAllowed, OutcomeRefused, OutcomeHeld:
+	case OutcomeAllowed, OutcomeRefused, OutcomeHeld, OutcomeLogin:
 		return nil
 	default:
 		return fmt.Errorf("trace: invalid enum value for outcome field: %q", o)
