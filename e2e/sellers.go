@@ -18,7 +18,8 @@ import (
 
 // Sellers are the base URLs of the official sellers. Both sell GET /weather at 0.01, POST /echo at 0.02, GET /cheap
 // at 0.0001 and GET /free. V2 sells by Permit2 besides: GET /permit2 and GET /permit2-bare at 0.01, the first with a permit
-// handed in, and GET /upto, which takes 0.02 of at most 0.05 and hands in a permit too.
+// handed in, and GET /upto, which takes 0.02 of at most 0.05 and hands in a permit too; and GET /member at 0.01, for which
+// who has paid it signs in from then on (sign-in-with-x).
 type Sellers struct {
 	V1 string `json:"v1"` // x402-express 1.2.0
 	V2 string `json:"v2"` // @x402/express 2.27.0

@@ -18,6 +18,7 @@ import { UptoEvmScheme as UptoFacilitator } from "@x402/evm/upto/facilitator";
 import { UptoEvmScheme as UptoServer } from "@x402/evm/upto/server";
 import { paymentMiddleware as paymentMiddlewareV2, setSettlementOverrides, x402ResourceServer } from "@x402/express";
 import { declareEip2612GasSponsoringExtension, EIP2612_GAS_SPONSORING } from "@x402/extensions";
+import { createSIWxResourceServerExtension, declareSIWxExtension, InMemorySIWxStorage } from "@x402/extensions/sign-in-with-x";
 
 const { RPC_URL, FACILITATOR_KEY, PAY_TO } = process.env;
 const chainId = Number(process.env.CHAIN_ID ?? 84532);
@@ -54,6 +55,9 @@ function serveByPermit2(app) {
   });
   return app;
 }
+
+// member is for who has paid it once and signs in from then on.
+const member = { "GET /member": { accepts: { scheme: "exact", price: "$0.01" }, extensions: declareSIWxExtension({ statement: "Sign in as a member." }) } };
 
 function serve(app) {
   app.use(express.text({ type: () => true }));
@@ -127,13 +131,20 @@ async function v2() {
   for (const [route, { extensions, ...offer }] of Object.entries(byPermit2)) {
     routes[route] = { accepts: { ...offer, network, payTo: PAY_TO }, mimeType: "application/json", ...(extensions && { extensions }) };
   }
+  for (const [route, { accepts, extensions }] of Object.entries(member)) {
+    routes[route] = { accepts: { ...accepts, network, payTo: PAY_TO }, mimeType: "application/json", extensions };
+  }
+  const app = express();
+  const origin = await listen(app, process.env.V2_PORT); // first: logins are for the port
   const server = new x402ResourceServer(new HTTPFacilitatorClient({ url }))
     .register(network, new ExactServer())
-    .register(network, new UptoServer());
+    .register(network, new UptoServer())
+    .registerExtension(createSIWxResourceServerExtension({ storage: new InMemorySIWxStorage(), origin }));
   await server.initialize();
-  const app = express();
   app.use(paymentMiddlewareV2(routes, server, undefined, undefined, false));
-  return listen(serveByPermit2(serve(app)), process.env.V2_PORT);
+  app.get("/member", (_req, res) => res.json({ member: true }));
+  serveByPermit2(serve(app));
+  return origin;
 }
 
 const [urlV1, urlV2] = await Promise.all([v1(), v2()]);
