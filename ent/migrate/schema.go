@@ -680,7 +680,7 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{TracesColumns[1]},
 				Annotation: &entsql.IndexAnnotation{
-					Where: "outcome = 'refused' OR outcome = 'login'",
+					Where: "outcome <> 'allowed'",
 				},
 			},
 		},
