@@ -29,6 +29,9 @@ func (m *memory) payee(o pay.Offer) bool {
 // needs no query of its own.
 func (f *Payments) recollect(ctx context.Context, c *call, offers []pay.Offer) (*memory, error) {
 	m := &memory{payees: map[string]bool{}}
+	if c.recall.in == nil { // the route was free before
+		f.recallPrice(ctx, c)
+	}
 	var err error
 	if m.price, err = c.remembered(ctx); err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func (f *Payments) decide(ctx context.Context, c *call, protocols []pay.Protocol
 		if err != nil {
 			return nil, err
 		}
-		c.recall = f.readers.prices.ask(ctx, c.place.price)
+		f.recallPrice(ctx, c)
 	}
 	return nil, errContended
 }

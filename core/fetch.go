@@ -25,6 +25,7 @@ type Payments struct {
 	operations *Operations
 	calls      Quota
 	routes     routes
+	free       freeRoutes
 	approvals  *Approvals
 }
 
@@ -102,7 +103,7 @@ type call struct {
 	ahead   string // why it is paid with the first request, for the trace; empty: it is not
 	shown   bool   // the offer comes from the caller, not from the service
 	place   place
-	recall  asked[uuid.UUID, *ent.Price] // what is remembered of the route, read while the call begins
+	recall  asked[uuid.UUID, *ent.Price] // what is remembered of the route, read while the call begins unless that costs nothing
 
 	why     TraceDetail       // what has been seen and compared so far
 	weighed []policy.Weighing // under the counters' locks
@@ -180,6 +181,7 @@ func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run
 
 // asked takes a challenge: it is paid, or handed on when nothing in it can be.
 func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResult, error) {
+	f.free.set(c.place.price, false)
 	x.timer.Reset(min(clampTimeout(c.in.Timeout), challengeTime))
 	if err := x.peek(pay.MaxBody + 1); err != nil {
 		x.end()
@@ -210,6 +212,7 @@ func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResul
 
 // unasked is the answer of a service that wants no money in a way we know.
 func (f *Payments) unasked(ctx context.Context, c *call, x *exchange) (*FetchResult, error) {
+	f.free.set(c.place.price, x.status < http.StatusBadRequest)
 	r, err := f.deliver(ctx, c, x, nil)
 	if err == nil && c.in.DryRun {
 		r.Verdict = c.verdict(nil)
@@ -269,7 +272,9 @@ func (f *Payments) prepare(ctx context.Context, p Principal, in FetchInput) (*ca
 	}
 	c.request = &pay.Request{Method: in.Method, URL: c.target.url.String(), Header: cleanRequestHeader(in.Header), Body: in.Body}
 	c.place = f.placeOf(p.OrgID, in.Method, c.target)
-	c.recall = f.readers.prices.ask(ctx, c.place.price)
+	if !f.free.has(c.place.price) {
+		f.recallPrice(ctx, c)
+	}
 	return c, f.payer(ctx, c)
 }
 

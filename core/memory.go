@@ -78,7 +78,12 @@ func (s *store) loadPrices(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]
 	return found, err
 }
 
-// remembered waits for what was read of the call's route when the call began; nil: nothing is known of it.
+// recallPrice begins to read what is remembered of the call's route.
+func (f *Payments) recallPrice(ctx context.Context, c *call) {
+	c.recall = f.readers.prices.ask(ctx, c.place.price)
+}
+
+// remembered waits for what recallPrice reads; nil: nothing is known of the route.
 func (c *call) remembered(ctx context.Context) (*ent.Price, error) {
 	p, found, err := c.recall.get(ctx)
 	if !found {

@@ -183,3 +183,38 @@ func TestPriceMemoryIsBounded(t *testing.T) {
 		w.Balanced()
 	})
 }
+
+// A route that was free for a while is judged by what is remembered of it, as any other.
+func TestRouteThatWasFree(t *testing.T) {
+	w := coretest.New(t)
+	p, _ := w.User("dev@example.com")
+	a := w.Agent(p, "bot", money.One)
+	s := w.Seller(cent)
+	var free atomic.Bool
+	url := w.Serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if !free.Load() {
+			s.ServeHTTP(rw, r)
+		}
+	})) + "/v2/serve"
+	call := func(price money.USDC) (*core.FetchResult, error) {
+		w.Head()
+		return w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{Agent: "bot", URL: fmt.Sprintf("%s?price=%d", url, price)})
+	}
+	if r, err := call(cent); err != nil || !r.Paid {
+		t.Fatalf("%+v %v", r, err)
+	}
+	setPolicy(w, p, a.ID, core.PolicyInput{PriceJump: reaction(core.RefuseIt)})
+	free.Store(true)
+	for range 2 {
+		if r, err := call(cent); err != nil || r.Paid {
+			t.Fatalf("%+v %v", r, err)
+		}
+	}
+	free.Store(false)
+	if r, err := call(20 * cent); err == nil {
+		t.Errorf("%+v", r)
+	}
+	if r, err := call(cent); err != nil || !r.Paid {
+		t.Errorf("%+v %v", r, err)
+	}
+}

@@ -55,7 +55,7 @@ func (f *Payments) listed(ctx context.Context, c *call, named *entry) error {
 		return E(InvalidRequest, "url is longer than %d characters", maxURLLength)
 	}
 	c.place = f.placeOf(c.agent.OrgID, c.request.Method, c.target)
-	c.recall = f.readers.prices.ask(ctx, c.place.price)
+	f.recallPrice(ctx, c)
 	return nil
 }
 
