@@ -146,6 +146,29 @@ func TestPermit2SettledLate(t *testing.T) {
 	})
 }
 
+// A facilitator may settle many proofs in one transaction, in which some fail: those of the others are charged.
+func TestPermit2SettledTogether(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *coretest.World) {
+		b := newBuyer(t, w)
+		other, err := w.Core.Sessions.Open(w.Ctx, b.p, core.OpenSessionInput{AgentID: b.agent.ID, Deposit: money.One, Duration: 2 * time.Hour})
+		must(w, err)
+		s := w.Permit2Seller(cent)
+		s.Fails, s.Charge = true, 0
+		for _, session := range []string{b.session.ID.String(), other.ID.String(), other.ID.String()} {
+			if r, err := b.fetch(session, s.URL); err != nil || r.Payment.Status != transaction.StatusUnknown {
+				t.Fatalf("%+v %v", r, err)
+			}
+		}
+		must(w, s.SettleTogether(w.Ctx, map[int]bool{0: true}, 0, 1, 2))
+		b.done()
+		b.earned(t, s, 2*cent)
+		if v, err := w.Core.Sessions.Get(w.Ctx, b.p, other.ID); err != nil || v.Used != 2*cent {
+			t.Errorf("%+v %v", v, err)
+		}
+		b.spent(t, money.One, 0)
+	})
+}
+
 // Calls at once share the allowance that the first of them asks for.
 func TestPermit2AtOnce(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {

@@ -25,28 +25,62 @@ func (f *Funding) named(ctx context.Context, moved []evm.Movement, since int64) 
 		return moved, err
 	}
 	data := map[common.Hash][]byte{}
-	for _, told := range []func(evm.Movement, common.Hash) (bool, error){
-		func(m evm.Movement, nonce common.Hash) (bool, error) {
-			if _, known := data[m.TxHash]; !known {
-				if data[m.TxHash], err = f.chain.CallData(ctx, m.TxHash); err != nil {
-					return false, err
-				}
-			}
-			return bytes.Contains(data[m.TxHash], nonce[:]), nil
-		},
-		func(m evm.Movement, nonce common.Hash) (bool, error) { return f.usedBy(ctx, m, nonce) },
-	} {
+	for _, shown := range []bool{true, false} { // all that are told by call data first, so that none is taken for a hidden one
 		for i, m := range moved {
-			if m.AuthNonce != nil {
+			fit := fitting(m, open)
+			if len(fit) == 0 {
 				continue
 			}
-			if moved[i].AuthNonce, open, err = pick(m, open, told); err != nil {
+			if _, known := data[m.TxHash]; !known {
+				if data[m.TxHash], err = f.chain.CallData(ctx, m.TxHash); err != nil {
+					return nil, err
+				}
+			}
+			is, err := f.pick(ctx, m, fit, shown, data[m.TxHash])
+			if err != nil {
 				return nil, err
+			}
+			if is != nil {
+				nonce := nonceOf(is)
+				moved[i].AuthNonce = &nonce
+				open = slices.DeleteFunc(open, func(t *ent.Transaction) bool { return t == is })
 			}
 		}
 	}
 	return moved, nil
 }
+
+// pick is the payment that has made a movement, or nil. With shown only those count whose nonce is in the call data; one alone
+// needs no other proof. A transaction may carry several, some of which have failed.
+func (f *Funding) pick(ctx context.Context, m evm.Movement, fit []*ent.Transaction, shown bool, data []byte) (*ent.Transaction, error) {
+	if shown {
+		fit = slices.DeleteFunc(fit, func(t *ent.Transaction) bool {
+			nonce := nonceOf(t)
+			return !bytes.Contains(data, nonce[:])
+		})
+		if len(fit) == 1 {
+			return fit[0], nil
+		}
+	}
+	for _, t := range fit {
+		if used, err := f.usedBy(ctx, m, nonceOf(t)); err != nil || used {
+			return t, err
+		}
+	}
+	return nil, nil
+}
+
+// fitting are the open payments that a movement without a name may be of.
+func fitting(m evm.Movement, open []*ent.Transaction) (fit []*ent.Transaction) {
+	for _, t := range open {
+		if m.AuthNonce == nil && t.FromAddress == m.From.Hex() && t.ToAddress == m.To.Hex() && fits(t, m.Amount) {
+			fit = append(fit, t)
+		}
+	}
+	return fit
+}
+
+func nonceOf(t *ent.Transaction) common.Hash { return common.HexToHash(*t.AuthNonce) }
 
 // promises are the Permit2 payments that may have made one of the movements, oldest first.
 func (f *Funding) promises(ctx context.Context, moved []evm.Movement, since int64) ([]*ent.Transaction, error) {
@@ -67,22 +101,6 @@ func (f *Funding) promises(ctx context.Context, moved []evm.Movement, since int6
 		all = append(all, found...)
 	}
 	return all, nil
-}
-
-// pick takes the first payment out of the open ones that a movement may be of, and that is told to be it.
-func pick(m evm.Movement, open []*ent.Transaction, told func(evm.Movement, common.Hash) (bool, error)) (*common.Hash, []*ent.Transaction, error) {
-	for i, t := range open {
-		if t.FromAddress != m.From.Hex() || t.ToAddress != m.To.Hex() || !fits(t, m.Amount) {
-			continue
-		}
-		nonce := common.HexToHash(*t.AuthNonce)
-		if is, err := told(m, nonce); err != nil {
-			return nil, open, err
-		} else if is {
-			return &nonce, slices.Delete(open, i, i+1), nil
-		}
-	}
-	return nil, open, nil
 }
 
 // usedBy reports whether Permit2 had used a nonce by the end of the movement's block; of now, where no node has the state of

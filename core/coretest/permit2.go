@@ -116,7 +116,7 @@ func (s *Permit2Seller) Nonce(call int) common.Hash {
 func (s *Permit2Seller) Settle(ctx context.Context, call int, amount money.USDC) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, err := s.settlement(s.seen[call], amount)
+	c, err := s.settlement(call, amount)
 	if err != nil {
 		return err
 	}
@@ -172,8 +172,30 @@ type permitted struct {
 	Nonce, Deadline *big.Int
 }
 
+// SettleTogether settles proofs in one transaction, of scheme exact. Those of the spoiled ones are refused, and the others paid.
+func (s *Permit2Seller) SettleTogether(ctx context.Context, spoiled map[int]bool, calls ...int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	inner := make([]evm.Call, len(calls))
+	for i, call := range calls {
+		var err error
+		if inner[i], err = s.settlement(call, s.Price); err != nil {
+			return err
+		}
+		if spoiled[call] {
+			inner[i].Data[len(inner[i].Data)-40]++ // of the signature
+		}
+	}
+	got, err := chaintest.Deliver(ctx, s.Chain, s.Key, evm.Call{To: s.Chain.Network().Multicall3, Data: evm.Aggregate3Data(inner), Gas: 1_000_000})
+	if err == nil && !got.OK {
+		err = evm.ErrReverted
+	}
+	return err
+}
+
 // settlement is the call that settles a proof for an amount.
-func (s *Permit2Seller) settlement(p permit2Proof, amount money.USDC) (evm.Call, error) {
+func (s *Permit2Seller) settlement(call int, amount money.USDC) (evm.Call, error) {
+	p := s.seen[call]
 	a := p.Payload.Authorization
 	var permit permitted
 	var validAfter *big.Int

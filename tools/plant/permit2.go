@@ -20,8 +20,14 @@ func permit2Bugs() []bug {
 		{
 			name:  "hidden-settlement-is-anybodys",
 			costs: "a seller that keeps the call data from before is paid by the operator, and the session gets its money back",
-			edits: []edit{{"core/permitted.go", `func(m evm.Movement, nonce common.Hash) (bool, error) { return f.usedBy(ctx, m, nonce) },`, ``}},
+			edits: []edit{{"core/permitted.go", `range []bool{true, false} {`, `range []bool{true} {`}},
 			proof: tricks,
+		},
+		{
+			name:  "failed-settlement-charged",
+			costs: "of two settlements in one transaction one has failed: the session that it was of pays for the other",
+			edits: []edit{{"core/permitted.go", `if len(fit) == 1 {`, `if len(fit) > 0 {`}},
+			proof: proof{folder: "core", test: "TestPermit2SettledTogether"},
 		},
 		{
 			name:  "maximum-held-less-again",
