@@ -143,7 +143,8 @@ func (k *killRun) kept(history []record) {
 	for _, r := range history {
 		switch r.kind {
 		case "payment":
-			have["payment "+strings.TrimPrefix(r.endpoint, k.shop)] = true
+			// A business is written down by its name, and not by where it is called.
+			have["payment "+strings.Replace(strings.TrimPrefix(r.endpoint, k.shop), "gateway/business/", meterPath, 1)] = true
 		case "deposit":
 			have["deposit "+r.session] = r.status == "success"
 		case "drain":
