@@ -21,11 +21,11 @@ func TestSchema(t *testing.T) {
 	secret := regexp.MustCompile(`(?i)hash|sealed|signature|nonce|keyset|password|secret|private`)
 	fine := map[string]bool{ // shown once to who made it, given by the caller, or on the chain for everybody
 		"IssuedKey.secret": true, "ExportedKey.privateKey": true, "PasswordInput.password": true, "FundAgentInput.txHash": true,
-		"Transaction.txHash": true, "Session.depositTxHash": true, "Session.refundTxHash": true, "FundResult.gasTxHash": true, "AuthorizeTopUpInput.signature": true, "PermitInput.signature": true, "ServiceCredentialInput.secret": true, "DrainResult.txHash": true,
+		"Transaction.txHash": true, "Session.depositTxHash": true, "Session.refundTxHash": true, "FundResult.gasTxHash": true, "AuthorizeTopUpInput.signature": true, "PermitInput.signature": true, "ServiceCredentialInput.secret": true, "DrainResult.txHash": true, "TracedLogin.nonce": true,
 	}
 	amount := regexp.MustCompile(`(?i)amount|cost|limit$|cap$|deposit$|used|remaining|refunded|posted|pending|available|total$|spent|quoted|perCallMax|threshold|maxPerTransaction`)
 	none := map[string]bool{
-		"TransactionPage.total": true, "ApprovalPage.total": true, "TracePage.total": true, "TracedOffer.refused": true, "PolicyReplay.refused": true, "ApiKey.lastUsedAt": true,
+		"TransactionPage.total": true, "ApprovalPage.total": true, "TracePage.total": true, "TracedOffer.refused": true, "PolicyReplay.refused": true, "TracedLogin.refused": true, "ApiKey.lastUsedAt": true,
 	}
 	for name, def := range schema.Types {
 		if strings.HasPrefix(name, "__") {
