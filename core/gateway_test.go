@@ -357,6 +357,10 @@ func TestGatewayVerify(t *testing.T) {
 		if _, err := m.call(true, made.Slug, "find"); code(err) != core.NotFound {
 			t.Error(err)
 		}
+		on := true
+		if _, err := w.Core.Services.Update(w.Ctx, seller, made.ID, core.ServiceUpdate{Active: &on}); code(err) != core.NotFound {
+			t.Error(err)
+		}
 		w.Balanced()
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"bursar/core/ledger"
 	"bursar/core/pricing"
 	"bursar/ent"
+	"bursar/ent/predicate"
 	"bursar/ent/service"
 )
 
@@ -171,6 +172,9 @@ func (s *Services) Update(ctx context.Context, p Principal, id uuid.UUID, in Ser
 		if err != nil {
 			return missing(err, "Service")
 		}
+		if found.BaseURL == noBaseURL {
+			return E(NotFound, "Service not found")
+		}
 		if out, err = s.change(ctx, tx, found, in); err != nil {
 			return err
 		}
@@ -191,7 +195,8 @@ func (s *Services) change(ctx context.Context, tx *Tx, found *ent.Service, in Se
 	if in.Price != nil {
 		full.Price = *in.Price
 	}
-	u := tx.Service.UpdateOneID(found.ID)
+	// What is judged below must still stand: a credential that somebody adds meanwhile goes to the host that it was added for.
+	u := tx.Service.UpdateOneID(found.ID).Where(service.BaseURL(found.BaseURL), sameCredential(found))
 	if c := in.Credential; c != nil && c.In != service.CredentialInNone {
 		full.Credential = c
 	} else if c != nil {
@@ -222,7 +227,18 @@ func (s *Services) change(ctx context.Context, tx *Tx, found *ent.Service, in Se
 	if in.Active != nil {
 		u.SetActive(*in.Active)
 	}
-	return u.Save(ctx)
+	out, err := u.Save(ctx)
+	if ent.IsNotFound(err) {
+		err = E(Conflict, "The service has been changed meanwhile")
+	}
+	return out, err
+}
+
+func sameCredential(as *ent.Service) predicate.Service {
+	if as.SealedCredential == nil {
+		return service.SealedCredentialIsNil()
+	}
+	return service.SealedCredential(as.SealedCredential)
 }
 
 func orElse(v *string, old string) string {
@@ -231,6 +247,9 @@ func orElse(v *string, old string) string {
 	}
 	return *v
 }
+
+// noBaseURL is that of a service that was taken out for good.
+const noBaseURL = ""
 
 // Remove takes a business out of the catalogue for good: nobody can call it, its credential and its key are gone. Its name
 // stays taken, and what it is owed is still paid.
@@ -244,7 +263,7 @@ func (s *Services) Remove(ctx context.Context, p Principal, id uuid.UUID) (*Serv
 			return missing(err, "Service")
 		}
 		var err error
-		out, err = tx.Service.UpdateOneID(id).SetActive(false).SetCredentialIn(service.CredentialInNone).SetCredentialName("").
+		out, err = tx.Service.UpdateOneID(id).SetActive(false).SetBaseURL(noBaseURL).SetHost("").SetCredentialIn(service.CredentialInNone).SetCredentialName("").
 			SetCredentialPrefix("").ClearSealedCredential().ClearKeyHash().Save(ctx)
 		if err != nil {
 			return err
