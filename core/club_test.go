@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,20 @@ func newClub(t *testing.T, w *coretest.World) *club {
 
 func (c *club) host() string { return strings.TrimPrefix(c.URL, "http://") }
 func (c *club) link() string { return c.URL + "/v2/" + string(paytest.Serve) }
+
+// heard are the logins so far. A caller may have its answer before the service is done with the call.
+func (c *club) heard() []clubLogin {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.logins)
+}
+
+// newest is the nonce that was asked last.
+func (c *club) newest() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nonces[len(c.nonces)-1]
+}
 
 func letIn(w http.ResponseWriter, _ *http.Request, paid bool) bool {
 	if paid {

@@ -76,10 +76,10 @@ func TestSignIn(t *testing.T) {
 			"X-Own": {"kept"}, "SIGN-IN-WITH-X": {"planted"}, "Authorization": {"Bearer ig_live_secret"},
 		}}
 		v := b.signsIn(t, in)
-		if len(c.logins) != 1 {
-			t.Fatalf("%d logins", len(c.logins))
+		if len(c.heard()) != 1 {
+			t.Fatalf("%d logins", len(c.heard()))
 		}
-		l := c.logins[0]
+		l := c.heard()[0]
 		if l.Address != b.agent.Address || l.Domain != c.host() || l.body != "hello" || l.header.Get("X-Own") != "kept" || len(l.header.Values("Sign-In-With-X")) != 1 ||
 			l.header.Get("Payment-Signature") != "" || l.header.Get("Authorization") != "" {
 			t.Errorf("sent %+v", l)
@@ -100,7 +100,7 @@ func TestSignIn(t *testing.T) {
 		}
 		b.maySignIn(false)
 		b.pays(t, "", c.link())
-		if len(c.logins) != 1 {
+		if len(c.heard()) != 1 {
 			t.Error("signed in without the policy")
 		}
 		w.Settle()
@@ -119,8 +119,8 @@ func TestSessionsDoNotSignIn(t *testing.T) {
 				t.Errorf("%+v", l)
 			}
 		}
-		if len(c.logins) != 0 {
-			t.Errorf("%+v", c.logins)
+		if len(c.heard()) != 0 {
+			t.Errorf("%+v", c.heard())
 		}
 		w.Settle()
 		b.spent(t, cent, 2*cent)
@@ -144,12 +144,12 @@ func TestSignInNeedsAPayment(t *testing.T) {
 			t.Fatalf("%+v %v", failed, err)
 		}
 		l := b.pays(t, "", c.URL+"/v2/"+string(paytest.NoReceipt))
-		if l == nil || l.Refused != "the wallet has not paid this host before" || len(c.logins) != 0 {
-			t.Errorf("%+v, %d logins", l, len(c.logins))
+		if l == nil || l.Refused != "the wallet has not paid this host before" || len(c.heard()) != 0 {
+			t.Errorf("%+v, %d logins", l, len(c.heard()))
 		}
 		b.signsIn(t, core.FetchInput{Agent: "bot", URL: c.link()})
-		if w.Settle(); len(c.logins) != 1 {
-			t.Error(c.logins)
+		if w.Settle(); len(c.heard()) != 1 {
+			t.Error(c.heard())
 		}
 		fresh := newClub(t, w)
 		if failed, err = w.Core.Payments.Fetch(w.Ctx, b.p, broken(fresh)); err != nil || !failed.Paid {
@@ -212,15 +212,15 @@ func TestClubsThatMisbehave(t *testing.T) {
 			}
 			most := cent
 			r, err := w.Core.Payments.Fetch(w.Ctx, b.p, core.FetchInput{Agent: "bot", URL: c.link() + k.path, MaxCost: &most})
-			if code(err) != k.code || (err == nil && (r.Status != k.status || r.Paid != k.paid)) || len(c.logins) != k.logins {
-				t.Errorf("%s: %+v %v, %d logins", k.name, r, err, len(c.logins))
+			if code(err) != k.code || (err == nil && (r.Status != k.status || r.Paid != k.paid)) || len(c.heard()) != k.logins {
+				t.Errorf("%s: %+v %v, %d logins", k.name, r, err, len(c.heard()))
 				continue
 			}
 			proofs := 1
 			if k.paid {
 				calls, proofs = calls+1, 2
-				if nonce, login := c.echoed(t); nonce != c.nonces[len(c.nonces)-1] || login != "" {
-					t.Errorf("%s: paid by %q of %q, with a login %q", k.name, nonce, c.nonces, login)
+				if nonce, login := c.echoed(t); nonce != c.newest() || login != "" {
+					t.Errorf("%s: paid by %q of %q, with a login %q", k.name, nonce, c.newest(), login)
 				}
 			}
 			if n := len(c.Seen()); n != proofs {
@@ -252,7 +252,7 @@ func checkKept(t *testing.T, b buyer, name string, c *club, came, not string, pa
 		return
 	}
 	v := b.trace(t, *last.Login.TraceID)
-	if v.Outcome != trace.OutcomeLogin || v.Reason != came || v.Login.Message != last.Login.Message || v.Login.Nonce != c.logins[0].Nonce {
+	if v.Outcome != trace.OutcomeLogin || v.Reason != came || v.Login.Message != last.Login.Message || v.Login.Nonce != c.heard()[0].Nonce {
 		t.Errorf("%s: %s %q %+v", name, v.Outcome, v.Reason, v.Login)
 	}
 }
@@ -276,14 +276,14 @@ func TestWaysOfSigningIn(t *testing.T) {
 		if n := notes(); !slices.Contains(n, "the wallet would sign in first, and pay only if it is asked again") {
 			t.Error(n)
 		}
-		if len(c.logins) != 0 {
+		if len(c.heard()) != 0 {
 			t.Fatal("a dry run has signed in")
 		}
 		key := uuid.NewString()
 		in := core.FetchInput{Agent: "bot", URL: c.link(), IdempotencyKey: &key}
 		first := b.signsIn(t, in)
-		if again := b.signsIn(t, in); again.ID != first.ID || len(c.logins) != 1 {
-			t.Errorf("a repeat signed in: %s, %s, %d logins", first.ID, again.ID, len(c.logins))
+		if again := b.signsIn(t, in); again.ID != first.ID || len(c.heard()) != 1 {
+			t.Errorf("a repeat signed in: %s, %s, %d logins", first.ID, again.ID, len(c.heard()))
 		}
 		r, err := w.Core.Payments.Fetch(w.Ctx, b.p, core.FetchInput{Agent: "bot", URL: c.link(), Stream: true})
 		if err != nil || r.Login == nil {
@@ -324,8 +324,8 @@ func TestLoginsComeBeforePayingAhead(t *testing.T) {
 		c.greet = func(http.ResponseWriter, *http.Request, bool) bool { return false }
 		asked := c.Asked()
 		a.serve(5, core.FetchInput{URL: c.link()})
-		if n := c.Asked() - asked; n != 10 || len(c.logins) != 6 {
-			t.Errorf("asked %d times, %d logins", n, len(c.logins))
+		if n := c.Asked() - asked; n != 10 || len(c.heard()) != 6 {
+			t.Errorf("asked %d times, %d logins", n, len(c.heard()))
 		}
 		a.serve(4, core.FetchInput{URL: c.link(), SessionID: a.session})
 		if n := c.Asked() - asked; n != 13 {
