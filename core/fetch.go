@@ -120,16 +120,15 @@ func (f *Payments) Fetch(ctx context.Context, p Principal, in FetchInput) (*Fetc
 	if err != nil {
 		return nil, err
 	}
+	defer func() { done() }() // unless it goes on with the stream, and after a panic too
 	res, err := f.fetchOnce(ctx, p, in)
 	if err == nil && in.Stream && res.Stream == nil && res.Verdict == nil { // it was kept, or had to be read to be priced
 		res.again()
 	}
-	if err != nil || res.Stream == nil {
-		done()
-		return res, err
+	if err == nil && res.Stream != nil {
+		res.Stream, done = countedStream{res.Stream, done}, func() {}
 	}
-	res.Stream = countedStream{res.Stream, done}
-	return res, nil
+	return res, err
 }
 
 // fetchOnce makes a call under its caller's key, if it has one.

@@ -10,6 +10,7 @@ import (
 	"bursar/core"
 	"bursar/core/coretest"
 	"bursar/money"
+	"bursar/pay/paytest"
 )
 
 // TestCallsAtOnce: a credential has only so many calls under way, with the streams of their answers; what has ended makes room,
@@ -84,5 +85,29 @@ func TestHeadersThatCannotBeSent(t *testing.T) {
 	}
 	if n := m.api.calls.Load(); n != 0 {
 		t.Errorf("%d calls", n)
+	}
+}
+
+// A call that dies in its handler, as a server outlives it, keeps no place.
+func TestCallThatPanicsKeepsNoPlace(t *testing.T) {
+	w := coretest.New(t)
+	w.Deps.CallsAtOnce = 1
+	panics := true
+	w.Deps.Step = func(name string) {
+		if panics && name == core.StepHeld {
+			panic(name)
+		}
+	}
+	limited, err := core.New(w.Ctx, w.Deps)
+	must(w, err)
+	p, _ := w.User("dev@example.com")
+	w.Agent(p, "bot", money.One)
+	in := core.FetchInput{URL: w.Seller(cent).Link(2, paytest.Serve, 0)}
+	if got := recovered(func() { _, _ = limited.Payments.Fetch(w.Ctx, p, in) }); got != core.StepHeld {
+		t.Fatal(got)
+	}
+	panics = false
+	if r, err := limited.Payments.Fetch(w.Ctx, p, in); err != nil || !r.Paid {
+		t.Errorf("%+v %v", r, err)
 	}
 }
