@@ -189,8 +189,8 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 	return app, db, err
 }
 
-// protocols are the ways of asking for money that are understood, in order of preference. What asks for more than a signed
-// authorization is recognised and refused with its reason.
+// protocols are the ways of asking for money that are understood, in order of preference. Which of their offers are paid is
+// for the wallet of the call to say (pay.Wallet.Also); the others are refused with their reason.
 func protocols(n evm.Network) []pay.Protocol {
 	return []pay.Protocol{x402.V2{Identifiers: true}, x402.V1{}, mpp.Charge{}, mpp.Plain{}, agentpay.Protocol{Default: n}, l402.Protocol{}}
 }
