@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"bursar/ent"
+	"bursar/ent/apikey"
 	"bursar/ent/membership"
 	"bursar/ent/user"
 )
@@ -188,6 +189,9 @@ type Credentials struct {
 	Bearer     string // Authorization: Bearer …
 	APIKey     string // X-API-Key
 	AgnicToken string // X-Agnic-Token
+
+	Pays  bool   // the request is a call that may pay: what limits its agent is read along with the key
+	Agent string // that the call names, as it names it
 }
 
 // Authenticate finds out who is calling, and until when that holds (zero: no end). A Bearer value is told apart
@@ -199,7 +203,7 @@ func (a *Auth) Authenticate(ctx context.Context, c Credentials) (Principal, time
 		if secret == "" {
 			continue
 		}
-		p, expires, err := a.authenticate(ctx, secret)
+		p, expires, err := a.authenticate(ctx, c, secret)
 		if err != nil {
 			return Principal{}, time.Time{}, err
 		}
@@ -214,10 +218,10 @@ func (a *Auth) Authenticate(ctx context.Context, c Credentials) (Principal, time
 	return *found, until, nil
 }
 
-func (a *Auth) authenticate(ctx context.Context, secret string) (Principal, time.Time, error) {
+func (a *Auth) authenticate(ctx context.Context, c Credentials, secret string) (Principal, time.Time, error) {
 	for _, prefix := range []string{prefixLive, prefixTest, prefixAgnic} {
 		if strings.HasPrefix(secret, prefix) {
-			return a.byKey(ctx, secret)
+			return a.byKey(ctx, c, secret)
 		}
 	}
 	return a.byLogin(ctx, secret)
@@ -241,25 +245,48 @@ func (a *Auth) byLogin(ctx context.Context, token string) (Principal, time.Time,
 	return p, claims.ExpiresAt.Time, err
 }
 
-func (a *Auth) byKey(ctx context.Context, secret string) (Principal, time.Time, error) {
+func (a *Auth) byKey(ctx context.Context, c Credentials, secret string) (Principal, time.Time, error) {
 	bad := E(Unauthorized, "Invalid or revoked API key")
-	k, found, err := a.readers.keys.get(ctx, sha256.Sum256([]byte(secret)))
+	now, who := a.clock(), caller{sha256.Sum256([]byte(secret)), c.Agent}
+	k, payer, err := a.seated(ctx, who, c.Pays)
 	if err != nil {
 		return Principal{}, time.Time{}, err
 	}
-	now := a.clock()
-	if !found || k.revoked || (k.expires.Valid && !now.Before(k.expires.Time)) {
+	if k == nil || k.revoked || (k.expires.Valid && !now.Before(k.expires.Time)) {
 		return Principal{}, time.Time{}, bad
 	}
 	p := Principal{
 		UserID: k.user, OrgID: k.org, Role: k.role, Credential: ByAPIKey, CredentialID: k.id,
 		Scopes: []Scope{ScopePay, ScopeBalance, ScopeTransactions}, Limits: k.limits, Networks: k.networks,
+		caller: who, payer: payer, payerAt: now,
 	}
-	if k.agnic {
+	if k.kind == apikey.KindAgnicToken {
 		p.Credential = ByAgnicToken
 	}
 	a.touch(ctx, k, now)
 	return p, k.expires.Time, nil
+}
+
+// caller is a key, and the agent that its request names.
+type caller struct {
+	hash  [32]byte
+	agent string
+}
+
+// seated reads a key; nil: there is none. For a call that may pay it reads what limits the agent that the same caller has
+// paid for before, by one query; nil for another caller.
+func (a *Auth) seated(ctx context.Context, who caller, pays bool) (*keyRow, *payer, error) {
+	if agent, known := a.paidFor.get(who); pays && known {
+		s, found, err := a.readers.seats.get(ctx, seat{who.hash, agent})
+		if err != nil {
+			return nil, nil, err
+		}
+		if found {
+			return s.key, s.payer, nil
+		}
+	}
+	k, _, err := a.readers.keys.get(ctx, who.hash)
+	return k, nil, err
 }
 
 // touch notes the use of a key, rarely, by one of many callers, and never fails the call for it.

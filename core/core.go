@@ -124,9 +124,10 @@ type store struct {
 	reserve2     money.USDC // Deps.Permit2Reserve
 	step         func(name string)
 	readers      *readers
-	touched      sync.Map  // when this process noted the use of a key last, by its id
-	defaults     sync.Map  // the default wallets of users who have called, by organisation and user
-	process      uuid.UUID // of this run of the program, for leases
+	touched      sync.Map                        // when this process noted the use of a key last, by its id
+	process      uuid.UUID                       // of this run of the program, for leases
+	defaults     recent[[2]uuid.UUID, uuid.UUID] // default wallets, by organisation and user; they never change
+	paidFor      recent[caller, uuid.UUID]       // the agent that a caller has paid for
 	outcomes     outcomes
 	catalogue    catalogue
 }

@@ -177,6 +177,26 @@ func (db *DB) listBytes(ctx context.Context, query string, values [][32]byte, sc
 	return db.scan(ctx, query+"IN (SELECT unhex(value) FROM json_each($1))", scan, string(text))
 }
 
+// listSeats reads the rows of seats, and scans each.
+func (db *DB) listSeats(ctx context.Context, seats []seat, chainID uint64, scan func(*sql.Rows) error) error {
+	if db.Dialect == dialect.Postgres {
+		hashes, agents := make(pq.ByteaArray, len(seats)), make([]string, len(seats))
+		for i := range seats {
+			hashes[i], agents[i] = seats[i].hash[:], seats[i].agent.String()
+		}
+		return db.scan(ctx, seatsOnPostgres, scan, hashes, int64(chainID), pq.Array(agents))
+	}
+	pairs := make([][2]string, len(seats))
+	for i := range seats {
+		pairs[i] = [2]string{hex.EncodeToString(seats[i].hash[:]), seats[i].agent.String()}
+	}
+	text, err := json.Marshal(pairs)
+	if err != nil {
+		return err
+	}
+	return db.scan(ctx, seatsOnSQLite, scan, string(text), int64(chainID))
+}
+
 func (db *DB) scan(ctx context.Context, query string, scan func(*sql.Rows) error, args ...any) error {
 	s, err := db.reading.statement(ctx, db.bind(query)) //nolint:sqlclosecheck // it is kept for the next reader
 	if err != nil {

@@ -25,7 +25,7 @@ type Payments struct {
 	operations *Operations
 	calls      Quota
 	routes     routes
-	free       freeRoutes
+	free       recent[uuid.UUID, bool] // routes that cost nothing the last time: what is remembered of their price is not read
 	approvals  *Approvals
 }
 
@@ -180,7 +180,7 @@ func (f *Payments) fetch(ctx context.Context, p Principal, in FetchInput, r *run
 
 // asked takes a challenge: it is paid, or handed on when nothing in it can be.
 func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResult, error) {
-	f.free.set(c.place.price, false)
+	f.free.forget(c.place.price)
 	x.timer.Reset(min(clampTimeout(c.in.Timeout), challengeTime))
 	if err := x.peek(pay.MaxBody + 1); err != nil {
 		x.end()
@@ -211,7 +211,11 @@ func (f *Payments) asked(ctx context.Context, c *call, x *exchange) (*FetchResul
 
 // unasked is the answer of a service that wants no money in a way we know.
 func (f *Payments) unasked(ctx context.Context, c *call, x *exchange) (*FetchResult, error) {
-	f.free.set(c.place.price, x.status < http.StatusBadRequest)
+	if x.status < http.StatusBadRequest {
+		f.free.set(c.place.price, true)
+	} else {
+		f.free.forget(c.place.price)
+	}
 	r, err := f.deliver(ctx, c, x, nil)
 	if err == nil && c.in.DryRun {
 		r.Verdict = c.verdict(nil)
@@ -271,7 +275,7 @@ func (f *Payments) prepare(ctx context.Context, p Principal, in FetchInput) (*ca
 	}
 	c.request = &pay.Request{Method: in.Method, URL: c.target.url.String(), Header: cleanRequestHeader(in.Header), Body: in.Body}
 	c.place = f.placeOf(p.OrgID, in.Method, c.target)
-	if !f.free.has(c.place.price) {
+	if free, _ := f.free.get(c.place.price); !free {
 		f.recallPrice(ctx, c)
 	}
 	return c, f.payer(ctx, c)
@@ -319,24 +323,28 @@ func (f *Payments) who(ctx context.Context, c *call) (uuid.UUID, error) {
 // may pay is read each time (load).
 func (f *Payments) defaultWallet(ctx context.Context, p Principal) (uuid.UUID, error) {
 	key := [2]uuid.UUID{p.OrgID, p.UserID}
-	if known, ok := f.defaults.Load(key); ok {
-		if id, ok := known.(uuid.UUID); ok {
-			return id, nil
-		}
+	if id, ok := f.defaults.get(key); ok {
+		return id, nil
 	}
 	id, err := of(p, f.db.readEnt).defaultAgent().OnlyID(ctx)
 	if err != nil {
 		return uuid.Nil, missing(err, "Wallet")
 	}
-	f.defaults.Store(key, id)
+	f.defaults.set(key, id)
 	return id, nil
 }
 
-// load reads the agent with everything that limits it.
+// freshly is how long what was read with the credential counts as read by the call, whose body may have taken its time.
+const freshly = time.Second
+
+// load reads the agent with everything that limits it, unless that came with the credential just now.
 func (f *Payments) load(ctx context.Context, c *call, id uuid.UUID) error {
-	v, found, err := f.readers.payers.get(ctx, id)
-	if err != nil {
-		return err
+	v, found := c.p.payer, true
+	if v == nil || v.agent.ID != id || f.clock().Sub(c.p.payerAt) > freshly {
+		var err error
+		if v, found, err = f.readers.payers.get(ctx, id); err != nil {
+			return err
+		}
 	}
 	if !found || !c.p.owns(v.agent.OrgID) || (v.agent.IsDefault && !c.in.DefaultWallet) {
 		return E(NotFound, "Agent wallet not found")
@@ -345,6 +353,9 @@ func (f *Payments) load(ctx context.Context, c *call, id uuid.UUID) error {
 		return E(InvalidRequest, "Agent is deactivated")
 	}
 	c.from, c.agent, c.budget = v, v.agent, v.allLimits(c.p)
+	if c.p.CredentialID != uuid.Nil {
+		f.paidFor.set(c.p.caller, id)
+	}
 	return nil
 }
 

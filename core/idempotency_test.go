@@ -698,7 +698,7 @@ func TestWithoutAKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	page, err := w.Core.Transactions.List(w.Ctx, p, core.TransactionFilter{Statuses: []transaction.Status{transaction.StatusPending}})
+	page, err := w.Core.Transactions.List(w.Ctx, p, core.TransactionFilter{PaymentsOnly: true, Statuses: []transaction.Status{transaction.StatusPending}})
 	if err != nil || page.Total != 2 || count(t, raw(t, w), "idempotency_keys") != 0 {
 		t.Errorf("%+v %v", page, err)
 	}

@@ -148,6 +148,7 @@ func (c *call) saw(r ledger.Result) {
 
 // reload reads the agent and its limits again, and judges what needs no price.
 func (f *Payments) reload(ctx context.Context, c *call) error {
+	c.p.payer = nil
 	if err := f.load(ctx, c, c.agent.ID); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -49,6 +50,10 @@ type Principal struct {
 	Scopes        []Scope
 	Limits        policy.TokenLimits
 	Networks      []string // networks that the credential may pay on; empty: all
+
+	caller  caller
+	payer   *payer // what limits the agent that the request probably pays for, read with the key; nil: it was not
+	payerAt time.Time
 }
 
 // need reports an error unless the principal has the scope.

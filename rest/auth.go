@@ -20,8 +20,21 @@ func Credentials(h http.Header) core.Credentials {
 
 // Authenticated lets only known callers through and counts their requests. Behind it, Principal says who it is.
 func (d *Door) Authenticated(next http.Handler) http.Handler {
+	return d.authenticated(next, Credentials)
+}
+
+// Paying is Authenticated for calls that may pay: what limits their agent is read along with the credential.
+func (d *Door) Paying(next http.Handler) http.Handler {
+	return d.authenticated(next, func(h http.Header) core.Credentials {
+		c := Credentials(h)
+		c.Pays, c.Agent = true, h.Get("X-Agent-Wallet")
+		return c
+	})
+}
+
+func (d *Door) authenticated(next http.Handler, credentials func(http.Header) core.Credentials) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, _, err := d.App.Auth.Authenticate(r.Context(), Credentials(r.Header))
+		p, _, err := d.App.Auth.Authenticate(r.Context(), credentials(r.Header))
 		if err != nil {
 			d.Fail(w, r, err)
 			return

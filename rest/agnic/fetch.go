@@ -23,7 +23,7 @@ var ownHeaders = []string{"X-Agnic-Token", "X-Session-Id", rest.ApprovalHeader, 
 func (a *api) fetch(w http.ResponseWriter, r *http.Request) {
 	ours, theirs := credentials(r.Header)
 	r.Header = ours
-	a.door.Authenticated(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a.door.Paying(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		in, err := fetchInput(w, r, theirs)
 		if err != nil {
 			a.door.Fail(w, r, err)

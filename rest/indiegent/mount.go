@@ -30,9 +30,9 @@ func Mount(mux *http.ServeMux, app *core.Core, o rest.Options) {
 	a := &api{door: rest.NewDoor(rest.IndieGent, app, o), app: app}
 	routes := guarded{http.NewServeMux(), a.door}
 	HandlerWithOptions(a, StdHTTPServerOptions{BaseRouter: routes, ErrorHandlerFunc: a.badParameter})
-	routes.HandleFunc("POST /external/fetch", a.fetch)
+	routes.pay("POST /external/fetch", a.fetch)
 	for _, method := range serviceMethods {
-		routes.HandleFunc(method+" /services/{service}/{endpoint...}", a.callService)
+		routes.pay(method+" /services/{service}/{endpoint...}", a.callService)
 	}
 	mux.Handle("/", a.door.Handler(routes.ServeMux))
 }
@@ -61,6 +61,9 @@ func (m guarded) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Re
 	}
 	m.Handle(pattern, m.door.Authenticated(http.HandlerFunc(h)))
 }
+
+// pay registers a route of calls that may pay.
+func (m guarded) pay(pattern string, h http.HandlerFunc) { m.Handle(pattern, m.door.Paying(h)) }
 
 // badParameter answers a parameter that is not what the contract says; the numbers among them all count from zero.
 func (a *api) badParameter(w http.ResponseWriter, r *http.Request, err error) {
