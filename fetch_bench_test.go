@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -16,19 +18,81 @@ import (
 	"bursar/money"
 )
 
-// BenchmarkPaidFetch is one paid call at a time to the official v2 seller on loopback: through the real program from
-// a session, through it from the agent's wallet, and by the official @x402/fetch with a key of its own. They run in
-// turn within one process, so that their ratios hold when the machine is slow; p50 is in milliseconds.
+// BenchmarkPaidFetch is one paid call at a time to the official v2 seller: through the real program from a session, through
+// it from the agent's wallet, and by the official @x402/fetch with a key of its own; all on one machine, and then with the
+// seller as far away as another town is, for all three. They run in turn within one process, so that their ratios hold when
+// the machine is slow; p50 is in milliseconds.
 //
 //	go test -run '^$' -bench PaidFetch -benchtime 20x -count 3 .
 func BenchmarkPaidFetch(b *testing.B) {
 	o := startOfficial(b, "--dev-max-ahead=4m") // else each settlement waits for its second
 	agent := o.agentID()
 	session := text(o.must("POST", "/sessions", map[string]any{"agent_wallet_id": agent, "deposit_amount": 20.00, "duration": 86400}), "session", "id")
-	url := o.V2 + "/cheap"
-	b.Run("session", func(b *testing.B) { o.benchFetch(b, url, "X-Agent-Wallet", agent, "X-Session-Id", session) })
-	b.Run("wallet", func(b *testing.B) { o.benchFetch(b, url, "X-Agent-Wallet", agent) })
-	b.Run("x402-fetch", func(b *testing.B) { o.benchOfficialBuyer(b, url) })
+	for _, where := range []struct{ name, url string }{{"near", o.V2}, {"far", far(b, o.V2, townAway)}} {
+		url := where.url + "/cheap"
+		b.Run(where.name+"/session", func(b *testing.B) { o.benchFetch(b, url, "X-Agent-Wallet", agent, "X-Session-Id", session) })
+		b.Run(where.name+"/wallet", func(b *testing.B) { o.benchFetch(b, url, "X-Agent-Wallet", agent) })
+		b.Run(where.name+"/x402-fetch", func(b *testing.B) { o.benchOfficialBuyer(b, url) })
+	}
+}
+
+// townAway is what a packet takes one way.
+const townAway = 20 * time.Millisecond
+
+// far is a server as seen from so far away: its bytes take that long, in either direction.
+func far(tb testing.TB, server string, oneWay time.Duration) string {
+	at, err := url.Parse(server)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	there := at.Host
+	near, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = near.Close() })
+	go func() {
+		for {
+			in, err := near.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", there)
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			go carry(out, in, oneWay)
+			go carry(in, out, oneWay)
+		}
+	}()
+	at.Host = near.Addr().String()
+	return at.String()
+}
+
+// carry brings what one side sends to the other, each piece so much later, and then the end.
+func carry(to, from net.Conn, late time.Duration) {
+	type piece struct {
+		bytes []byte
+		due   time.Time
+	}
+	under := make(chan piece, 1024)
+	go func() {
+		defer close(under)
+		for {
+			buf := make([]byte, 32<<10)
+			n, err := from.Read(buf)
+			under <- piece{buf[:n], time.Now().Add(late)}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for p := range under {
+		time.Sleep(time.Until(p.due))
+		_, _ = to.Write(p.bytes)
+	}
+	_ = to.Close()
 }
 
 func (o *official) benchFetch(b *testing.B, url string, headers ...string) {
