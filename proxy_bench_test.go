@@ -18,6 +18,7 @@ import (
 
 	"bursar/core"
 	"bursar/core/coretest"
+	"bursar/core/pricing"
 	"bursar/money"
 	"bursar/pay"
 	"bursar/pay/paytest"
@@ -27,7 +28,8 @@ import (
 )
 
 // BenchmarkProxy compares a free call through POST /api/x402/fetch with the same call through Go's own
-// httputil.ReverseProxy behind the same authentication, and tells what a session adds to a call whose service takes 2 ms: it is paid with the first request.
+// httputil.ReverseProxy behind the same authentication, and tells what a session adds to a call whose service takes 2 ms:
+// one that is paid with the first request, and one that this server bills for.
 // All of them run in this process, in turn, call by call, so that their ratios hold when the machine's speed drifts.
 // The services answer 1 KiB. PostgreSQL is measured when TEST_POSTGRES_URL names one.
 //
@@ -42,7 +44,7 @@ func BenchmarkProxy(b *testing.B) {
 func benchProxy(b *testing.B, w *coretest.World) {
 	l := newProxyLab(b, w)
 	free, slow := l.free(0), l.free(2*time.Millisecond)
-	paid := l.paid(2 * time.Millisecond)
+	paid, billed := l.paid(2*time.Millisecond), l.billed(2*time.Millisecond)
 	reverse, ours := l.reverse(free), l.fetch(free)
 	sides := []struct {
 		name string
@@ -52,6 +54,7 @@ func benchProxy(b *testing.B, w *coretest.World) {
 		{"ours", l.caller(ours, "")},
 		{"slow", l.caller(l.fetch(slow), "")},
 		{"session", l.caller(l.fetch(paid), l.session)},
+		{"billed", l.caller(l.fetch(billed), l.session)},
 	}
 	times := map[string][]time.Duration{}
 	for range 50 { // until connections, plans and pools are there
@@ -77,6 +80,8 @@ func benchProxy(b *testing.B, w *coretest.World) {
 	b.ReportMetric(half("slow"), "free-2ms-µs")
 	b.ReportMetric(half("session"), "session-2ms-µs")
 	b.ReportMetric(half("session")-half("slow"), "session-adds-µs")
+	b.ReportMetric(half("billed"), "billed-2ms-µs")
+	b.ReportMetric(half("billed")-half("slow"), "billing-adds-µs")
 	many := func(url string) float64 { return l.throughput(url, 32, time.Second) }
 	var rounds []float64
 	for range 3 {
@@ -153,6 +158,13 @@ func (l *proxyLab) paid(takes time.Duration) string {
 		time.Sleep(takes)
 		shop.ServeHTTP(w, r)
 	})) + "/v2/" + string(paytest.Serve)
+}
+
+// billed is one of this server's own catalogue, at a price per call.
+func (l *proxyLab) billed(takes time.Duration) string {
+	base := l.free(takes)
+	l.no(l.Core.Services.Install(l.Ctx, []core.ServiceInput{{Name: "search", BaseURL: base, Price: pricing.Price{PerCall: money.One / 10_000}}}))
+	return base
 }
 
 // fetch is the URL of a call through the door.
