@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -20,17 +19,14 @@ import (
 // caller is told what it asks now.
 
 const (
-	aheadAfter  = 3                // calls in a row that were asked the same, paid it, and were served with a receipt
-	aheadFor    = 10 * time.Minute // since it was last asked; then it is asked again
-	aheadDebt   = 50               // more such calls, after a service did not take what it had asked before
-	aheadRoutes = 4096             // that a process remembers; one that is not is asked
+	aheadAfter = 3                // calls in a row that were asked the same, paid it, and were served with a receipt
+	aheadFor   = 10 * time.Minute // since it was last asked; then it is asked again
+	aheadDebt  = 50               // more such calls, after a service did not take what it had asked before
 )
 
-// routes remembers what services ask. It is this process's own: what another has learnt is learnt again.
-type routes struct {
-	mu    sync.Mutex
-	known map[route]askedBefore
-}
+// routes remembers what services ask. What another process has learnt is learnt again, and a route that was forgotten is
+// asked.
+type routes struct{ recent[route, askedBefore] }
 
 // route is what is asked for, and by whom: an offer may depend on either.
 type route struct {
@@ -52,41 +48,23 @@ func (c *call) route() route {
 
 // lasting returns what has been asked often enough and not too long ago.
 func (r *routes) lasting(of route, now time.Time) (askedBefore, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := r.known[of]
+	a, _ := r.get(of)
 	return a, a.times >= aheadAfter && now.Before(a.last.Add(aheadFor))
 }
 
 // served notes an offer that was asked, paid and kept.
 func (r *routes) served(of route, o pay.Offer, now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := r.known[of]
-	if !same(a.offer, o) {
-		a.times = min(a.times, 0)
-	}
-	r.put(of, askedBefore{offer: o, times: a.times + 1, last: now})
-}
-
-// forget makes the service be asked until it has asked the same often enough again.
-func (r *routes) forget(of route, debt int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.put(of, askedBefore{times: min(r.known[of].times, -debt)})
-}
-
-func (r *routes) put(of route, a askedBefore) {
-	if r.known == nil {
-		r.known = map[route]askedBefore{}
-	}
-	if _, met := r.known[of]; !met && len(r.known) >= aheadRoutes {
-		for one := range r.known {
-			delete(r.known, one)
-			break
+	r.change(of, func(a askedBefore) askedBefore {
+		if !same(a.offer, o) {
+			a.times = min(a.times, 0)
 		}
-	}
-	r.known[of] = a
+		return askedBefore{offer: o, times: a.times + 1, last: now}
+	})
+}
+
+// doubt makes the service be asked until it has asked the same often enough again.
+func (r *routes) doubt(of route, debt int) {
+	r.change(of, func(a askedBefore) askedBefore { return askedBefore{times: min(a.times, -debt)} })
 }
 
 // same compares what a proof is made of, byte for byte.
@@ -128,9 +106,9 @@ func (f *Payments) remember(c *call, o pay.Offer, kept bool, r pay.Receipt) {
 		f.routes.served(c.route(), o, f.clock())
 	case served && c.ahead != "":
 	case c.ahead != "":
-		f.routes.forget(c.route(), aheadDebt)
+		f.routes.doubt(c.route(), aheadDebt)
 	default:
-		f.routes.forget(c.route(), 0)
+		f.routes.doubt(c.route(), 0)
 	}
 }
 

@@ -19,18 +19,24 @@ func (r *recent[K, V]) get(key K) (V, bool) {
 }
 
 func (r *recent[K, V]) set(key K, v V) {
+	r.change(key, func(V) V { return v })
+}
+
+// change makes a value of the one before, which is zero for a key that is new.
+func (r *recent[K, V]) change(key K, to func(V) V) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.known == nil {
 		r.known = map[K]V{}
 	}
-	if _, met := r.known[key]; !met && len(r.known) >= recentMost {
+	old, met := r.known[key]
+	if !met && len(r.known) >= recentMost {
 		for one := range r.known {
 			delete(r.known, one)
 			break
 		}
 	}
-	r.known[key] = v
+	r.known[key] = to(old)
 }
 
 func (r *recent[K, V]) forget(key K) {
