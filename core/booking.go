@@ -107,8 +107,15 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 			return err
 		}
 	}
-	post := ledger.Move{Verb: ledger.Post, HoldID: *op.HoldID, Amount: op.Amount, LogKey: m.key, Block: m.Block}
-	results, err := tx.moves(ctx, append([]ledger.Move{post}, f.arrival(to, m)...)...)
+	units := apart(append([]ledger.Move{{Verb: ledger.Post, HoldID: *op.HoldID, Amount: op.Amount, LogKey: m.key, Block: m.Block}}, f.arrival(to, m)...))
+	if op.Kind == operation.KindTransfer {
+		t, err := tx.Transaction.Get(ctx, op.TransactionID)
+		if err != nil {
+			return err
+		}
+		units[0].Rows = func(ledger.Result) []ledger.Row { return charged(t, m.Amount) }
+	}
+	results, err := tx.units(ctx, units...)
 	if err != nil || results[0].Repeated {
 		return err
 	}

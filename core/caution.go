@@ -25,6 +25,14 @@ func (m *memory) payee(o pay.Offer) bool {
 	return m.payees[o.PayTo.Hex()] || (m.price != nil && m.price.Payee == o.PayTo.Hex())
 }
 
+// usual is what the price of the route is compared with from now on, until it is charged.
+func (m *memory) usual(o pay.Offer) money.USDC {
+	if m.price == nil {
+		return o.Amount
+	}
+	return *m.price.Usual
+}
+
 // recollect reads what is known of the places that offers would be paid to. A route that is paid as it was the last time
 // needs no query of its own.
 func (f *Payments) recollect(ctx context.Context, c *call, offers []pay.Offer) (*memory, error) {
@@ -65,7 +73,7 @@ func (f *Payments) recollect(ctx context.Context, c *call, offers []pay.Offer) (
 func (c *call) cautions(o pay.Offer, m *memory) []policy.Finding {
 	before := policy.Known{Payee: m.payee(o), Host: m.last > 0 || m.price != nil}
 	if m.price != nil {
-		before.Price = &m.price.Amount
+		before.Price = m.price.Usual
 	}
 	return c.budget.Agent.Judge(c.target.paid(), o.PayTo.Hex(), o.Amount, before)
 }
@@ -113,7 +121,7 @@ func (d *decision) mostBefore(set policy.Caution) money.USDC {
 	if d.memory.price == nil {
 		return 0
 	}
-	return set.MostOf(d.memory.price.Amount)
+	return set.MostOf(*d.memory.price.Usual)
 }
 
 func pointed(a *money.USDC) money.USDC {

@@ -165,7 +165,7 @@ func TestCaution(t *testing.T) {
 	})
 }
 
-// TestPriceBelowTheJump: what the percentage allows is paid, over and over; a fall is remembered.
+// TestPriceBelowTheJump: what the percentage allows is paid, over and over, when it is charged; a fall is remembered.
 func TestPriceBelowTheJump(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {
 		p, _ := w.User("dev@example.com")
@@ -174,8 +174,11 @@ func TestPriceBelowTheJump(t *testing.T) {
 		setPolicy(w, p, a.ID, core.PolicyInput{PriceJump: reaction(core.RefuseIt), PriceJumpPercent: &percent})
 		s := newShop(w, cent)
 		for _, price := range []money.USDC{10_000, 12_000, 14_400, 9_000} {
+			w.Head()
 			fetch(w, p, s.call(price, false))
+			w.Settle()
 		}
+		w.Head()
 		if _, err := w.Core.Payments.Fetch(w.Ctx, p, s.call(10_801, false)); code(err) != core.SpendingLimit {
 			t.Errorf("above: %v", err)
 		}
@@ -382,6 +385,8 @@ func TestPriceJumpRaces(t *testing.T) {
 		}()
 		<-asked
 		fetch(w, p, core.FetchInput{Agent: "bot", URL: link + "?price=1000"})
+		w.Settle()
+		w.Head()
 		close(fallen)
 		if err := <-late; code(err) != core.SpendingLimit {
 			t.Errorf("a price of 14 times the last one: %v", err)

@@ -21,7 +21,7 @@ func (f *Funding) settlePayment(ctx context.Context, tx *Tx, t *ent.Transaction,
 		return err
 	}
 	moves := append(f.settlement(t, *t.HoldID, m), f.arrival(to, m)...)
-	r, err := tx.moves(ctx, moves...)
+	r, err := tx.units(ctx, teaching(moves, t, m)...)
 	if err != nil || r[len(moves)-1].Repeated {
 		return err // another process has booked this log since t was read
 	}
@@ -50,6 +50,15 @@ func (f *Funding) settlement(t *ent.Transaction, hold uuid.UUID, m movement) []l
 	}}
 }
 
+// teaching makes units of moves that book a payment's log; with the one that carries the log its price is charged. A session's
+// payment is posted by its answer and charges no price by that: its seller may never settle it, and gets nothing then.
+func teaching(moves []ledger.Move, t *ent.Transaction, m movement) []ledger.Unit {
+	units := apart(moves)
+	carries := slices.IndexFunc(moves, func(move ledger.Move) bool { return move.LogKey != "" })
+	units[carries].Rows = func(ledger.Result) []ledger.Row { return charged(t, m.Amount) }
+	return units
+}
+
 // Codes of transfers that a reorganisation treats in their own way.
 const (
 	codeLate       = "late"
@@ -70,7 +79,7 @@ func (f *Funding) settleLate(ctx context.Context, tx *Tx, t *ent.Transaction, m 
 		return err
 	}
 	moves := slices.Concat([]ledger.Move{hold}, f.settlement(t, hold.ID, m), f.arrival(to, m))
-	r, err := tx.moves(ctx, moves...)
+	r, err := tx.units(ctx, teaching(moves, t, m)...)
 	if err != nil || r[0].Repeated {
 		return err
 	}

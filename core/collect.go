@@ -25,7 +25,7 @@ const (
 )
 
 // collect puts a hold of exactly what the call costs in the place of the first one, with the operation that takes it.
-func (f *Payments) collect(ctx context.Context, t *ent.Transaction, cost money.USDC) error {
+func (f *Payments) collect(ctx context.Context, c *call, t *ent.Transaction, cost money.USDC) error {
 	op := uuid.Must(uuid.NewV7())
 	err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		first, err := tx.Transfer.Get(ctx, *t.HoldID)
@@ -37,11 +37,14 @@ func (f *Payments) collect(ctx context.Context, t *ent.Transaction, cost money.U
 			Verb: ledger.Hold, ID: uuid.Must(uuid.NewV7()), Key: key, Debit: first.DebitID, Credit: first.CreditID, Amount: cost,
 			Code: operation.KindCharge.String(), TransactionID: t.ID, Counters: strings.Fields(first.Counters),
 		}
-		r, err := tx.move(ctx, ledger.Move{Verb: ledger.Void, HoldID: first.ID}, hold)
+		r, err := tx.units(ctx, ledger.Unit{
+			Moves: []ledger.Move{{Verb: ledger.Void, HoldID: first.ID}, hold},
+			Rows:  func(ledger.Result) []ledger.Row { return c.charged(t, cost) },
+		})
 		if err != nil {
 			return err // the owner has spent the money with an exported key
 		}
-		if r.Repeated {
+		if r[0].Repeated {
 			return errTooLate
 		}
 		if err := tx.Operation.Create().SetID(op).SetKey(key).SetChainID(int64(f.chainID())).SetOrgID(t.OrgID).SetAgentID(t.AgentID).

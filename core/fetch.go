@@ -103,6 +103,7 @@ type call struct {
 	ahead   string // why it is paid with the first request, for the trace; empty: it is not
 	shown   bool   // the offer comes from the caller, not from the service
 	place   place
+	usual   money.USDC                   // that the hold was judged by: of the route, or its first price
 	recall  asked[uuid.UUID, *ent.Price] // what is remembered of the route, read while the call begins unless that costs nothing
 
 	why     TraceDetail       // what has been seen and compared so far

@@ -16,12 +16,14 @@ import (
 
 	"bursar/core/ledger"
 	"bursar/ent"
+	"bursar/money"
 	"bursar/pay"
 )
 
 // What an organisation remembers of the services that its agents have paid: for each route of a host the offer that was
 // taken last, and for each host whom it was paid to. Both are written in the commit that reserves the money, so that
-// nothing is remembered that was only asked for.
+// nothing is remembered that was only asked for. What a price is compared with, the usual one, follows what was charged: a
+// seller that settles nothing teaches nothing but its first price.
 
 // Bounds of the memory.
 const (
@@ -65,13 +67,14 @@ func whose(host string) string {
 	return name
 }
 
-const selPrices = `SELECT id, protocol, scheme, network, asset, payee, amount, offer, same, since_unix, seen_unix FROM prices WHERE id `
+const selPrices = `SELECT id, protocol, scheme, network, asset, payee, amount, COALESCE(usual, amount), offer, same, since_unix, seen_unix
+	FROM prices WHERE id `
 
 func (s *store) loadPrices(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*ent.Price, error) {
 	found := make(map[uuid.UUID]*ent.Price, len(ids))
 	err := s.db.list(ctx, selPrices, "uuid", texts(ids), func(rows *sql.Rows) error {
 		p := &ent.Price{}
-		err := rows.Scan(&p.ID, &p.Protocol, &p.Scheme, &p.Network, &p.Asset, &p.Payee, &p.Amount, &p.Offer, &p.Same, &p.SinceUnix, &p.SeenUnix)
+		err := rows.Scan(&p.ID, &p.Protocol, &p.Scheme, &p.Network, &p.Asset, &p.Payee, &p.Amount, &p.Usual, &p.Offer, &p.Same, &p.SinceUnix, &p.SeenUnix)
 		found[p.ID] = p
 		return err
 	})
@@ -117,7 +120,7 @@ func (c *call) memoryRows(t *ent.Transaction, d *decision) []ledger.Row {
 func (c *call) priceRows(t *ent.Transaction, d *decision) []ledger.Row {
 	o, known, text, now := d.offer, d.memory.price, offerText(d.offer), t.CreatedAt.Unix()
 	same := text != "" && known != nil && known.Offer == text
-	if same && known.Same >= settled && now-known.SeenUnix < int64(settledIn/time.Second) {
+	if same && d.approval == nil && known.Same >= settled && now-known.SeenUnix < int64(settledIn/time.Second) {
 		return nil
 	}
 	out := []ledger.Row{{Into: setPriceRow, Values: []any{
@@ -127,7 +130,19 @@ func (c *call) priceRows(t *ent.Transaction, d *decision) []ledger.Row {
 	if known == nil {
 		out = append(out, ledger.Row{Into: forgetPricesRow, Values: []any{c.place.host.String()}})
 	}
+	if d.approval != nil { // a person has seen this price
+		out = append(out, charged(t, t.Quoted)...)
+	}
 	return out
+}
+
+// charged makes a payment's price the usual one of its route, where that changes it. A maximum above the usual price raises
+// it to what was charged under it: else a seller could charge next to nothing under maxima that rise with each call.
+func charged(t *ent.Transaction, amount money.USDC) []ledger.Row {
+	if t.PriceID == nil {
+		return nil
+	}
+	return []ledger.Row{{Into: usualPriceRow, Values: []any{t.PriceID.String(), int64(t.Quoted), int64(amount)}}}
 }
 
 // payeeRows add a payee who is new. Where the policy does more than note one, the row must be hit.
@@ -145,20 +160,39 @@ func (c *call) payeeRows(t *ent.Transaction, d *decision) []ledger.Row {
 	return []ledger.Row{row}
 }
 
+// charged is what the answer to a metered call teaches of its route's price.
+func (c *call) charged(t *ent.Transaction, cost money.USDC) []ledger.Row {
+	if cost == 0 || t.Quoted == c.usual {
+		return nil
+	}
+	return charged(t, cost)
+}
+
 var (
-	// setPriceRow may meet one route several times in a batch: the newest counts then, once.
+	// setPriceRow may meet one route several times in a batch: the newest counts then, once. The first price of a route is
+	// the usual one until something is charged.
 	setPriceRow = &ledger.Statement{
 		Name: "remember a price", Table: "prices", MayMiss: true,
 		Columns: []string{
 			"uuid", "timestamptz", "uuid", "uuid", "text", "text", "text", "text", "text", "text", "text", "bigint", "text", "bigint",
 		},
-		Postgres: `INSERT INTO prices (id, created_at, org_id, host_id, host, route, protocol, scheme, network, asset, payee, amount, offer,
+		Postgres: `INSERT INTO prices (id, created_at, org_id, host_id, host, route, protocol, scheme, network, asset, payee, amount, usual, offer,
 			same, since_unix, seen_unix)
-			SELECT DISTINCT ON (c1) c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, CASE c13 WHEN '' THEN 0 ELSE 1 END, c14, c14
+			SELECT DISTINCT ON (c1) c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c12, c13, CASE c13 WHEN '' THEN 0 ELSE 1 END, c14, c14
 			FROM v ORDER BY c1, c2 DESC ` + onKnownPrice,
-		SQLite: `INSERT INTO prices (id, created_at, org_id, host_id, host, route, protocol, scheme, network, asset, payee, amount, offer,
+		SQLite: `INSERT INTO prices (id, created_at, org_id, host_id, host, route, protocol, scheme, network, asset, payee, amount, usual, offer,
 			same, since_unix, seen_unix)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, CASE ?13 WHEN '' THEN 0 ELSE 1 END, ?14, ?14) ` + onKnownPrice,
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13, CASE ?13 WHEN '' THEN 0 ELSE 1 END, ?14, ?14) ` + onKnownPrice,
+	}
+	// usualPriceRow takes the price c2 of which c3 was charged. Whoever writes it holds the lock on the organisation's counter,
+	// as for every row of this table: its moves end the payment's hold. Of several in a batch the lowest price counts.
+	usualPriceRow = &ledger.Statement{
+		Name: "charge a price", Table: "prices", MayMiss: true, Columns: []string{"uuid", "bigint", "bigint"},
+		Postgres: `UPDATE prices p SET usual = LEAST(n.c2, GREATEST(COALESCE(p.usual, p.amount), n.c3))
+			FROM (SELECT DISTINCT ON (c1) c1, c2, c3 FROM v ORDER BY c1, c2, c3) n
+			WHERE p.id = n.c1 AND (n.c2 < COALESCE(p.usual, p.amount) OR n.c3 > COALESCE(p.usual, p.amount))`,
+		SQLite: `UPDATE prices SET usual = MIN(?2, MAX(COALESCE(usual, amount), ?3))
+			WHERE id = ?1 AND (?2 < COALESCE(usual, amount) OR ?3 > COALESCE(usual, amount))`,
 	}
 	// addPayeeRow leaves a payee for its next payment when another has taken the number meanwhile; newPayeeRow does not: of
 	// two payments that were judged by the same payees, one is judged anew.
@@ -184,6 +218,6 @@ func payeeStatement(name string, mayMiss bool) *ledger.Statement {
 }
 
 const onKnownPrice = `ON CONFLICT (id) DO UPDATE SET protocol = excluded.protocol, scheme = excluded.scheme, network = excluded.network,
-	asset = excluded.asset, payee = excluded.payee, amount = excluded.amount, offer = excluded.offer, seen_unix = excluded.seen_unix,
+	asset = excluded.asset, payee = excluded.payee, usual = COALESCE(prices.usual, prices.amount), amount = excluded.amount, offer = excluded.offer, seen_unix = excluded.seen_unix,
 	same = CASE WHEN excluded.same = 1 AND prices.offer = excluded.offer THEN prices.same + 1 ELSE excluded.same END,
 	since_unix = CASE WHEN prices.offer = excluded.offer THEN prices.since_unix ELSE excluded.since_unix END`

@@ -155,7 +155,7 @@ func (f *Payments) bookMetered(ctx context.Context, c *call, t *ent.Transaction,
 	case c.prepaid != nil || cost == 0:
 		err = f.endMetered(ctx, c, t, transaction.StatusSuccess, cost, "")
 	default:
-		err = f.collect(ctx, t, cost)
+		err = f.collect(ctx, c, t, cost)
 	}
 	if err != nil {
 		e := *AsError(err)
@@ -186,8 +186,10 @@ func (f *Payments) endMetered(ctx context.Context, c *call, t *ent.Transaction, 
 	}
 	r, err := f.commit(ctx, unit{
 		moves: []ledger.Move{move},
-		rows:  func(now time.Time, _ ledger.Result) []ledger.Row { return ended(&end, now) },
-		news:  []News{settledNews(t)}, done: []Outcome{done},
+		rows: func(now time.Time, _ ledger.Result) []ledger.Row {
+			return append(ended(&end, now), c.charged(t, cost)...)
+		},
+		news: []News{settledNews(t)}, done: []Outcome{done},
 	})
 	if errors.Is(err, ledger.ErrEnded) || (err == nil && r.Repeated) {
 		return errTooLate

@@ -103,6 +103,9 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, d *decisi
 	if c.p.CredentialID != uuid.Nil {
 		t.CredentialID = &c.p.CredentialID
 	}
+	if !c.shown {
+		t.PriceID = &c.place.price
+	}
 	if c.prepaid != nil {
 		t.SessionID, hold.Credit = &c.prepaid.session.ID, f.platform.Clearing
 		hold.Counters = append(hold.Counters, sessionCounter(c.prepaid.session.ID))
@@ -133,6 +136,7 @@ func (f *Payments) reserve(ctx context.Context, c *call, id uuid.UUID, d *decisi
 	}
 	c.run.noted()
 	c.saw(r)
+	c.usual = d.memory.usual(o)
 	return t, nil
 }
 

@@ -28,7 +28,7 @@ type PolicyInput struct {
 	RequireSession                                    *bool
 
 	NewPayee, ChangedPayee, PriceJump *Reaction // what happens about them
-	PriceJumpPercent                  *int64    // of the last price may be asked without being a jump: 100 to 1000
+	PriceJumpPercent                  *int64    // of the usual price may be asked without being a jump: 100 to 1000
 	ApproveAbove                      Optional[money.USDC]
 
 	SignIn *bool // the wallet may sign in where it has paid before

@@ -129,13 +129,16 @@ func (in PolicyInput) over(p policy.Policy) policy.Policy {
 type past struct {
 	before    policy.Before
 	traces    []*ent.Trace
-	charged   map[uuid.UUID]money.USDC // by payment
-	used      map[uuid.UUID]bool       // requests for approval by which a later call has paid
+	paid      map[uuid.UUID]spent // by payment
+	used      map[uuid.UUID]bool  // requests for approval by which a later call has paid
 	truncated bool
 }
 
+// spent is what a payment counts for in the limits, and what was taken of it.
+type spent struct{ counts, taken money.USDC }
+
 func (s *Policies) readPast(ctx context.Context, c *ent.Client, a *ent.Agent, from time.Time) (*past, error) {
-	p := &past{charged: map[uuid.UUID]money.USDC{}, used: map[uuid.UUID]bool{}}
+	p := &past{paid: map[uuid.UUID]spent{}, used: map[uuid.UUID]bool{}}
 	var err error
 	p.traces, err = c.Trace.Query().Where(trace.AgentID(a.ID), trace.CreatedAtGTE(from), trace.OutcomeNEQ(trace.OutcomeLogin)).
 		Order(trace.ByCreatedAt(desc()), trace.ByID(desc())).Limit(maxReplayCalls + 1).All(ctx)
@@ -200,25 +203,26 @@ func (p *past) readSpent(ctx context.Context, c *ent.Client, agent uuid.UUID, si
 		}
 	}
 	for _, t := range payments {
-		p.charged[t.ID] = counted(t)
-		p.before.Total = p.before.Total.Sub(counted(t))
+		was := spentBy(t)
+		p.paid[t.ID] = was
+		p.before.Total = p.before.Total.Sub(was.counts)
 		if this, _ := policy.AgentCounters(agent.String(), t.CreatedAt); this == month {
-			p.before.Month = p.before.Month.Sub(counted(t))
+			p.before.Month = p.before.Month.Sub(was.counts)
 		}
 	}
 	return nil
 }
 
-// counted is what a payment counts for in the limits: what it was charged, or holds.
-func counted(t *ent.Transaction) money.USDC {
+// spentBy tells of a payment what it was charged, or holds.
+func spentBy(t *ent.Transaction) spent {
 	switch t.Status {
 	case transaction.StatusSuccess:
-		return t.Amount
+		return spent{t.Amount, t.Amount}
 	case transaction.StatusFailed:
-		return 0
+		return spent{}
 	case transaction.StatusPending, transaction.StatusUnknown:
 	}
-	return t.Quoted
+	return spent{counts: t.Quoted}
 }
 
 // judge compares what was decided with what the draft would have.
@@ -231,19 +235,19 @@ func (p *past) judge(draft policy.Policy) (*Replay, error) {
 		if err != nil {
 			return nil, err
 		}
-		charged, paid := p.charged[t.ID]
+		was, paid := p.paid[t.ID]
 		if t.Outcome != trace.OutcomeAllowed {
 			if !byPolicy(v) || p.used[t.ID] {
 				continue // the draft changes nothing of why; or the call was paid in the end, and is met again there
 			}
-			charged = t.Amount
+			was = spent{t.Amount, t.Amount}
 		} else if !paid {
 			continue
 		}
 		views = append(views, v)
 		calls = append(calls, policy.Past{
 			At: t.CreatedAt.UTC(), Host: t.Host, Domain: domainOf(t.Host), Service: t.Service, InSession: t.SessionID != nil, Price: t.Amount,
-			Charged: charged, Place: whose(paidAt(t)), Payee: v.payee(), Route: t.Method + " " + pathOf(t.Endpoint),
+			Charged: was.counts, Settled: was.taken, Place: whose(paidAt(t)), Payee: v.payee(), Route: t.Method + " " + pathOf(t.Endpoint),
 		})
 	}
 	out.Calls = len(calls)

@@ -14,24 +14,24 @@ import (
 // The rows that a paid call writes with its moves. They are statements by hand because ent writes one row at a time,
 // and every caller of a busy batch waits for all of them.
 var (
-	// addPaymentRow is missed by a price that has become a jump since it was judged: above c21 percent of what the route c20
-	// was paid last. The holds of an organisation follow one another by the lock on its counter; those of one batch are all
+	// addPaymentRow is missed by a price that has become a jump since it was judged: above c21 percent of the usual one of
+	// the route c20. The holds of an organisation follow one another by the lock on its counter; those of one batch are all
 	// compared with the price before it, as if the highest had come first.
 	addPaymentRow = &ledger.Statement{
 		Name:  "add payment",
 		Table: "transactions",
 		Columns: []string{
 			"uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "bigint", "text", "text", "text", "text", "text", "text", "text", "text", "text", "bigint", "uuid",
-			"uuid", "uuid", "bigint", "boolean",
+			"uuid", "uuid", "bigint", "boolean", "uuid",
 		},
 		Postgres: `INSERT INTO transactions (id, created_at, org_id, agent_id, session_id, credential_id, kind, status, quoted, amount,
-			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id, permit2)
-			SELECT c1, c2, c3, c4, c5, c6, 'payment', 'pending', c7, 0, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c22 FROM v
-			WHERE c7 <= COALESCE((SELECT p.amount * v.c21 / 100 FROM prices p WHERE p.id = v.c20), c7)`,
+			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id, permit2, price_id)
+			SELECT c1, c2, c3, c4, c5, c6, 'payment', 'pending', c7, 0, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c22, c23 FROM v
+			WHERE c7 <= COALESCE((SELECT COALESCE(p.usual, p.amount) * v.c21 / 100 FROM prices p WHERE p.id = v.c20), c7)`,
 		SQLite: `INSERT INTO transactions (id, created_at, org_id, agent_id, session_id, credential_id, kind, status, quoted, amount,
-			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id, permit2)
-			SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'payment', 'pending', ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?22
-			WHERE ?7 <= COALESCE((SELECT amount * ?21 / 100 FROM prices WHERE id = ?20), ?7)`,
+			from_address, to_address, service, endpoint, method, protocol, scheme, network, auth_nonce, valid_before_unix, hold_id, service_id, permit2, price_id)
+			SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'payment', 'pending', ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?22, ?23
+			WHERE ?7 <= COALESCE((SELECT COALESCE(usual, amount) * ?21 / 100 FROM prices WHERE id = ?20), ?7)`,
 	}
 	endPaymentRow = &ledger.Statement{
 		Name:    "end payment",
@@ -111,7 +111,7 @@ var (
 	}
 )
 
-// addPayment writes a payment down. route and percent hold its price to what the route was paid last; nil: nothing does.
+// addPayment writes a payment down. route and percent hold its price to the route's usual one; nil: nothing does.
 func addPayment(t *ent.Transaction, route *uuid.UUID, percent int64) ledger.Row {
 	var nonce sql.NullString // a metered payment has no proof
 	if t.AuthNonce != nil {
@@ -121,7 +121,7 @@ func addPayment(t *ent.Transaction, route *uuid.UUID, percent int64) ledger.Row 
 	return ledger.Row{Into: addPaymentRow, Values: []any{
 		t.ID.String(), t.CreatedAt, t.OrgID.String(), t.AgentID.String(), optional(t.SessionID), optional(t.CredentialID), int64(t.Quoted),
 		t.FromAddress, t.ToAddress, t.Service, t.Endpoint, t.Method, t.Protocol, t.Scheme, t.Network, nonce, end,
-		optional(t.HoldID), optional(t.ServiceID), optional(route), percent, t.Permit2,
+		optional(t.HoldID), optional(t.ServiceID), optional(route), percent, t.Permit2, optional(t.PriceID),
 	}}
 }
 

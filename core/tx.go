@@ -88,26 +88,29 @@ func retryable(err error) bool {
 // move applies ledger moves in this transaction. A refusal is returned as an error, so that the caller's whole
 // transaction is given up.
 func (tx *Tx) move(ctx context.Context, moves ...ledger.Move) (ledger.Result, error) {
-	r, err := ledger.Apply(ctx, tx.raw, tx.Now, []ledger.Unit{{Moves: moves}})
+	r, err := tx.units(ctx, ledger.Unit{Moves: moves})
 	if err != nil {
 		return ledger.Result{}, err
-	}
-	if r[0].Err != nil {
-		return ledger.Result{}, r[0].Err
-	}
-	if !r[0].Repeated {
-		tx.news = append(tx.news, balanceNews(r[0])...)
 	}
 	return r[0], nil
 }
 
-// moves is move for several moves that are judged one by one, each with a key of its own, but whose rows are locked
-// together and so in the one order. The first refusal gives the transaction up.
+// moves is move for several moves that are judged one by one, each with a key of its own.
 func (tx *Tx) moves(ctx context.Context, moves ...ledger.Move) ([]ledger.Result, error) {
+	return tx.units(ctx, apart(moves)...)
+}
+
+// apart makes each move a unit of its own.
+func apart(moves []ledger.Move) []ledger.Unit {
 	units := make([]ledger.Unit, len(moves))
 	for i, m := range moves {
 		units[i] = ledger.Unit{Moves: []ledger.Move{m}}
 	}
+	return units
+}
+
+// units applies units whose rows are locked together and so in the one order. The first refusal gives the transaction up.
+func (tx *Tx) units(ctx context.Context, units ...ledger.Unit) ([]ledger.Result, error) {
 	results, err := ledger.Apply(ctx, tx.raw, tx.Now, units)
 	if err != nil {
 		return nil, err

@@ -15594,6 +15594,8 @@ type PriceMutation struct {
 	payee         *string
 	amount        *money.USDC
 	addamount     *money.USDC
+	usual         *money.USDC
+	addusual      *money.USDC
 	offer         *string
 	same          *int64
 	addsame       *int64
@@ -16127,6 +16129,76 @@ func (m *PriceMutation) ResetAmount() {
 	m.addamount = nil
 }
 
+// SetUsual sets the "usual" field.
+func (m *PriceMutation) SetUsual(value money.USDC) {
+	m.usual = &value
+	m.addusual = nil
+}
+
+// Usual returns the value of the "usual" field in the mutation.
+func (m *PriceMutation) Usual() (r money.USDC, exists bool) {
+	v := m.usual
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUsual returns the old "usual" field's value of the Price entity.
+// If the Price object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PriceMutation) OldUsual(ctx context.Context) (v *money.USDC, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUsual is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUsual requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUsual: %w", err)
+	}
+	return oldValue.Usual, nil
+}
+
+// AddUsual adds value to the "usual" field.
+func (m *PriceMutation) AddUsual(value money.USDC) {
+	if m.addusual != nil {
+		*m.addusual = m.addusual.Add(value)
+	} else {
+		m.addusual = &value
+	}
+}
+
+// AddedUsual returns the value that was added to the "usual" field in this mutation.
+func (m *PriceMutation) AddedUsual() (r money.USDC, exists bool) {
+	v := m.addusual
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearUsual clears the value of the "usual" field.
+func (m *PriceMutation) ClearUsual() {
+	m.usual = nil
+	m.addusual = nil
+	m.clearedFields[price.FieldUsual] = struct{}{}
+}
+
+// UsualCleared returns if the "usual" field was cleared in this mutation.
+func (m *PriceMutation) UsualCleared() bool {
+	_, ok := m.clearedFields[price.FieldUsual]
+	return ok
+}
+
+// ResetUsual resets all changes to the "usual" field.
+func (m *PriceMutation) ResetUsual() {
+	m.usual = nil
+	m.addusual = nil
+	delete(m.clearedFields, price.FieldUsual)
+}
+
 // SetOffer sets the "offer" field.
 func (m *PriceMutation) SetOffer(s string) {
 	m.offer = &s
@@ -16365,7 +16437,7 @@ func (m *PriceMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *PriceMutation) Fields() []string {
-	fields := make([]string, 0, 15)
+	fields := make([]string, 0, 16)
 	if m.created_at != nil {
 		fields = append(fields, price.FieldCreatedAt)
 	}
@@ -16398,6 +16470,9 @@ func (m *PriceMutation) Fields() []string {
 	}
 	if m.amount != nil {
 		fields = append(fields, price.FieldAmount)
+	}
+	if m.usual != nil {
+		fields = append(fields, price.FieldUsual)
 	}
 	if m.offer != nil {
 		fields = append(fields, price.FieldOffer)
@@ -16441,6 +16516,8 @@ func (m *PriceMutation) Field(name string) (ent.Value, bool) {
 		return m.Payee()
 	case price.FieldAmount:
 		return m.Amount()
+	case price.FieldUsual:
+		return m.Usual()
 	case price.FieldOffer:
 		return m.Offer()
 	case price.FieldSame:
@@ -16480,6 +16557,8 @@ func (m *PriceMutation) OldField(ctx context.Context, name string) (ent.Value, e
 		return m.OldPayee(ctx)
 	case price.FieldAmount:
 		return m.OldAmount(ctx)
+	case price.FieldUsual:
+		return m.OldUsual(ctx)
 	case price.FieldOffer:
 		return m.OldOffer(ctx)
 	case price.FieldSame:
@@ -16574,6 +16653,13 @@ func (m *PriceMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetAmount(v)
 		return nil
+	case price.FieldUsual:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUsual(v)
+		return nil
 	case price.FieldOffer:
 		v, ok := value.(string)
 		if !ok {
@@ -16613,6 +16699,9 @@ func (m *PriceMutation) AddedFields() []string {
 	if m.addamount != nil {
 		fields = append(fields, price.FieldAmount)
 	}
+	if m.addusual != nil {
+		fields = append(fields, price.FieldUsual)
+	}
 	if m.addsame != nil {
 		fields = append(fields, price.FieldSame)
 	}
@@ -16632,6 +16721,8 @@ func (m *PriceMutation) AddedField(name string) (ent.Value, bool) {
 	switch name {
 	case price.FieldAmount:
 		return m.AddedAmount()
+	case price.FieldUsual:
+		return m.AddedUsual()
 	case price.FieldSame:
 		return m.AddedSame()
 	case price.FieldSinceUnix:
@@ -16653,6 +16744,13 @@ func (m *PriceMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddAmount(v)
+		return nil
+	case price.FieldUsual:
+		v, ok := value.(money.USDC)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddUsual(v)
 		return nil
 	case price.FieldSame:
 		v, ok := value.(int64)
@@ -16682,7 +16780,11 @@ func (m *PriceMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *PriceMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(price.FieldUsual) {
+		fields = append(fields, price.FieldUsual)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -16695,6 +16797,11 @@ func (m *PriceMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *PriceMutation) ClearField(name string) error {
+	switch name {
+	case price.FieldUsual:
+		m.ClearUsual()
+		return nil
+	}
 	return fmt.Errorf("unknown Price nullable field %s", name)
 }
 
@@ -16734,6 +16841,9 @@ func (m *PriceMutation) ResetField(name string) error {
 		return nil
 	case price.FieldAmount:
 		m.ResetAmount()
+		return nil
+	case price.FieldUsual:
+		m.ResetUsual()
 		return nil
 	case price.FieldOffer:
 		m.ResetOffer()
@@ -22249,6 +22359,7 @@ type TransactionMutation struct {
 	permit2              *bool
 	hold_id              *uuid.UUID
 	service_id           *uuid.UUID
+	price_id             *uuid.UUID
 	settled_at           *time.Time
 	clearedFields        map[string]struct{}
 	done                 bool
@@ -23661,6 +23772,55 @@ func (m *TransactionMutation) ResetServiceID() {
 	delete(m.clearedFields, transaction.FieldServiceID)
 }
 
+// SetPriceID sets the "price_id" field.
+func (m *TransactionMutation) SetPriceID(u uuid.UUID) {
+	m.price_id = &u
+}
+
+// PriceID returns the value of the "price_id" field in the mutation.
+func (m *TransactionMutation) PriceID() (r uuid.UUID, exists bool) {
+	v := m.price_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPriceID returns the old "price_id" field's value of the Transaction entity.
+// If the Transaction object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TransactionMutation) OldPriceID(ctx context.Context) (v *uuid.UUID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPriceID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPriceID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPriceID: %w", err)
+	}
+	return oldValue.PriceID, nil
+}
+
+// ClearPriceID clears the value of the "price_id" field.
+func (m *TransactionMutation) ClearPriceID() {
+	m.price_id = nil
+	m.clearedFields[transaction.FieldPriceID] = struct{}{}
+}
+
+// PriceIDCleared returns if the "price_id" field was cleared in this mutation.
+func (m *TransactionMutation) PriceIDCleared() bool {
+	_, ok := m.clearedFields[transaction.FieldPriceID]
+	return ok
+}
+
+// ResetPriceID resets all changes to the "price_id" field.
+func (m *TransactionMutation) ResetPriceID() {
+	m.price_id = nil
+	delete(m.clearedFields, transaction.FieldPriceID)
+}
+
 // SetSettledAt sets the "settled_at" field.
 func (m *TransactionMutation) SetSettledAt(t time.Time) {
 	m.settled_at = &t
@@ -23744,7 +23904,7 @@ func (m *TransactionMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TransactionMutation) Fields() []string {
-	fields := make([]string, 0, 28)
+	fields := make([]string, 0, 29)
 	if m.created_at != nil {
 		fields = append(fields, transaction.FieldCreatedAt)
 	}
@@ -23826,6 +23986,9 @@ func (m *TransactionMutation) Fields() []string {
 	if m.service_id != nil {
 		fields = append(fields, transaction.FieldServiceID)
 	}
+	if m.price_id != nil {
+		fields = append(fields, transaction.FieldPriceID)
+	}
 	if m.settled_at != nil {
 		fields = append(fields, transaction.FieldSettledAt)
 	}
@@ -23891,6 +24054,8 @@ func (m *TransactionMutation) Field(name string) (ent.Value, bool) {
 		return m.HoldID()
 	case transaction.FieldServiceID:
 		return m.ServiceID()
+	case transaction.FieldPriceID:
+		return m.PriceID()
 	case transaction.FieldSettledAt:
 		return m.SettledAt()
 	}
@@ -23956,6 +24121,8 @@ func (m *TransactionMutation) OldField(ctx context.Context, name string) (ent.Va
 		return m.OldHoldID(ctx)
 	case transaction.FieldServiceID:
 		return m.OldServiceID(ctx)
+	case transaction.FieldPriceID:
+		return m.OldPriceID(ctx)
 	case transaction.FieldSettledAt:
 		return m.OldSettledAt(ctx)
 	}
@@ -24156,6 +24323,13 @@ func (m *TransactionMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetServiceID(v)
 		return nil
+	case transaction.FieldPriceID:
+		v, ok := value.(uuid.UUID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPriceID(v)
+		return nil
 	case transaction.FieldSettledAt:
 		v, ok := value.(time.Time)
 		if !ok {
@@ -24301,6 +24475,9 @@ func (m *TransactionMutation) ClearedFields() []string {
 	if m.FieldCleared(transaction.FieldServiceID) {
 		fields = append(fields, transaction.FieldServiceID)
 	}
+	if m.FieldCleared(transaction.FieldPriceID) {
+		fields = append(fields, transaction.FieldPriceID)
+	}
 	if m.FieldCleared(transaction.FieldSettledAt) {
 		fields = append(fields, transaction.FieldSettledAt)
 	}
@@ -24374,6 +24551,9 @@ func (m *TransactionMutation) ClearField(name string) error {
 		return nil
 	case transaction.FieldServiceID:
 		m.ClearServiceID()
+		return nil
+	case transaction.FieldPriceID:
+		m.ClearPriceID()
 		return nil
 	case transaction.FieldSettledAt:
 		m.ClearSettledAt()
@@ -24466,6 +24646,9 @@ func (m *TransactionMutation) ResetField(name string) error {
 		return nil
 	case transaction.FieldServiceID:
 		m.ResetServiceID()
+		return nil
+	case transaction.FieldPriceID:
+		m.ResetPriceID()
 		return nil
 	case transaction.FieldSettledAt:
 		m.ResetSettledAt()

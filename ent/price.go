@@ -41,6 +41,8 @@ type Price struct {
 	Payee string `json:"payee,omitempty"`
 	// Amount holds the value of the "amount" field.
 	Amount money.USDC `json:"amount,omitempty"`
+	// Usual holds the value of the "usual" field.
+	Usual *money.USDC `json:"usual,omitempty"`
 	// Offer holds the value of the "offer" field.
 	Offer string `json:"offer,omitempty"`
 	// Same holds the value of the "same" field.
@@ -57,7 +59,7 @@ func (*Price) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case price.FieldAmount, price.FieldSame, price.FieldSinceUnix, price.FieldSeenUnix:
+		case price.FieldAmount, price.FieldUsual, price.FieldSame, price.FieldSinceUnix, price.FieldSeenUnix:
 			values[i] = new(sql.NullInt64)
 		case price.FieldHost, price.FieldRoute, price.FieldProtocol, price.FieldScheme, price.FieldNetwork, price.FieldAsset, price.FieldPayee, price.FieldOffer:
 			values[i] = new(sql.NullString)
@@ -152,6 +154,13 @@ func (_m *Price) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.Amount = money.USDC(value.Int64)
 			}
+		case price.FieldUsual:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field usual", values[i])
+			} else if value.Valid {
+				_m.Usual = new(money.USDC)
+				*_m.Usual = money.USDC(value.Int64)
+			}
 		case price.FieldOffer:
 			if value, ok := values[i].(*sql.NullString); !ok {
 				return fmt.Errorf("unexpected type %T for field offer", values[i])
@@ -244,6 +253,11 @@ func (_m *Price) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("amount=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Amount))
+	builder.WriteString(", ")
+	if v := _m.Usual; v != nil {
+		builder.WriteString("usual=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
 	builder.WriteString(", ")
 	builder.WriteString("offer=")
 	builder.WriteString(_m.Offer)

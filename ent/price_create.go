@@ -99,6 +99,20 @@ func (_c *PriceCreate) SetNillableAmount(v *money.USDC) *PriceCreate {
 	return _c
 }
 
+// SetUsual sets the "usual" field.
+func (_c *PriceCreate) SetUsual(v money.USDC) *PriceCreate {
+	_c.mutation.SetUsual(v)
+	return _c
+}
+
+// SetNillableUsual sets the "usual" field if the given value is not nil.
+func (_c *PriceCreate) SetNillableUsual(v *money.USDC) *PriceCreate {
+	if v != nil {
+		_c.SetUsual(*v)
+	}
+	return _c
+}
+
 // SetOffer sets the "offer" field.
 func (_c *PriceCreate) SetOffer(v string) *PriceCreate {
 	_c.mutation.SetOffer(v)
@@ -344,6 +358,10 @@ func (_c *PriceCreate) createSpec() (*Price, *sqlgraph.CreateSpec) {
 		_spec.SetField(price.FieldAmount, field.TypeInt64, value)
 		_node.Amount = value
 	}
+	if value, ok := _c.mutation.Usual(); ok {
+		_spec.SetField(price.FieldUsual, field.TypeInt64, value)
+		_node.Usual = &value
+	}
 	if value, ok := _c.mutation.Offer(); ok {
 		_spec.SetField(price.FieldOffer, field.TypeString, value)
 		_node.Offer = value
@@ -487,6 +505,30 @@ func (u *PriceUpsert) UpdateAmount() *PriceUpsert {
 // AddAmount adds v to the "amount" field.
 func (u *PriceUpsert) AddAmount(v money.USDC) *PriceUpsert {
 	u.Add(price.FieldAmount, v)
+	return u
+}
+
+// SetUsual sets the "usual" field.
+func (u *PriceUpsert) SetUsual(v money.USDC) *PriceUpsert {
+	u.Set(price.FieldUsual, v)
+	return u
+}
+
+// UpdateUsual sets the "usual" field to the value that was provided on create.
+func (u *PriceUpsert) UpdateUsual() *PriceUpsert {
+	u.SetExcluded(price.FieldUsual)
+	return u
+}
+
+// AddUsual adds v to the "usual" field.
+func (u *PriceUpsert) AddUsual(v money.USDC) *PriceUpsert {
+	u.Add(price.FieldUsual, v)
+	return u
+}
+
+// ClearUsual clears the value of the "usual" field.
+func (u *PriceUpsert) ClearUsual() *PriceUpsert {
+	u.SetNull(price.FieldUsual)
 	return u
 }
 
@@ -707,6 +749,34 @@ func (u *PriceUpsertOne) AddAmount(v money.USDC) *PriceUpsertOne {
 func (u *PriceUpsertOne) UpdateAmount() *PriceUpsertOne {
 	return u.Update(func(s *PriceUpsert) {
 		s.UpdateAmount()
+	})
+}
+
+// SetUsual sets the "usual" field.
+func (u *PriceUpsertOne) SetUsual(v money.USDC) *PriceUpsertOne {
+	return u.Update(func(s *PriceUpsert) {
+		s.SetUsual(v)
+	})
+}
+
+// AddUsual adds v to the "usual" field.
+func (u *PriceUpsertOne) AddUsual(v money.USDC) *PriceUpsertOne {
+	return u.Update(func(s *PriceUpsert) {
+		s.AddUsual(v)
+	})
+}
+
+// UpdateUsual sets the "usual" field to the value that was provided on create.
+func (u *PriceUpsertOne) UpdateUsual() *PriceUpsertOne {
+	return u.Update(func(s *PriceUpsert) {
+		s.UpdateUsual()
+	})
+}
+
+// ClearUsual clears the value of the "usual" field.
+func (u *PriceUpsertOne) ClearUsual() *PriceUpsertOne {
+	return u.Update(func(s *PriceUpsert) {
+		s.ClearUsual()
 	})
 }
 
@@ -1105,6 +1175,34 @@ func (u *PriceUpsertBulk) AddAmount(v money.USDC) *PriceUpsertBulk {
 func (u *PriceUpsertBulk) UpdateAmount() *PriceUpsertBulk {
 	return u.Update(func(s *PriceUpsert) {
 		s.UpdateAmount()
+	})
+}
+
+// SetUsual sets the "usual" field.
+func (u *PriceUpsertBulk) SetUsual(v money.USDC) *PriceUpsertBulk {
+	return u.Update(func(s *PriceUpsert) {
+		s.SetUsual(v)
+	})
+}
+
+// AddUsual adds v to the "usual" field.
+func (u *PriceUpsertBulk) AddUsual(v money.USDC) *PriceUpsertBulk {
+	return u.Update(func(s *PriceUpsert) {
+		s.AddUsual(v)
+	})
+}
+
+// UpdateUsual sets the "usual" field to the value that was provided on create.
+func (u *PriceUpsertBulk) UpdateUsual() *PriceUpsertBulk {
+	return u.Update(func(s *PriceUpsert) {
+		s.UpdateUsual()
+	})
+}
+
+// ClearUsual clears the value of the "usual" field.
+func (u *PriceUpsertBulk) ClearUsual() *PriceUpsertBulk {
+	return u.Update(func(s *PriceUpsert) {
+		s.ClearUsual()
 	})
 }
 

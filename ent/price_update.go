@@ -119,6 +119,33 @@ func (_u *PriceUpdate) AddAmount(v money.USDC) *PriceUpdate {
 	return _u
 }
 
+// SetUsual sets the "usual" field.
+func (_u *PriceUpdate) SetUsual(v money.USDC) *PriceUpdate {
+	_u.mutation.ResetUsual()
+	_u.mutation.SetUsual(v)
+	return _u
+}
+
+// SetNillableUsual sets the "usual" field if the given value is not nil.
+func (_u *PriceUpdate) SetNillableUsual(v *money.USDC) *PriceUpdate {
+	if v != nil {
+		_u.SetUsual(*v)
+	}
+	return _u
+}
+
+// AddUsual adds value to the "usual" field.
+func (_u *PriceUpdate) AddUsual(v money.USDC) *PriceUpdate {
+	_u.mutation.AddUsual(v)
+	return _u
+}
+
+// ClearUsual clears the value of the "usual" field.
+func (_u *PriceUpdate) ClearUsual() *PriceUpdate {
+	_u.mutation.ClearUsual()
+	return _u
+}
+
 // SetOffer sets the "offer" field.
 func (_u *PriceUpdate) SetOffer(v string) *PriceUpdate {
 	_u.mutation.SetOffer(v)
@@ -291,6 +318,15 @@ func (_u *PriceUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.AddedAmount(); ok {
 		_spec.AddField(price.FieldAmount, field.TypeInt64, value)
 	}
+	if value, ok := _u.mutation.Usual(); ok {
+		_spec.SetField(price.FieldUsual, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedUsual(); ok {
+		_spec.AddField(price.FieldUsual, field.TypeInt64, value)
+	}
+	if _u.mutation.UsualCleared() {
+		_spec.ClearField(price.FieldUsual, field.TypeInt64)
+	}
 	if value, ok := _u.mutation.Offer(); ok {
 		_spec.SetField(price.FieldOffer, field.TypeString, value)
 	}
@@ -420,6 +456,33 @@ func (_u *PriceUpdateOne) SetNillableAmount(v *money.USDC) *PriceUpdateOne {
 // AddAmount adds value to the "amount" field.
 func (_u *PriceUpdateOne) AddAmount(v money.USDC) *PriceUpdateOne {
 	_u.mutation.AddAmount(v)
+	return _u
+}
+
+// SetUsual sets the "usual" field.
+func (_u *PriceUpdateOne) SetUsual(v money.USDC) *PriceUpdateOne {
+	_u.mutation.ResetUsual()
+	_u.mutation.SetUsual(v)
+	return _u
+}
+
+// SetNillableUsual sets the "usual" field if the given value is not nil.
+func (_u *PriceUpdateOne) SetNillableUsual(v *money.USDC) *PriceUpdateOne {
+	if v != nil {
+		_u.SetUsual(*v)
+	}
+	return _u
+}
+
+// AddUsual adds value to the "usual" field.
+func (_u *PriceUpdateOne) AddUsual(v money.USDC) *PriceUpdateOne {
+	_u.mutation.AddUsual(v)
+	return _u
+}
+
+// ClearUsual clears the value of the "usual" field.
+func (_u *PriceUpdateOne) ClearUsual() *PriceUpdateOne {
+	_u.mutation.ClearUsual()
 	return _u
 }
 
@@ -624,6 +687,15 @@ func (_u *PriceUpdateOne) sqlSave(ctx context.Context) (_node *Price, err error)
 	}
 	if value, ok := _u.mutation.AddedAmount(); ok {
 		_spec.AddField(price.FieldAmount, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.Usual(); ok {
+		_spec.SetField(price.FieldUsual, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedUsual(); ok {
+		_spec.AddField(price.FieldUsual, field.TypeInt64, value)
+	}
+	if _u.mutation.UsualCleared() {
+		_spec.ClearField(price.FieldUsual, field.TypeInt64)
 	}
 	if value, ok := _u.mutation.Offer(); ok {
 		_spec.SetField(price.FieldOffer, field.TypeString, value)

@@ -73,6 +73,8 @@ type Transaction struct {
 	HoldID *uuid.UUID `json:"hold_id,omitempty"`
 	// ServiceID holds the value of the "service_id" field.
 	ServiceID *uuid.UUID `json:"service_id,omitempty"`
+	// PriceID holds the value of the "price_id" field.
+	PriceID *uuid.UUID `json:"price_id,omitempty"`
 	// SettledAt holds the value of the "settled_at" field.
 	SettledAt    *time.Time `json:"settled_at,omitempty"`
 	selectValues sql.SelectValues
@@ -83,7 +85,7 @@ func (*Transaction) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case transaction.FieldSessionID, transaction.FieldCredentialID, transaction.FieldHoldID, transaction.FieldServiceID:
+		case transaction.FieldSessionID, transaction.FieldCredentialID, transaction.FieldHoldID, transaction.FieldServiceID, transaction.FieldPriceID:
 			values[i] = &sql.NullScanner{S: new(uuid.UUID)}
 		case transaction.FieldPermit2:
 			values[i] = new(sql.NullBool)
@@ -284,6 +286,13 @@ func (_m *Transaction) assignValues(columns []string, values []any) error {
 				_m.ServiceID = new(uuid.UUID)
 				*_m.ServiceID = *value.S.(*uuid.UUID)
 			}
+		case transaction.FieldPriceID:
+			if value, ok := values[i].(*sql.NullScanner); !ok {
+				return fmt.Errorf("unexpected type %T for field price_id", values[i])
+			} else if value.Valid {
+				_m.PriceID = new(uuid.UUID)
+				*_m.PriceID = *value.S.(*uuid.UUID)
+			}
 		case transaction.FieldSettledAt:
 			if value, ok := values[i].(*sql.NullTime); !ok {
 				return fmt.Errorf("unexpected type %T for field settled_at", values[i])
@@ -417,6 +426,11 @@ func (_m *Transaction) String() string {
 	builder.WriteString(", ")
 	if v := _m.ServiceID; v != nil {
 		builder.WriteString("service_id=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.PriceID; v != nil {
+		builder.WriteString("price_id=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteString(", ")

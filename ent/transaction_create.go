@@ -371,6 +371,20 @@ func (_c *TransactionCreate) SetNillableServiceID(v *uuid.UUID) *TransactionCrea
 	return _c
 }
 
+// SetPriceID sets the "price_id" field.
+func (_c *TransactionCreate) SetPriceID(v uuid.UUID) *TransactionCreate {
+	_c.mutation.SetPriceID(v)
+	return _c
+}
+
+// SetNillablePriceID sets the "price_id" field if the given value is not nil.
+func (_c *TransactionCreate) SetNillablePriceID(v *uuid.UUID) *TransactionCreate {
+	if v != nil {
+		_c.SetPriceID(*v)
+	}
+	return _c
+}
+
 // SetSettledAt sets the "settled_at" field.
 func (_c *TransactionCreate) SetSettledAt(v time.Time) *TransactionCreate {
 	_c.mutation.SetSettledAt(v)
@@ -700,6 +714,10 @@ func (_c *TransactionCreate) createSpec() (*Transaction, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.ServiceID(); ok {
 		_spec.SetField(transaction.FieldServiceID, field.TypeUUID, value)
 		_node.ServiceID = &value
+	}
+	if value, ok := _c.mutation.PriceID(); ok {
+		_spec.SetField(transaction.FieldPriceID, field.TypeUUID, value)
+		_node.PriceID = &value
 	}
 	if value, ok := _c.mutation.SettledAt(); ok {
 		_spec.SetField(transaction.FieldSettledAt, field.TypeTime, value)
@@ -1148,6 +1166,9 @@ func (u *TransactionUpsertOne) UpdateNewValues() *TransactionUpsertOne {
 		}
 		if _, exists := u.create.mutation.ServiceID(); exists {
 			s.SetIgnore(transaction.FieldServiceID)
+		}
+		if _, exists := u.create.mutation.PriceID(); exists {
+			s.SetIgnore(transaction.FieldPriceID)
 		}
 	}))
 	return u
@@ -1795,6 +1816,9 @@ func (u *TransactionUpsertBulk) UpdateNewValues() *TransactionUpsertBulk {
 			}
 			if _, exists := b.mutation.ServiceID(); exists {
 				s.SetIgnore(transaction.FieldServiceID)
+			}
+			if _, exists := b.mutation.PriceID(); exists {
+				s.SetIgnore(transaction.FieldPriceID)
 			}
 		}
 	}))

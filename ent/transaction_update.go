@@ -657,6 +657,9 @@ func (_u *TransactionUpdate) sqlSave(ctx context.Context) (_node int, err error)
 	if _u.mutation.ServiceIDCleared() {
 		_spec.ClearField(transaction.FieldServiceID, field.TypeUUID)
 	}
+	if _u.mutation.PriceIDCleared() {
+		_spec.ClearField(transaction.FieldPriceID, field.TypeUUID)
+	}
 	if value, ok := _u.mutation.SettledAt(); ok {
 		_spec.SetField(transaction.FieldSettledAt, field.TypeTime, value)
 	}
@@ -1339,6 +1342,9 @@ func (_u *TransactionUpdateOne) sqlSave(ctx context.Context) (_node *Transaction
 	}
 	if _u.mutation.ServiceIDCleared() {
 		_spec.ClearField(transaction.FieldServiceID, field.TypeUUID)
+	}
+	if _u.mutation.PriceIDCleared() {
+		_spec.ClearField(transaction.FieldPriceID, field.TypeUUID)
 	}
 	if value, ok := _u.mutation.SettledAt(); ok {
 		_spec.SetField(transaction.FieldSettledAt, field.TypeTime, value)

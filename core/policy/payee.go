@@ -21,7 +21,7 @@ const (
 const (
 	RuleNewPayee     Rule = "new_payee"     // the host was never paid to that address
 	RuleChangedPayee Rule = "changed_payee" // the same, and it was paid to another one
-	RulePriceJump    Rule = "price_jump"    // far more than the route was paid last
+	RulePriceJump    Rule = "price_jump"    // far more than the usual price of the route
 	RuleApproveAbove Rule = "approve_above"
 )
 
@@ -36,7 +36,7 @@ const (
 type Caution struct {
 	NewPayee, ChangedPayee, PriceJump Reaction
 
-	PriceJumpPercent int64       // of the last price may be asked without being a jump; 0: DefaultJumpPercent
+	PriceJumpPercent int64       // of the usual price may be asked without being a jump; 0: DefaultJumpPercent
 	ApproveAbove     *money.USDC // a larger amount needs a person's yes; nil: none does
 }
 
@@ -44,7 +44,7 @@ type Caution struct {
 type Known struct {
 	Payee bool        // the host, to this payee
 	Host  bool        // the host, to anybody
-	Price *money.USDC // the route, at this price last; nil: never
+	Price *money.USDC // what the route usually costs; nil: it was never paid
 }
 
 // Finding is a rule that an offer falls under, and what the policy does about it.
@@ -63,7 +63,7 @@ func (f Finding) Denial() *Denial {
 // PayeeMatters reports whether anything but a note depends on who is paid.
 func (c Caution) PayeeMatters() bool { return !c.NewPayee.Notes() || !c.ChangedPayee.Notes() }
 
-// PriceMatters reports whether anything but a note depends on the last price.
+// PriceMatters reports whether anything but a note depends on the usual price.
 func (c Caution) PriceMatters() bool { return !c.PriceJump.Notes() }
 
 // Notes reports whether the reaction is a note in the trace and no more.
@@ -103,7 +103,7 @@ func (c Caution) Judge(host, payee string, amount money.USDC, k Known) []Finding
 		}
 	}
 	if k.Price != nil && amount > c.MostOf(*k.Price) {
-		add(RulePriceJump, c.PriceJump, c.MostOf(*k.Price), "The price is %s, and was %s the last time", amount.Decimal(), k.Price.Decimal())
+		add(RulePriceJump, c.PriceJump, c.MostOf(*k.Price), "The price is %s, and usually %s", amount.Decimal(), k.Price.Decimal())
 	}
 	if c.ApproveAbove != nil && amount > *c.ApproveAbove {
 		add(RuleApproveAbove, Approve, *c.ApproveAbove, "Amounts above %s need a person's yes", c.ApproveAbove.Decimal())

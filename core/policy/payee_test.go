@@ -54,7 +54,7 @@ func TestJudge(t *testing.T) {
 func TestReplayRemembers(t *testing.T) {
 	day := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	call := func(minute int, payee string, price money.USDC) policy.Past {
-		return policy.Past{At: day.Add(time.Duration(minute) * time.Minute), Host: "h", Place: "h", Payee: payee, Route: "GET /", Price: price, Charged: price}
+		return policy.Past{At: day.Add(time.Duration(minute) * time.Minute), Host: "h", Place: "h", Payee: payee, Route: "GET /", Price: price, Charged: price, Settled: price}
 	}
 	calls := []policy.Past{call(1, "a", 100), call(2, "a", 100), call(3, "b", 100), call(4, "c", 100), call(5, "a", 200), call(6, "a", 200)}
 	before := policy.Before{Payees: map[policy.HostPayee]time.Time{{Host: "h", Payee: "c"}: day.Add(150 * time.Second)}}
@@ -70,6 +70,42 @@ func TestReplayRemembers(t *testing.T) {
 	} {
 		got := ""
 		for _, err := range policy.Replay(policy.Policy{Caution: c.p}, before, calls) {
+			var held *policy.Unanswered
+			switch {
+			case err == nil:
+				got += "y"
+			case errors.As(err, &held):
+				got += "?"
+			default:
+				got += "n"
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// A replay compares prices as they are compared when they are paid: what was never charged is not the usual price.
+func TestReplayKnowsTheUsualPrice(t *testing.T) {
+	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		does  policy.Reaction
+		calls [][2]money.USDC // the price, and what was taken
+		want  string
+	}{
+		"nothing is charged":      {policy.Refuse, [][2]money.USDC{{100, 0}, {190, 0}, {361, 0}, {200, 0}, {201, 0}}, "yynyn"},
+		"everything is":           {policy.Refuse, [][2]money.USDC{{100, 100}, {190, 190}, {361, 361}, {50, 50}, {101, 101}}, "yyyyn"},
+		"a little of a maximum":   {policy.Refuse, [][2]money.USDC{{100, 1}, {190, 1}, {361, 1}, {190, 190}, {361, 200}, {401, 1}, {400, 1}, {90, 1}, {181, 1}}, "yynyynyyn"},
+		"a yes is a usual price":  {policy.Approve, [][2]money.USDC{{100, 0}, {300, 0}, {600, 0}, {601, 0}}, "y?y?"},
+		"what is refused is none": {policy.Refuse, [][2]money.USDC{{100, 100}, {201, 201}, {201, 201}}, "ynn"},
+	} {
+		var calls []policy.Past
+		for i, call := range c.calls {
+			calls = append(calls, policy.Past{At: at.Add(time.Duration(i) * time.Minute), Place: "h", Route: "GET /", Price: call[0], Charged: call[0], Settled: call[1]})
+		}
+		got := ""
+		for _, err := range policy.Replay(policy.Policy{Caution: policy.Caution{PriceJump: c.does, PriceJumpPercent: 200}}, policy.Before{}, calls) {
 			var held *policy.Unanswered
 			switch {
 			case err == nil:

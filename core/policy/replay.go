@@ -16,6 +16,7 @@ type Past struct {
 	Payee, Route  string     // who asked, and for which method and path
 	Price         money.USDC // what was asked
 	Charged       money.USDC // what counts for the limits, if the call is let pass
+	Settled       money.USDC // what of it was taken; zero: nothing yet
 }
 
 // Before is what an agent had spent when a replay begins, which is at the start of a UTC day.
@@ -36,7 +37,7 @@ func (u *Unanswered) Error() string { return Texts(u.Found) }
 type pastMemory struct {
 	payees map[HostPayee]time.Time
 	hosts  map[string]time.Time // the same of anybody
-	prices map[string]money.USDC
+	prices map[string]money.USDC // the usual one of a route
 }
 
 func newPastMemory(b Before) *pastMemory {
@@ -70,9 +71,18 @@ func (m *pastMemory) before(c Past) Known {
 	return k
 }
 
-func (m *pastMemory) paid(c Past) {
+// paid remembers a call as the memory of the present does, but for the time between a payment and its charge: what was charged
+// at all counts at once. A person's yes to a price makes it the usual one.
+func (m *pastMemory) paid(c Past, approved bool) {
 	m.meets(HostPayee{c.Place, c.Payee}, c.At)
-	m.prices[c.Place+" "+c.Route] = c.Price
+	route := c.Place + " " + c.Route
+	usual, known := m.prices[route]
+	switch {
+	case !known || approved:
+		m.prices[route] = c.Price
+	case c.Settled > 0:
+		m.prices[route] = min(c.Price, max(usual, c.Settled))
+	}
 }
 
 // Replay judges calls of the past, oldest first, as if p had been in force: what it refuses is not spent, and what it holds
@@ -102,7 +112,7 @@ func Replay(p Policy, before Before, calls []Past) []error {
 		if does == Approve {
 			out[i] = &Unanswered{by}
 		}
-		memory.paid(c)
+		memory.paid(c, does == Approve)
 		for _, id := range []string{day("agent", b.AgentID, c.At), month("agent", b.AgentID, c.At), total("agent", b.AgentID)} {
 			spent[id] = spent[id].Add(c.Charged)
 		}

@@ -500,6 +500,7 @@ var (
 		{Name: "asset", Type: field.TypeString, Size: 42},
 		{Name: "payee", Type: field.TypeString, Size: 42},
 		{Name: "amount", Type: field.TypeInt64, Default: 0},
+		{Name: "usual", Type: field.TypeInt64, Nullable: true},
 		{Name: "offer", Type: field.TypeString, Size: 2147483647},
 		{Name: "same", Type: field.TypeInt64},
 		{Name: "since_unix", Type: field.TypeInt64},
@@ -514,7 +515,7 @@ var (
 			{
 				Name:    "price_host_id_seen_unix",
 				Unique:  false,
-				Columns: []*schema.Column{PricesColumns[3], PricesColumns[15]},
+				Columns: []*schema.Column{PricesColumns[3], PricesColumns[16]},
 			},
 		},
 	}
@@ -715,6 +716,7 @@ var (
 		{Name: "permit2", Type: field.TypeBool, Default: false},
 		{Name: "hold_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "service_id", Type: field.TypeUUID, Nullable: true},
+		{Name: "price_id", Type: field.TypeUUID, Nullable: true},
 		{Name: "settled_at", Type: field.TypeTime, Nullable: true},
 	}
 	// TransactionsTable holds the schema information for the "transactions" table.

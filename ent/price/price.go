@@ -36,6 +36,8 @@ const (
 	FieldPayee = "payee"
 	// FieldAmount holds the string denoting the amount field in the database.
 	FieldAmount = "amount"
+	// FieldUsual holds the string denoting the usual field in the database.
+	FieldUsual = "usual"
 	// FieldOffer holds the string denoting the offer field in the database.
 	FieldOffer = "offer"
 	// FieldSame holds the string denoting the same field in the database.
@@ -62,6 +64,7 @@ var Columns = []string{
 	FieldAsset,
 	FieldPayee,
 	FieldAmount,
+	FieldUsual,
 	FieldOffer,
 	FieldSame,
 	FieldSinceUnix,
@@ -160,6 +163,11 @@ func ByPayee(opts ...sql.OrderTermOption) OrderOption {
 // ByAmount orders the results by the amount field.
 func ByAmount(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldAmount, opts...).ToFunc()
+}
+
+// ByUsual orders the results by the usual field.
+func ByUsual(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldUsual, opts...).ToFunc()
 }
 
 // ByOffer orders the results by the offer field.

@@ -112,6 +112,12 @@ func Amount(v money.USDC) predicate.Price {
 	return predicate.Price(sql.FieldEQ(FieldAmount, vc))
 }
 
+// Usual applies equality check predicate on the "usual" field. It's identical to UsualEQ.
+func Usual(v money.USDC) predicate.Price {
+	vc := int64(v)
+	return predicate.Price(sql.FieldEQ(FieldUsual, vc))
+}
+
 // Offer applies equality check predicate on the "offer" field. It's identical to OfferEQ.
 func Offer(v string) predicate.Price {
 	return predicate.Price(sql.FieldEQ(FieldOffer, v))
@@ -759,6 +765,70 @@ func AmountLT(v money.USDC) predicate.Price {
 func AmountLTE(v money.USDC) predicate.Price {
 	vc := int64(v)
 	return predicate.Price(sql.FieldLTE(FieldAmount, vc))
+}
+
+// UsualEQ applies the EQ predicate on the "usual" field.
+func UsualEQ(v money.USDC) predicate.Price {
+	vc := int64(v)
+	return predicate.Price(sql.FieldEQ(FieldUsual, vc))
+}
+
+// UsualNEQ applies the NEQ predicate on the "usual" field.
+func UsualNEQ(v money.USDC) predicate.Price {
+	vc := int64(v)
+	return predicate.Price(sql.FieldNEQ(FieldUsual, vc))
+}
+
+// UsualIn applies the In predicate on the "usual" field.
+func UsualIn(vs ...money.USDC) predicate.Price {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.Price(sql.FieldIn(FieldUsual, v...))
+}
+
+// UsualNotIn applies the NotIn predicate on the "usual" field.
+func UsualNotIn(vs ...money.USDC) predicate.Price {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = int64(vs[i])
+	}
+	return predicate.Price(sql.FieldNotIn(FieldUsual, v...))
+}
+
+// UsualGT applies the GT predicate on the "usual" field.
+func UsualGT(v money.USDC) predicate.Price {
+	vc := int64(v)
+	return predicate.Price(sql.FieldGT(FieldUsual, vc))
+}
+
+// UsualGTE applies the GTE predicate on the "usual" field.
+func UsualGTE(v money.USDC) predicate.Price {
+	vc := int64(v)
+	return predicate.Price(sql.FieldGTE(FieldUsual, vc))
+}
+
+// UsualLT applies the LT predicate on the "usual" field.
+func UsualLT(v money.USDC) predicate.Price {
+	vc := int64(v)
+	return predicate.Price(sql.FieldLT(FieldUsual, vc))
+}
+
+// UsualLTE applies the LTE predicate on the "usual" field.
+func UsualLTE(v money.USDC) predicate.Price {
+	vc := int64(v)
+	return predicate.Price(sql.FieldLTE(FieldUsual, vc))
+}
+
+// UsualIsNil applies the IsNil predicate on the "usual" field.
+func UsualIsNil() predicate.Price {
+	return predicate.Price(sql.FieldIsNull(FieldUsual))
+}
+
+// UsualNotNil applies the NotNil predicate on the "usual" field.
+func UsualNotNil() predicate.Price {
+	return predicate.Price(sql.FieldNotNull(FieldUsual))
 }
 
 // OfferEQ applies the EQ predicate on the "offer" field.

@@ -147,6 +147,7 @@ func (Transaction) Fields() []ent.Field {
 		field.Bool("permit2").Default(false).Immutable(),
 		field.UUID("hold_id", uuid.UUID{}).Optional().Nillable(),
 		field.UUID("service_id", uuid.UUID{}).Optional().Nillable().Immutable(), // of the catalogue: a metered payment
+		field.UUID("price_id", uuid.UUID{}).Optional().Nillable().Immutable(),   // of the route that its charge teaches a price; nil: of none
 		moment("settled_at"),
 	}
 }

@@ -5,10 +5,12 @@ import (
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
 	"github.com/google/uuid"
+
+	"bursar/money"
 )
 
-// Price is what a route of a host was last paid, by any agent of an organisation. It is written with the hold and says
-// nothing of what came of it. Its id follows from organisation, chain, host and route (core/memory.go).
+// Price is the offer of a route of a host that was taken last, by any agent of an organisation: it is written with the hold
+// and says nothing of what came of it. Its id follows from organisation, chain, host and route (core/memory.go).
 type Price struct{ ent.Schema }
 
 // Mixin of the Price entity.
@@ -28,6 +30,9 @@ func (Price) Fields() []ent.Field {
 		field.String("asset").MaxLen(42),
 		field.String("payee").MaxLen(42),
 		amount("amount"),
+		// usual is what the next price is compared with: what was charged last, and until then what was promised first. Nil:
+		// amount, in a row of a version that had no such column.
+		field.Int64("usual").GoType(money.USDC(0)).Optional().Nillable(),
 		// offer is the whole offer as JSON of pay.Offer; empty when it is too large to keep.
 		field.Text("offer"),
 		// same counts the payments in a row that took this very offer; 0 when it is not kept.

@@ -69,6 +69,8 @@ const (
 	FieldHoldID = "hold_id"
 	// FieldServiceID holds the string denoting the service_id field in the database.
 	FieldServiceID = "service_id"
+	// FieldPriceID holds the string denoting the price_id field in the database.
+	FieldPriceID = "price_id"
 	// FieldSettledAt holds the string denoting the settled_at field in the database.
 	FieldSettledAt = "settled_at"
 	// Table holds the table name of the transaction in the database.
@@ -105,6 +107,7 @@ var Columns = []string{
 	FieldPermit2,
 	FieldHoldID,
 	FieldServiceID,
+	FieldPriceID,
 	FieldSettledAt,
 }
 
@@ -353,6 +356,11 @@ func ByHoldID(opts ...sql.OrderTermOption) OrderOption {
 // ByServiceID orders the results by the service_id field.
 func ByServiceID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldServiceID, opts...).ToFunc()
+}
+
+// ByPriceID orders the results by the price_id field.
+func ByPriceID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPriceID, opts...).ToFunc()
 }
 
 // BySettledAt orders the results by the settled_at field.

@@ -183,6 +183,11 @@ func ServiceID(v uuid.UUID) predicate.Transaction {
 	return predicate.Transaction(sql.FieldEQ(FieldServiceID, v))
 }
 
+// PriceID applies equality check predicate on the "price_id" field. It's identical to PriceIDEQ.
+func PriceID(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldEQ(FieldPriceID, v))
+}
+
 // SettledAt applies equality check predicate on the "settled_at" field. It's identical to SettledAtEQ.
 func SettledAt(v time.Time) predicate.Transaction {
 	return predicate.Transaction(sql.FieldEQ(FieldSettledAt, v))
@@ -1739,6 +1744,56 @@ func ServiceIDIsNil() predicate.Transaction {
 // ServiceIDNotNil applies the NotNil predicate on the "service_id" field.
 func ServiceIDNotNil() predicate.Transaction {
 	return predicate.Transaction(sql.FieldNotNull(FieldServiceID))
+}
+
+// PriceIDEQ applies the EQ predicate on the "price_id" field.
+func PriceIDEQ(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldEQ(FieldPriceID, v))
+}
+
+// PriceIDNEQ applies the NEQ predicate on the "price_id" field.
+func PriceIDNEQ(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldNEQ(FieldPriceID, v))
+}
+
+// PriceIDIn applies the In predicate on the "price_id" field.
+func PriceIDIn(vs ...uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldIn(FieldPriceID, vs...))
+}
+
+// PriceIDNotIn applies the NotIn predicate on the "price_id" field.
+func PriceIDNotIn(vs ...uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldNotIn(FieldPriceID, vs...))
+}
+
+// PriceIDGT applies the GT predicate on the "price_id" field.
+func PriceIDGT(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldGT(FieldPriceID, v))
+}
+
+// PriceIDGTE applies the GTE predicate on the "price_id" field.
+func PriceIDGTE(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldGTE(FieldPriceID, v))
+}
+
+// PriceIDLT applies the LT predicate on the "price_id" field.
+func PriceIDLT(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldLT(FieldPriceID, v))
+}
+
+// PriceIDLTE applies the LTE predicate on the "price_id" field.
+func PriceIDLTE(v uuid.UUID) predicate.Transaction {
+	return predicate.Transaction(sql.FieldLTE(FieldPriceID, v))
+}
+
+// PriceIDIsNil applies the IsNil predicate on the "price_id" field.
+func PriceIDIsNil() predicate.Transaction {
+	return predicate.Transaction(sql.FieldIsNull(FieldPriceID))
+}
+
+// PriceIDNotNil applies the NotNil predicate on the "price_id" field.
+func PriceIDNotNil() predicate.Transaction {
+	return predicate.Transaction(sql.FieldNotNull(FieldPriceID))
 }
 
 // SettledAtEQ applies the EQ predicate on the "settled_at" field.

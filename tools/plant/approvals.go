@@ -33,12 +33,29 @@ func approvalBugs() []bug {
 		},
 		{
 			name:  "jump-from-a-price-that-was",
-			costs: "a call is compared with a price that has fallen since it began, and pays far more than the last one",
+			costs: "a call is compared with a price that has fallen since it began, and pays far more than the usual one",
 			edits: []edit{
-				{rows, `WHERE c7 <= COALESCE((SELECT p.amount * v.c21 / 100 FROM prices p WHERE p.id = v.c20), c7)`, ``},
-				{rows, `WHERE ?7 <= COALESCE((SELECT amount * ?21 / 100 FROM prices WHERE id = ?20), ?7)`, `WHERE ?20 IS NULL OR ?21 > 0`},
+				{rows, `WHERE c7 <= COALESCE((SELECT COALESCE(p.usual, p.amount) * v.c21 / 100 FROM prices p WHERE p.id = v.c20), c7)`, ``},
+				{rows, `WHERE ?7 <= COALESCE((SELECT COALESCE(usual, amount) * ?21 / 100 FROM prices WHERE id = ?20), ?7)`, `WHERE ?20 IS NULL OR ?21 > 0`},
 			},
 			proof: proof{folder: "core", test: "TestPriceJumpRaces"},
+		},
+		{
+			name:  "usual-by-promise",
+			costs: "a seller raises its price with each call, by proofs that it never settles, and takes the last one",
+			edits: []edit{{"core/memory.go", `usual = COALESCE(prices.usual, prices.amount), amount = excluded.amount`, `usual = excluded.usual, amount = excluded.amount`}},
+			proof: proof{folder: "core", test: "TestPriceThatIsNeverCharged"},
+		},
+		{
+			name:  "risen-by-a-maximum",
+			costs: "a seller charges next to nothing under maxima that rise with each call, and then a whole one",
+			edits: []edit{
+				{"core/memory.go", `LEAST(n.c2, GREATEST(COALESCE(p.usual, p.amount), n.c3))`, `n.c2`},
+				{"core/memory.go", `n.c3 > COALESCE(p.usual, p.amount)`, `n.c2 > COALESCE(p.usual, p.amount)`},
+				{"core/memory.go", `MIN(?2, MAX(COALESCE(usual, amount), ?3))`, `?2`},
+				{"core/memory.go", `?3 > COALESCE(usual, amount)`, `?2 > COALESCE(usual, amount) OR ?3 > ?2`},
+			},
+			proof: proof{folder: "core", test: "TestPriceOfAMaximum"},
 		},
 		{
 			name:  "taught-by-the-caller",

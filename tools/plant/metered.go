@@ -26,7 +26,7 @@ func meteredBugs() []bug {
 		{
 			name:  "maximum-kept-on-hold",
 			costs: "what a wallet's call did not cost stays reserved for ever",
-			edits: []edit{{collect, `r, err := tx.move(ctx, ledger.Move{Verb: ledger.Void, HoldID: first.ID}, hold)`, `r, err := tx.move(ctx, hold)`}},
+			edits: []edit{{collect, `{{Verb: ledger.Void, HoldID: first.ID}, hold}`, `{hold}`}},
 			proof: proof{folder: "core", test: "TestMeteredWallet"},
 		},
 		{
