@@ -48,7 +48,7 @@ type Config struct {
 	Permit2      string   `name:"permit2-reserve" default:"100.00" env:"BURSAR_PERMIT2_RESERVE" help:"Services that are paid through Permit2 need an allowance for that contract, of the agent's wallet or of the platform's, which holds the sessions' deposits. It covers what is promised and this much more, in USD; a relayer pays for each renewal. 0 pays nothing through Permit2."`
 	AllowPrivate []string `env:"BURSAR_ALLOW_PRIVATE_TARGETS" placeholder:"ip:port" help:"Private addresses that agents may call all the same, ip:port separated by commas; port 0 means every port. Default: none but the demo service."`
 
-	Services string `name:"services" env:"BURSAR_SERVICES" placeholder:"file.json" help:"JSON list of the services that bill by use and are yours: docs/operations.md. They are put into the catalogue at each start, by their slug; one that is left out stays as it was. Default: none but the demo's."`
+	Services string `name:"services" env:"BURSAR_SERVICES" placeholder:"file.json" help:"JSON list of the services that bill by use and are yours: docs/operations.md. They are put into the catalogue at each start, by their slug; one that is left out cannot be called any more. Default: none but the demo's."`
 
 	StreamBytes int64         `default:"1073741824" env:"BURSAR_STREAM_BYTES" help:"Most bytes of an answer that is handed on as it comes."`
 	StreamTime  time.Duration `default:"10m" env:"BURSAR_STREAM_TIME" help:"How long such an answer may take from its beginning to its end."`

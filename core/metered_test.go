@@ -104,9 +104,11 @@ type metering struct {
 func newMetering(t *testing.T, w *coretest.World, list ...func(*api) core.ServiceInput) *metering {
 	t.Helper()
 	m := &metering{World: w, api: newAPI(w)}
+	var services []core.ServiceInput
 	for _, in := range list {
-		must(w, w.Core.Services.Install(w.Ctx, []core.ServiceInput{in(m.api)}))
+		services = append(services, in(m.api))
 	}
+	must(w, w.Core.Services.Install(w.Ctx, services))
 	m.p, _ = w.User("dev@example.com")
 	m.agent = w.Agent(m.p, "bot", 3*money.One)
 	var err error

@@ -36,7 +36,7 @@ func (u *Unanswered) Error() string { return Texts(u.Found) }
 // pastMemory is what had been paid before a call.
 type pastMemory struct {
 	payees map[HostPayee]time.Time
-	hosts  map[string]time.Time // the same of anybody
+	hosts  map[string]time.Time  // the same of anybody
 	prices map[string]money.USDC // the usual one of a route
 }
 
