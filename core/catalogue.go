@@ -183,6 +183,7 @@ func (s *store) dress(e *entry, r *pay.Request) (*pay.Request, string, error) {
 	for _, name := range ownCall {
 		out.Header.Del(name)
 	}
+	out.Header.Set("Accept-Encoding", notPacked) // without it a service may choose any
 	if e.CredentialIn == service.CredentialInNone {
 		return out, "", nil
 	}
@@ -229,10 +230,14 @@ func spellings(secret string) []string {
 	return slices.Compact(all)
 }
 
-// scrub keeps a credential out of an answer that repeats it.
-func scrub(resp *pay.Response, secret string) {
+// scrub keeps a credential out of an answer that repeats it. It refuses one that is packed so that it cannot be read: whoever
+// gets that could unpack the credential.
+func scrub(resp *pay.Response, secret string) error {
 	if secret == "" {
-		return
+		return nil
+	}
+	if len(resp.Body) > 0 && len(codings(resp.Header)) > 0 {
+		return E(ServiceFailed, "The service's answer is packed in a way that cannot be read")
 	}
 	for _, form := range spellings(secret) {
 		resp.Body = bytes.ReplaceAll(resp.Body, []byte(form), []byte(removed))
@@ -242,4 +247,5 @@ func scrub(resp *pay.Response, secret string) {
 			}
 		}
 	}
+	return nil
 }

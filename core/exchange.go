@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,10 +153,25 @@ func unpacked(h http.Header, body []byte) []byte {
 	return plain
 }
 
+// codings are the ways in which a body was packed, in their order; none: it is as it was.
+func codings(h http.Header) []string {
+	var out []string
+	for _, v := range h.Values("Content-Encoding") {
+		for c := range strings.SplitSeq(v, ",") {
+			if c = strings.ToLower(strings.TrimSpace(c)); c != "" && c != notPacked {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+const notPacked = "identity"
+
 // unzip is a body that came packed by gzip as it was before, at most so many bytes of it; ok is false when it was not, or
 // cannot be unpacked.
 func unzip(h http.Header, body []byte, most int64) (plain []byte, ok bool) {
-	if !strings.EqualFold(h.Get("Content-Encoding"), "gzip") {
+	if !slices.Equal(codings(h), []string{"gzip"}) {
 		return nil, false
 	}
 	z, err := gzip.NewReader(bytes.NewReader(body))

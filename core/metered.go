@@ -125,7 +125,7 @@ func (f *Payments) metered(ctx context.Context, c *call) (*FetchResult, error) {
 	defer cancel()
 	defer f.step(StepBooked)
 	if sendErr == nil {
-		scrub(resp, secret)
+		sendErr = scrub(resp, secret)
 	}
 	if t == nil {
 		if sendErr != nil {
