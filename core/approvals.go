@@ -148,14 +148,14 @@ func (s *Approvals) Watch(ctx context.Context, p Principal, agentID *uuid.UUID, 
 // stream tells what waits now, oldest first, and then what changes.
 func (s *Approvals) stream(ctx context.Context, p Principal, out chan<- *ent.Approval, now []*ent.Approval, news *slot, pending bool) {
 	defer close(out)
-	told := map[uuid.UUID]approval.Status{}
+	var known told
 	tell := func(a *ent.Approval) {
-		if told[a.ID] == a.Status || (pending && a.Status != approval.StatusPending) {
+		if known.last(a.ID) == a.Status || (pending && a.Status != approval.StatusPending) {
 			return
 		}
 		select {
 		case out <- a:
-			told[a.ID] = a.Status
+			known.put(a)
 		case <-ctx.Done():
 		}
 	}
@@ -174,4 +174,24 @@ func (s *Approvals) stream(ctx context.Context, p Principal, out chan<- *ent.App
 			tell(a)
 		}
 	}
+}
+
+// told is what a stream has told last of the requests that it has told of lately. One that is forgotten is told again when news
+// of it comes twice, which is harmless: it is the newest state.
+type told struct{ now, before map[uuid.UUID]approval.Status }
+
+const maxTold = 1000 // requests, and as many of before
+
+func (t *told) last(id uuid.UUID) approval.Status {
+	if s, known := t.now[id]; known {
+		return s
+	}
+	return t.before[id]
+}
+
+func (t *told) put(a *ent.Approval) {
+	if t.now == nil || len(t.now) >= maxTold {
+		t.now, t.before = make(map[uuid.UUID]approval.Status), t.now
+	}
+	t.now[a.ID] = a.Status
 }
