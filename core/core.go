@@ -91,7 +91,7 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Sessions = &Sessions{store: s, operations: c.Operations, funding: c.Funding}
 	c.Agents = &Agents{store: s, sessions: c.Sessions, funding: c.Funding}
 	c.TopUps = &TopUps{store: s, operations: c.Operations, agents: c.Agents}
-	c.Policies = &Policies{s}
+	c.Policies = &Policies{s, make(chan struct{}, maxReplays)}
 	c.Approvals = &Approvals{store: s}
 	c.Payments = &Payments{store: s, calls: Quota{Max: d.CallsAtOnce}, sessions: c.Sessions, operations: c.Operations, approvals: c.Approvals}
 	c.Services = &Services{s}

@@ -14,7 +14,10 @@ import (
 )
 
 // Policies read and write what an agent may spend.
-type Policies struct{ *store }
+type Policies struct {
+	*store
+	replays chan struct{} // that are under way
+}
 
 const (
 	maxServices    = 100 // names in each list

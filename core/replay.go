@@ -26,8 +26,9 @@ const (
 	maxReplayCalls = 20_000 // the newest; older ones are left out
 	maxDifferences = 100    // that are listed
 
-	hostsAtOnce     = 500    // of which payees are read
-	maxReplayPayees = 20_000 // of so many hosts
+	maxReplays      = 2      // at a time, of one process: each holds a connection and a snapshot
+	replayPage      = 500    // calls that are read and judged together
+	maxReplayPayees = 20_000 // of the hosts of one page
 )
 
 // ReplayInput is a draft of a policy, and over how many days it is tried. What is absent of the draft is as it is now.
@@ -73,15 +74,17 @@ func (s *Policies) Replay(ctx context.Context, p Principal, in ReplayInput) (*Re
 	if err != nil {
 		return nil, missing(err, "Agent wallet")
 	}
+	select {
+	case s.replays <- struct{}{}:
+		defer func() { <-s.replays }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	from := s.now().Truncate(24*time.Hour).AddDate(0, 0, -in.Days)
-	var out *Replay
+	out := &Replay{}
 	err = s.db.atOnce(ctx, func(c *ent.Client) error {
-		past, err := s.readPast(ctx, c, a, from)
-		if err != nil {
-			return err
-		}
-		out, err = past.judge(in.Draft.over(rules(a.Edges.Policy)))
-		return err
+		r := &rerun{store: s.store, c: c, agent: a, out: out}
+		return r.run(ctx, in.Draft.over(rules(a.Edges.Policy)), from)
 	})
 	return out, err
 }
@@ -125,92 +128,183 @@ func (in PolicyInput) over(p policy.Policy) policy.Policy {
 	return p
 }
 
-// past is an agent's calls, oldest first, and what it had spent before them.
-type past struct {
-	before    policy.Before
-	traces    []*ent.Trace
-	paid      map[uuid.UUID]spent // by payment
-	used      map[uuid.UUID]bool  // requests for approval by which a later call has paid
-	truncated bool
+// rerun is a replay under way. It reads an agent's calls by pages, oldest first, and keeps of them what the next ones are
+// judged by, and the differences that are listed.
+type rerun struct {
+	*store
+	c     *ent.Client // which sees one moment
+	agent *ent.Agent
+	since time.Time // of the first call
+	draft *policy.Replay
+	out   *Replay
+}
+
+// run judges the newest calls since a moment.
+func (r *rerun) run(ctx context.Context, draft policy.Policy, from time.Time) error {
+	calls := r.c.Trace.Query().Where(trace.AgentID(r.agent.ID), trace.CreatedAtGTE(from), trace.OutcomeNEQ(trace.OutcomeLogin))
+	edge, err := calls.Clone().Select(trace.FieldID, trace.FieldCreatedAt).Order(trace.ByCreatedAt(desc()), trace.ByID(desc())).
+		Offset(maxReplayCalls).Limit(1).All(ctx)
+	if err != nil {
+		return err
+	}
+	var last *ent.Trace // that is not judged, or has been
+	if r.out.Truncated = len(edge) > 0; r.out.Truncated {
+		last = edge[0]
+	}
+	for {
+		page := calls.Clone()
+		if last != nil {
+			page.Where(trace.Or(trace.CreatedAtGT(last.CreatedAt), trace.And(trace.CreatedAtEQ(last.CreatedAt), trace.IDGT(last.ID))))
+		}
+		traces, err := page.Order(trace.ByCreatedAt(), trace.ByID()).Limit(replayPage).All(ctx)
+		if err != nil || len(traces) == 0 {
+			return err
+		}
+		if r.draft == nil {
+			r.since = traces[0].CreatedAt
+			before, err := r.spentBefore(ctx)
+			if err != nil {
+				return err
+			}
+			r.draft = policy.NewReplay(draft, r.since, before)
+		}
+		if err := r.judge(ctx, traces); err != nil || len(traces) < replayPage {
+			return err
+		}
+		last = traces[len(traces)-1]
+	}
+}
+
+// judge compares what was decided with what the draft would have.
+func (r *rerun) judge(ctx context.Context, traces []*ent.Trace) error {
+	paid, err := r.readPaid(ctx, traces)
+	if err != nil {
+		return err
+	}
+	used, err := r.readUsed(ctx, traces)
+	if err != nil {
+		return err
+	}
+	views := make([]*TraceView, len(traces))
+	for i, t := range traces {
+		if views[i], err = viewTrace(t); err != nil {
+			return err
+		}
+	}
+	if err := r.readPayees(ctx, views); err != nil {
+		return err
+	}
+	for i, t := range traces {
+		v := views[i]
+		was, ended := paid[t.ID]
+		if t.Outcome != trace.OutcomeAllowed {
+			if !byPolicy(v) || used[t.ID] {
+				continue // the draft changes nothing of why; or the call was paid in the end, and is met again there
+			}
+			was = spent{t.Amount, t.Amount}
+		} else if !ended {
+			continue
+		}
+		call := policy.Past{
+			At: t.CreatedAt.UTC(), Host: t.Host, Domain: domainOf(t.Host), Service: t.Service, InSession: t.SessionID != nil, Price: t.Amount,
+			Charged: was.counts, Settled: was.taken, Place: whose(paidAt(t)), Payee: v.payee(), Route: t.Method + " " + pathOf(t.Endpoint),
+		}
+		r.out.Calls++
+		r.out.add(v, call, r.draft.Judge(call))
+	}
+	return nil
+}
+
+// readUsed finds the requests for approval by which a later call has paid.
+func (r *rerun) readUsed(ctx context.Context, traces []*ent.Trace) (map[uuid.UUID]bool, error) {
+	ids, err := r.c.Approval.Query().Where(approval.IDIn(idsOf(traces, trace.OutcomeHeld)...), approval.StatusEQ(approval.StatusUsed)).IDs(ctx)
+	used := make(map[uuid.UUID]bool, len(ids))
+	for _, id := range ids {
+		used[id] = true
+	}
+	return used, err
+}
+
+func idsOf(traces []*ent.Trace, of trace.Outcome) []uuid.UUID {
+	var ids []uuid.UUID
+	for _, t := range traces {
+		if t.Outcome == of {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
+}
+
+// readPayees reads whom the hosts of a page had been paid to before the replay, and by other agents since.
+func (r *rerun) readPayees(ctx context.Context, calls []*TraceView) error {
+	hosts, named := map[uuid.UUID]bool{}, map[policy.HostPayee]bool{}
+	for _, v := range calls {
+		hosts[r.hostID(r.agent.OrgID, paidAt(v.Trace))] = true
+		named[policy.HostPayee{Host: whose(paidAt(v.Trace)), Payee: v.payee()}] = true
+	}
+	known, err := r.c.Payee.Query().Where(payee.HostIDIn(slices.Collect(maps.Keys(hosts))...), payee.Or(payee.AgentIDNEQ(r.agent.ID), payee.CreatedAtLT(r.since))).
+		Select(payee.FieldHost, payee.FieldAddress, payee.FieldCreatedAt).Limit(maxReplayPayees).All(ctx)
+	for _, k := range known {
+		if who := (policy.HostPayee{Host: k.Host, Payee: k.Address}); named[who] {
+			r.draft.Paid(who, k.CreatedAt.UTC())
+		} else {
+			r.draft.PaidSomebody(k.Host, k.CreatedAt.UTC())
+		}
+	}
+	return err
+}
+
+// spentBefore is what the agent had spent before the replay: what the counters say now, less what the payments since count for.
+func (r *rerun) spentBefore(ctx context.Context) (policy.Before, error) {
+	var b policy.Before
+	month, ever := policy.AgentCounters(r.agent.ID.String(), r.since)
+	counters, err := r.c.Usage.Query().Where(usage.IDIn(month, ever)).All(ctx)
+	if err != nil {
+		return b, err
+	}
+	for _, u := range counters {
+		if u.ID == month {
+			b.Month = u.Spent
+		} else {
+			b.Total = u.Spent
+		}
+	}
+	year, m, _ := r.since.UTC().Date()
+	for until, left := range map[time.Time]*money.USDC{time.Date(year, m+1, 1, 0, 0, 0, 0, time.UTC): &b.Month, {}: &b.Total} {
+		payments := r.c.Transaction.Query().Where(transaction.AgentID(r.agent.ID), transaction.KindEQ(transaction.KindPayment), transaction.CreatedAtGTE(r.since))
+		if !until.IsZero() {
+			payments.Where(transaction.CreatedAtLT(until))
+		}
+		var sums []struct {
+			Status transaction.Status
+			Quoted money.USDC
+			Amount money.USDC
+		}
+		err := payments.GroupBy(transaction.FieldStatus).Aggregate(
+			ent.As(ent.Sum(transaction.FieldQuoted), "quoted"), ent.As(ent.Sum(transaction.FieldAmount), "amount"),
+		).Scan(ctx, &sums)
+		if err != nil {
+			return b, err
+		}
+		for _, s := range sums {
+			*left = left.Sub(spentBy(&ent.Transaction{Status: s.Status, Quoted: s.Quoted, Amount: s.Amount}).counts)
+		}
+	}
+	return b, nil
 }
 
 // spent is what a payment counts for in the limits, and what was taken of it.
 type spent struct{ counts, taken money.USDC }
 
-func (s *Policies) readPast(ctx context.Context, c *ent.Client, a *ent.Agent, from time.Time) (*past, error) {
-	p := &past{paid: map[uuid.UUID]spent{}, used: map[uuid.UUID]bool{}}
-	var err error
-	p.traces, err = c.Trace.Query().Where(trace.AgentID(a.ID), trace.CreatedAtGTE(from), trace.OutcomeNEQ(trace.OutcomeLogin)).
-		Order(trace.ByCreatedAt(desc()), trace.ByID(desc())).Limit(maxReplayCalls + 1).All(ctx)
-	if err != nil || len(p.traces) == 0 {
-		return p, err
-	}
-	if p.truncated = len(p.traces) > maxReplayCalls; p.truncated {
-		p.traces = p.traces[:maxReplayCalls]
-	}
-	slices.Reverse(p.traces)
-	since := p.traces[0].CreatedAt
-	if err := p.readSpent(ctx, c, a.ID, since); err != nil {
-		return nil, err
-	}
-	if err := s.readPayees(ctx, c, p, a, since); err != nil {
-		return nil, err
-	}
-	used, err := c.Approval.Query().Where(approval.AgentID(a.ID), approval.StatusEQ(approval.StatusUsed), approval.CreatedAtGTE(since)).IDs(ctx)
-	for _, id := range used {
-		p.used[id] = true
-	}
-	return p, err
-}
-
-// readPayees reads whom the hosts of the past had been paid to before it, and by other agents since.
-func (s *Policies) readPayees(ctx context.Context, c *ent.Client, p *past, a *ent.Agent, since time.Time) error {
-	p.before.Payees = map[policy.HostPayee]time.Time{}
-	hosts := map[uuid.UUID]bool{}
-	for _, t := range p.traces {
-		hosts[s.hostID(a.OrgID, paidAt(t))] = true
-	}
-	for ids := range slices.Chunk(slices.Collect(maps.Keys(hosts)), hostsAtOnce) {
-		known, err := c.Payee.Query().Where(payee.HostIDIn(ids...), payee.Or(payee.AgentIDNEQ(a.ID), payee.CreatedAtLT(since))).Limit(maxReplayPayees).All(ctx)
-		if err != nil {
-			return err
-		}
-		for _, k := range known {
-			p.before.Payees[policy.HostPayee{Host: k.Host, Payee: k.Address}] = k.CreatedAt.UTC()
-		}
-	}
-	return nil
-}
-
-// readSpent reads what the calls since a moment count for, and from the counters what came before them.
-func (p *past) readSpent(ctx context.Context, c *ent.Client, agent uuid.UUID, since time.Time) error {
-	payments, err := c.Transaction.Query().Where(
-		transaction.AgentID(agent), transaction.KindEQ(transaction.KindPayment), transaction.CreatedAtGTE(since),
-	).Select(transaction.FieldID, transaction.FieldCreatedAt, transaction.FieldStatus, transaction.FieldAmount, transaction.FieldQuoted).All(ctx)
-	if err != nil {
-		return err
-	}
-	month, ever := policy.AgentCounters(agent.String(), since)
-	counters, err := c.Usage.Query().Where(usage.IDIn(month, ever)).All(ctx)
-	if err != nil {
-		return err
-	}
-	for _, u := range counters {
-		if u.ID == month {
-			p.before.Month = u.Spent
-		} else {
-			p.before.Total = u.Spent
-		}
-	}
+func (r *rerun) readPaid(ctx context.Context, traces []*ent.Trace) (map[uuid.UUID]spent, error) {
+	payments, err := r.c.Transaction.Query().Where(
+		transaction.IDIn(idsOf(traces, trace.OutcomeAllowed)...), transaction.KindEQ(transaction.KindPayment),
+	).Select(transaction.FieldID, transaction.FieldStatus, transaction.FieldAmount, transaction.FieldQuoted).All(ctx)
+	paid := make(map[uuid.UUID]spent, len(payments))
 	for _, t := range payments {
-		was := spentBy(t)
-		p.paid[t.ID] = was
-		p.before.Total = p.before.Total.Sub(was.counts)
-		if this, _ := policy.AgentCounters(agent.String(), t.CreatedAt); this == month {
-			p.before.Month = p.before.Month.Sub(was.counts)
-		}
+		paid[t.ID] = spentBy(t)
 	}
-	return nil
+	return paid, err
 }
 
 // spentBy tells of a payment what it was charged, or holds.
@@ -223,38 +317,6 @@ func spentBy(t *ent.Transaction) spent {
 	case transaction.StatusPending, transaction.StatusUnknown:
 	}
 	return spent{counts: t.Quoted}
-}
-
-// judge compares what was decided with what the draft would have.
-func (p *past) judge(draft policy.Policy) (*Replay, error) {
-	out := &Replay{Truncated: p.truncated}
-	var views []*TraceView
-	var calls []policy.Past
-	for _, t := range p.traces {
-		v, err := viewTrace(t)
-		if err != nil {
-			return nil, err
-		}
-		was, paid := p.paid[t.ID]
-		if t.Outcome != trace.OutcomeAllowed {
-			if !byPolicy(v) || p.used[t.ID] {
-				continue // the draft changes nothing of why; or the call was paid in the end, and is met again there
-			}
-			was = spent{t.Amount, t.Amount}
-		} else if !paid {
-			continue
-		}
-		views = append(views, v)
-		calls = append(calls, policy.Past{
-			At: t.CreatedAt.UTC(), Host: t.Host, Domain: domainOf(t.Host), Service: t.Service, InSession: t.SessionID != nil, Price: t.Amount,
-			Charged: was.counts, Settled: was.taken, Place: whose(paidAt(t)), Payee: v.payee(), Route: t.Method + " " + pathOf(t.Endpoint),
-		})
-	}
-	out.Calls = len(calls)
-	for i, err := range policy.Replay(draft, p.before, calls) {
-		out.add(views[i], calls[i], err)
-	}
-	return out, nil
 }
 
 func (r *Replay) add(v *TraceView, c policy.Past, verdict error) {

@@ -40,7 +40,7 @@ func TestCheckEntry(t *testing.T) {
 			}
 			// History has the name and the host, and a replay judges as the call was judged.
 			past := policy.Past{At: time.Unix(1e9, 0), Host: e.entry.Host, Domain: e.entry.Domain, Service: e.entry.Name}
-			if err := policy.Replay(policy.Policy{Allowed: []string{rule}}, policy.Before{}, []policy.Past{past})[0]; (err == nil) != e.allowed {
+			if err := policy.NewReplay(policy.Policy{Allowed: []string{rule}}, past.At, policy.Before{}).Judge(past); (err == nil) != e.allowed {
 				t.Errorf("replay, allowed %q: %s: %v", rule, e.entry.Name, err)
 			}
 		}

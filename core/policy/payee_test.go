@@ -57,7 +57,6 @@ func TestReplayRemembers(t *testing.T) {
 		return policy.Past{At: day.Add(time.Duration(minute) * time.Minute), Host: "h", Place: "h", Payee: payee, Route: "GET /", Price: price, Charged: price, Settled: price}
 	}
 	calls := []policy.Past{call(1, "a", 100), call(2, "a", 100), call(3, "b", 100), call(4, "c", 100), call(5, "a", 200), call(6, "a", 200)}
-	before := policy.Before{Payees: map[policy.HostPayee]time.Time{{Host: "h", Payee: "c"}: day.Add(150 * time.Second)}}
 	for name, c := range map[string]struct {
 		p    policy.Caution
 		want string // one letter a call: y(es), n(o), ? for a person's
@@ -69,7 +68,10 @@ func TestReplayRemembers(t *testing.T) {
 		"jumps need a yes":      {policy.Caution{PriceJump: policy.Approve}, "yyyy?y"},
 	} {
 		got := ""
-		for _, err := range policy.Replay(policy.Policy{Caution: c.p}, before, calls) {
+		r := policy.NewReplay(policy.Policy{Caution: c.p}, day, policy.Before{})
+		r.Paid(policy.HostPayee{Host: "h", Payee: "c"}, day.Add(150*time.Second))
+		for _, call := range calls {
+			err := r.Judge(call)
 			var held *policy.Unanswered
 			switch {
 			case err == nil:
@@ -105,7 +107,9 @@ func TestReplayKnowsTheUsualPrice(t *testing.T) {
 			calls = append(calls, policy.Past{At: at.Add(time.Duration(i) * time.Minute), Place: "h", Route: "GET /", Price: call[0], Charged: call[0], Settled: call[1]})
 		}
 		got := ""
-		for _, err := range policy.Replay(policy.Policy{Caution: policy.Caution{PriceJump: c.does, PriceJumpPercent: 200}}, policy.Before{}, calls) {
+		r := policy.NewReplay(policy.Policy{Caution: policy.Caution{PriceJump: c.does, PriceJumpPercent: 200}}, at, policy.Before{})
+		for _, call := range calls {
+			err := r.Judge(call)
 			var held *policy.Unanswered
 			switch {
 			case err == nil:

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"time"
 
 	"bursar/money"
@@ -19,11 +20,8 @@ type Past struct {
 	Settled       money.USDC // what of it was taken; zero: nothing yet
 }
 
-// Before is what an agent had spent when a replay begins, which is at the start of a UTC day.
-type Before struct {
-	Month, Total money.USDC
-	Payees       map[HostPayee]time.Time // whom hosts have been paid to besides, and since when
-}
+// Before is what an agent had spent when a replay begins: in the month of that, and ever.
+type Before struct{ Month, Total money.USDC }
 
 // HostPayee is somebody to whom a host is paid.
 type HostPayee struct{ Host, Payee string }
@@ -36,24 +34,22 @@ func (u *Unanswered) Error() string { return Texts(u.Found) }
 // pastMemory is what had been paid before a call.
 type pastMemory struct {
 	payees map[HostPayee]time.Time
-	hosts  map[string]time.Time  // the same of anybody
-	prices map[string]money.USDC // the usual one of a route
+	hosts  map[string]time.Time             // the same of anybody
+	prices map[[sha256.Size]byte]money.USDC // the usual one of a route, by place and route: there may be as many as calls
 }
 
-func newPastMemory(b Before) *pastMemory {
-	m := &pastMemory{payees: map[HostPayee]time.Time{}, hosts: map[string]time.Time{}, prices: map[string]money.USDC{}}
-	for p, at := range b.Payees {
-		m.meets(p, at)
-	}
-	return m
-}
+func routeOf(c Past) [sha256.Size]byte { return sha256.Sum256([]byte(c.Place + " " + c.Route)) }
 
 func (m *pastMemory) meets(p HostPayee, at time.Time) {
 	if since, known := m.payees[p]; !known || at.Before(since) {
 		m.payees[p] = at
 	}
-	if since, known := m.hosts[p.Host]; !known || at.Before(since) {
-		m.hosts[p.Host] = at
+	m.meetsHost(p.Host, at)
+}
+
+func (m *pastMemory) meetsHost(host string, at time.Time) {
+	if since, known := m.hosts[host]; !known || at.Before(since) {
+		m.hosts[host] = at
 	}
 }
 
@@ -65,7 +61,7 @@ func (m *pastMemory) before(c Past) Known {
 	if since, known := m.hosts[c.Place]; known {
 		k.Host = since.Before(c.At)
 	}
-	if price, known := m.prices[c.Place+" "+c.Route]; known {
+	if price, known := m.prices[routeOf(c)]; known {
 		k.Price = &price
 	}
 	return k
@@ -75,7 +71,7 @@ func (m *pastMemory) before(c Past) Known {
 // at all counts at once. A person's yes to a price makes it the usual one.
 func (m *pastMemory) paid(c Past, approved bool) {
 	m.meets(HostPayee{c.Place, c.Payee}, c.At)
-	route := c.Place + " " + c.Route
+	route := routeOf(c)
 	usual, known := m.prices[route]
 	switch {
 	case !known || approved:
@@ -85,37 +81,51 @@ func (m *pastMemory) paid(c Past, approved bool) {
 	}
 }
 
-// Replay judges calls of the past, oldest first, as if p had been in force: what it refuses is not spent, and what it holds
-// for a person's yes is. It returns one verdict a call, nil for yes, else a *Denial or an *Unanswered. Limits of the
-// department, the organisation and the token are left out, since a draft does not change them. The first price of a route
-// is compared with none.
-func Replay(p Policy, before Before, calls []Past) []error {
-	b := Budget{AgentID: "past", Agent: p}
-	spent, memory := map[string]money.USDC{}, newPastMemory(before)
-	if len(calls) > 0 {
-		spent[month("agent", b.AgentID, calls[0].At)] = before.Month
-		spent[total("agent", b.AgentID)] = before.Total
+// Replay judges calls of the past, oldest first, as if a policy had been in force: what that refuses is not spent, and what it
+// holds for a person's yes is. Limits of the department, the organisation and the token are left out, since a draft does not
+// change them. The first price of a route is compared with none.
+type Replay struct {
+	budget Budget
+	spent  map[string]money.USDC
+	memory pastMemory
+}
+
+// NewReplay begins a replay at a moment.
+func NewReplay(p Policy, at time.Time, before Before) *Replay {
+	r := &Replay{
+		budget: Budget{AgentID: "past", Agent: p},
+		memory: pastMemory{payees: map[HostPayee]time.Time{}, hosts: map[string]time.Time{}, prices: map[[sha256.Size]byte]money.USDC{}},
 	}
-	out := make([]error, len(calls))
-	for i, c := range calls {
-		if out[i] = p.checkPast(c); out[i] != nil {
-			continue
-		}
-		does, by := Strongest(p.Judge(c.Host, c.Payee, c.Price, memory.before(c)))
-		if does == Refuse {
-			out[i] = by[0].Denial()
-			continue
-		}
-		if out[i] = b.CheckAmount(c.At, c.Price, spent); out[i] != nil {
-			continue
-		}
-		if does == Approve {
-			out[i] = &Unanswered{by}
-		}
-		memory.paid(c, does == Approve)
-		for _, id := range []string{day("agent", b.AgentID, c.At), month("agent", b.AgentID, c.At), total("agent", b.AgentID)} {
-			spent[id] = spent[id].Add(c.Charged)
-		}
+	r.spent = map[string]money.USDC{month("agent", r.budget.AgentID, at): before.Month, total("agent", r.budget.AgentID): before.Total}
+	return r
+}
+
+// Paid tells of somebody to whom a host has been paid besides, and since when; PaidSomebody, that there is one. A call must
+// be judged after all that is older has been told.
+func (r *Replay) Paid(who HostPayee, since time.Time) { r.memory.meets(who, since) }
+
+// PaidSomebody is told in the place of Paid for those whom no call to be judged names.
+func (r *Replay) PaidSomebody(host string, since time.Time) { r.memory.meetsHost(host, since) }
+
+// Judge returns the verdict on the next call: nil for yes, else a *Denial or an *Unanswered.
+func (r *Replay) Judge(c Past) error {
+	b := r.budget
+	if err := b.Agent.checkPast(c); err != nil {
+		return err
 	}
-	return out
+	does, by := Strongest(b.Agent.Judge(c.Host, c.Payee, c.Price, r.memory.before(c)))
+	if does == Refuse {
+		return by[0].Denial()
+	}
+	if err := b.CheckAmount(c.At, c.Price, r.spent); err != nil {
+		return err
+	}
+	r.memory.paid(c, does == Approve)
+	for _, id := range []string{day("agent", b.AgentID, c.At), month("agent", b.AgentID, c.At), total("agent", b.AgentID)} {
+		r.spent[id] = r.spent[id].Add(c.Charged)
+	}
+	if does == Approve {
+		return &Unanswered{by}
+	}
+	return nil
 }
