@@ -80,6 +80,37 @@ func usualPrice(t *testing.T, w *coretest.World) (n int64) {
 	return n
 }
 
+// A replay tells of the same jumps.
+func TestReplayOfPricesNeverCharged(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *coretest.World) {
+		for _, c := range []struct {
+			how     paytest.Behaviour
+			refused int
+		}{{paytest.LieReceipt, 1}, {paytest.Serve, 0}} {
+			for i := range 2 {
+				p, _ := w.User(fmt.Sprintf("%s%d@example.com", c.how, i))
+				b := buyer{w: w, p: p, agent: w.Agent(p, "bot", 2*money.One)}
+				session := ""
+				if i > 0 {
+					v, err := w.Core.Sessions.Open(w.Ctx, p, core.OpenSessionInput{AgentID: b.agent.ID, Deposit: money.One, Duration: time.Hour})
+					must(w, err)
+					session = v.ID.String()
+				}
+				s := w.Seller(cent)
+				url := func(price money.USDC) string { return s.Link(2, c.how, price) }
+				b.asks(t, session, url, asked{10_000, true}, asked{19_000, true}, asked{36_100, true})
+				percent := int64(200)
+				r, err := w.Core.Policies.Replay(w.Ctx, p, core.ReplayInput{
+					AgentID: b.agent.ID, Days: 1, Draft: core.PolicyInput{PriceJump: reaction(core.RefuseIt), PriceJumpPercent: &percent},
+				})
+				if err != nil || r.Calls != 3 || r.Refused != c.refused {
+					t.Errorf("%s, session %q: %+v %v", c.how, session, r, err)
+				}
+			}
+		}
+	})
+}
+
 // A payment that had been given up, and is on the chain after all, teaches its price then.
 func TestPriceIsChargedLate(t *testing.T) {
 	for name, session := range map[string]bool{"from a wallet": false, "from a session": true} {

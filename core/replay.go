@@ -299,7 +299,9 @@ type spent struct{ counts, taken money.USDC }
 func (r *rerun) readPaid(ctx context.Context, traces []*ent.Trace) (map[uuid.UUID]spent, error) {
 	payments, err := r.c.Transaction.Query().Where(
 		transaction.IDIn(idsOf(traces, trace.OutcomeAllowed)...), transaction.KindEQ(transaction.KindPayment),
-	).Select(transaction.FieldID, transaction.FieldStatus, transaction.FieldAmount, transaction.FieldQuoted).All(ctx)
+	).Select(
+		transaction.FieldID, transaction.FieldStatus, transaction.FieldAmount, transaction.FieldQuoted, transaction.FieldTxHash, transaction.FieldServiceID,
+	).All(ctx)
 	paid := make(map[uuid.UUID]spent, len(payments))
 	for _, t := range payments {
 		paid[t.ID] = spentBy(t)
@@ -307,10 +309,14 @@ func (r *rerun) readPaid(ctx context.Context, traces []*ent.Trace) (map[uuid.UUI
 	return paid, err
 }
 
-// spentBy tells of a payment what it was charged, or holds.
+// spentBy tells of a payment what it was charged, or holds. What a session's answer has charged may come back: the chain has
+// taken it when it shows it.
 func spentBy(t *ent.Transaction) spent {
 	switch t.Status {
 	case transaction.StatusSuccess:
+		if t.TxHash == nil && t.ServiceID == nil {
+			return spent{counts: t.Amount}
+		}
 		return spent{t.Amount, t.Amount}
 	case transaction.StatusFailed:
 		return spent{}
