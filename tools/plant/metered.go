@@ -44,8 +44,14 @@ func meteredBugs() []bug {
 		{
 			name:  "credential-handed-on",
 			costs: "a caller reads the service's key from an answer that repeats it, and calls for nothing from then on",
-			edits: []edit{{metered, "\t\tscrub(resp, secret)\n", "\t\t_ = secret\n"}},
+			edits: []edit{{metered, "\t\tsendErr = scrub(resp, secret)\n", "\t\t_ = secret\n"}},
 			proof: proof{folder: "core", test: "TestMeteredSecret"},
+		},
+		{
+			name:  "credential-handed-on-packed",
+			costs: "an answer in br repeats the key that a service is called with, and its caller calls the service without us",
+			edits: []edit{{"core/catalogue.go", `len(resp.Body) > 0 && len(codings(resp.Header)) > 0`, `len(resp.Body) < 0 && len(codings(resp.Header)) > 0`}},
+			proof: proof{folder: "core", test: "TestMeteredPacked"},
 		},
 		{
 			name:  "stranger-bills-a-host",
