@@ -11,6 +11,7 @@ import (
 
 	"bursar/core/ledger"
 	"bursar/ent"
+	"bursar/ent/event"
 	"bursar/ent/operation"
 	"bursar/money"
 )
@@ -113,10 +114,6 @@ func (f *Funding) collectAgain(ctx context.Context, op *ent.Operation) error {
 
 // chargeEnded tells of the end of a wallet's metered payment.
 func (tx *Tx) chargeEnded(ctx context.Context, op *ent.Operation, how Outcome) error {
-	t, err := tx.Transaction.Get(ctx, op.TransactionID)
-	if err != nil {
-		return err
-	}
 	tx.done = append(tx.done, how)
-	return tx.paymentSettled(ctx, t)
+	return tx.tell(ctx, PaymentSettled, event.KindPaymentSettled, op.OrgID, op.AgentID, op.TransactionID)
 }
