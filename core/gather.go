@@ -9,7 +9,7 @@ import (
 )
 
 // gather answers many readers by one query: who asks while one is under way is in the next, which begins after they
-// asked and so shows them nothing older than an own query would. A reader alone waits for nobody.
+// asked and so shows them nothing older than an own query would. A reader alone waits for nobody, and asks by itself.
 type gather[K comparable, V any] struct {
 	load func(ctx context.Context, keys []K) (map[K]V, error)
 
@@ -29,7 +29,35 @@ const gatherLimit = 10 * time.Second // for one query, whose readers may each ha
 
 // get reads one value; false says that there is none.
 func (g *gather[K, V]) get(ctx context.Context, key K) (V, bool, error) {
-	return g.ask(ctx, key).get(ctx)
+	if !g.alone() {
+		return g.ask(ctx, key).get(ctx)
+	}
+	defer g.proceed(context.WithoutCancel(ctx))
+	ctx, cancel := context.WithTimeout(ctx, gatherLimit)
+	defer cancel()
+	found, err := g.load(ctx, []K{key})
+	v, ok := found[key]
+	return v, ok, err
+}
+
+// alone reports whether nobody reads. Then the caller does, and has to proceed.
+func (g *gather[K, V]) alone() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running {
+		return false
+	}
+	g.running = true
+	return true
+}
+
+// proceed begins to read for those who have asked meanwhile.
+func (g *gather[K, V]) proceed(ctx context.Context) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running = g.next != nil; g.running {
+		go g.run(ctx)
+	}
 }
 
 // ask begins to read one value, for a caller who has something else to do meanwhile.
