@@ -80,7 +80,7 @@ func newKillRun(t *testing.T, inside bool, args ...string) *killRun {
 	}
 	shop := httptest.NewUnstartedServer(nil)
 	t.Cleanup(shop.Close)
-	args = append(args, "--allow-private="+shop.Listener.Addr().String(), "--services="+k.servicesFile("http://"+shop.Listener.Addr().String()), "--permit2-reserve=0.05")
+	args = append(args, "--allow-private="+shop.Listener.Addr().String(), "--services="+k.servicesFile("http://"+shop.Listener.Addr().String()), "--permit2-reserve=0.05", "--payout-least=0")
 	rpc, network := "", mustNetwork(t, evm.DevID)
 	if !inside {
 		network = mustNetwork(t, evm.BaseSepoliaID)

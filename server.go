@@ -180,7 +180,8 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 		Protocols: protocols(n.client.Network()),
 		MasterKey: secrets.MasterKey, JWTSecret: secrets.JWTSecret,
 		PlatformKey: secrets.PlatformKey, RelayerKey: secrets.RelayerKey, MoreRelayers: secrets.MoreRelayers,
-		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), PayAhead: cfg.PayAhead, Permit2Reserve: cfg.Permit2Reserve(), Step: step,
+		GasGrantWei: cfg.GasGrant(), MaxPayment: cfg.Ceiling(), PayAhead: cfg.PayAhead, Permit2Reserve: cfg.Permit2Reserve(),
+		PayoutLeast: cfg.PayoutLeast(), PayoutWait: cfg.PayoutWait, Step: step,
 		Streams: core.StreamLimits{Bytes: cfg.StreamBytes, Time: cfg.StreamTime, Idle: cfg.StreamIdle}, CallsAtOnce: cfg.CallsPerKey,
 	})
 	if err == nil {

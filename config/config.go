@@ -46,7 +46,10 @@ type Config struct {
 	MaxPayment   string   `default:"100.00" env:"BURSAR_MAX_PAYMENT" help:"No single call may cost more, whatever its policy says, in USD."`
 	PayAhead     bool     `default:"true" negatable:"" env:"BURSAR_PAY_AHEAD" help:"Pay a service that has asked the same for a while with the first request, which saves asking again. One that asks something else then ends the call, and what was promised to it stays reserved for minutes."`
 	Permit2      string   `name:"permit2-reserve" default:"100.00" env:"BURSAR_PERMIT2_RESERVE" help:"Services that are paid through Permit2 need an allowance for that contract, of the agent's wallet or of the platform's, which holds the sessions' deposits. It covers what is promised and this much more, in USD; a relayer pays for each renewal. 0 pays nothing through Permit2."`
+	LeastPayout  string   `name:"payout-least" default:"1.00" env:"BURSAR_PAYOUT_LEAST" help:"What sessions have paid a business of the catalogue is sent to its wallet once it is this much, in USD: a relayer pays for each transfer. 0 sends everything at once."`
 	AllowPrivate []string `env:"BURSAR_ALLOW_PRIVATE_TARGETS" placeholder:"ip:port" help:"Private addresses that agents may call all the same, ip:port separated by commas; port 0 means every port. Default: none but the demo service."`
+
+	PayoutWait time.Duration `default:"24h" env:"BURSAR_PAYOUT_WAIT" help:"What a business is owed is sent by then, however little it is."`
 
 	Services string `name:"services" env:"BURSAR_SERVICES" placeholder:"file.json" help:"JSON list of the services that bill by use and are yours: docs/operations.md. They are put into the catalogue at each start, by their slug; one that is left out cannot be called any more. Default: none but the demo's."`
 
@@ -149,6 +152,12 @@ func (c Config) Permit2Reserve() money.USDC {
 	return v
 }
 
+// PayoutLeast is LeastPayout in atomic units.
+func (c Config) PayoutLeast() money.USDC {
+	v, _ := money.ParseDecimal(c.LeastPayout) // validate has read it
+	return v
+}
+
 // GasGrant is GasGrantWei as a number.
 func (c Config) GasGrant() *big.Int {
 	v, _ := new(big.Int).SetString(c.GasGrantWei, 10) // validate has read it
@@ -181,6 +190,9 @@ func (c Config) validate() error {
 	if _, err := money.ParseDecimal(c.Permit2); err != nil {
 		return fmt.Errorf("--permit2-reserve: %q is not an amount in USD", c.Permit2)
 	}
+	if _, err := money.ParseDecimal(c.LeastPayout); err != nil {
+		return fmt.Errorf("--payout-least: %q is not an amount in USD", c.LeastPayout)
+	}
 	if c.DatabaseURL != "" && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
 		return errors.New("--database-url: must begin with postgres://")
 	}
@@ -190,8 +202,8 @@ func (c Config) validate() error {
 	if c.StreamBytes <= 0 || c.StreamTime <= 0 || c.StreamIdle <= 0 {
 		return errors.New("--stream-bytes, --stream-time, --stream-idle: must be positive")
 	}
-	if c.PollInterval < 0 {
-		return errors.New("--poll-interval: must not be negative")
+	if c.PollInterval < 0 || c.PayoutWait < 0 {
+		return errors.New("--poll-interval, --payout-wait: must not be negative")
 	}
 	return nil
 }

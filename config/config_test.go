@@ -59,6 +59,20 @@ func TestStreamsHaveLimits(t *testing.T) {
 	}
 }
 
+func TestPayouts(t *testing.T) {
+	if c, err := config.Load(nil, &bytes.Buffer{}); err != nil || c.PayoutLeast() != money.One || c.PayoutWait != 24*time.Hour {
+		t.Errorf("%+v %v", c, err)
+	}
+	if c, err := config.Load([]string{"--payout-least=0", "--payout-wait=0"}, &bytes.Buffer{}); err != nil || c.PayoutLeast() != 0 || c.PayoutWait != 0 {
+		t.Errorf("%+v %v", c, err)
+	}
+	for _, bad := range []string{"--payout-least=-1", "--payout-least=a dollar", "--payout-wait=-1s"} {
+		if _, err := config.Load([]string{bad}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--payout") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
 func TestEveryFieldIsExplained(t *testing.T) {
 	var help bytes.Buffer
 	if _, err := config.Load([]string{"--help"}, &help); !errors.Is(err, config.ErrHelp) {

@@ -40,6 +40,8 @@ type Deps struct {
 	GasGrantWei    *big.Int            // ether given to a wallet at its first funding; nil or zero: none
 	PayAhead       bool                // a service that has asked the same for a while is paid with the first request
 	Permit2Reserve money.USDC          // by which a wallet's allowance for Permit2 is above what it has promised; zero: nothing is paid by Permit2
+	PayoutLeast    money.USDC          // of what a business is owed, that is sent at once; zero: anything
+	PayoutWait     time.Duration       // after which less than that is sent
 	MaxPayment     money.USDC          // no single call may cost more, whatever its policy says
 	Streams        StreamLimits        // of answers that are handed on as they come
 	CallsAtOnce    int                 // of one credential, with the streams of their answers; zero: there is no bound
@@ -95,7 +97,7 @@ func New(ctx context.Context, d Deps) (*Core, error) {
 	c.Approvals = &Approvals{store: s}
 	c.Payments = &Payments{store: s, calls: Quota{Max: d.CallsAtOnce}, sessions: c.Sessions, operations: c.Operations, approvals: c.Approvals}
 	c.Services = &Services{s}
-	c.Gateway = &Gateway{store: s, services: c.Services, operations: c.Operations}
+	c.Gateway = &Gateway{store: s, services: c.Services, operations: c.Operations, least: d.PayoutLeast, wait: d.PayoutWait}
 	c.Transactions = &Transactions{s}
 	c.Traces = &Traces{s}
 	c.Books = newBooks(s)

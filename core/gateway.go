@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -20,6 +21,8 @@ type Gateway struct {
 	*store
 	services   *Services
 	operations *Operations
+	least      money.USDC    // Deps.PayoutLeast
+	wait       time.Duration // Deps.PayoutWait
 }
 
 const prefixGateway = "ig_gw_"
@@ -68,7 +71,7 @@ func (g *Gateway) Register(ctx context.Context, p Principal, in RegisterInput) (
 }
 
 // BusinessFigures are what a business has earned: Revenue of calls that were charged; of what sessions have paid, Sent is at its
-// wallet, Sending on its way, and Owed waits to be sent.
+// wallet, Sending on its way, and Owed gathers until it is due.
 type BusinessFigures struct {
 	Service             *ServiceView
 	Calls               int

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"entgo.io/ent/dialect/sql"
 	"github.com/ethereum/go-ethereum/common"
@@ -15,15 +16,20 @@ import (
 	"bursar/ent/account"
 	"bursar/ent/operation"
 	"bursar/ent/predicate"
+	"bursar/ent/service"
+	"bursar/ent/transfer"
 	"bursar/ent/verification"
 	"bursar/money"
 )
 
 // Sessions pay a business at once into its account of the ledger, which is money at the platform's address. From there it
-// is sent to the business's wallet, all that has gathered by one operation.
+// is sent to the business's wallet, all that has gathered by one operation: when it is enough to be worth a transfer's gas, or
+// when the oldest of it has waited for long.
 
-// payoutBatch is how many businesses one run pays.
-const payoutBatch = 100
+const (
+	payoutBatch = 100                                      // businesses of one page
+	longestCall = maxTimeout + afterPayment + meteredSlack // from a call's hold to its booking
+)
 
 func verificationOf(id uuid.UUID) predicate.Verification { return verification.ServiceID(id) }
 
@@ -44,26 +50,74 @@ func sent(ctx context.Context, c *ent.Client, business uuid.UUID) (money.USDC, e
 	return sums[0].Sum, nil
 }
 
-// PayOut sends what businesses are owed. The hold and the operation's key are of one state of the account, so that
-// whoever runs it besides sends nothing twice; while one is on its way the rest gathers.
+// PayOut sends what businesses are owed, as far as it is due. The hold and the operation's key are of one state of the account,
+// so that whoever runs it besides sends nothing twice; while one is on its way the rest gathers.
 func (g *Gateway) PayOut(ctx context.Context) error {
-	owed, err := g.db.readEnt.Account.Query().Where(account.KindEQ(account.KindSeller), account.ChainID(int64(g.chainID())), account.DebitsPending(0),
-		func(s *sql.Selector) {
-			s.Where(sql.ExprP(s.C(account.FieldCreditsPosted) + " > " + s.C(account.FieldDebitsPosted)))
-		}).Order(account.ByID()).Limit(payoutBatch).All(ctx)
-	if err != nil {
-		return err
-	}
 	var all error
-	for _, a := range owed {
-		if err := g.payOut(ctx, a.ID, a.OwnerID); err != nil && AsError(err).Code != Conflict {
-			all = errors.Join(all, fmt.Errorf("core: payout of service %s: %w", a.OwnerID, err))
+	var after uuid.UUID // page on, so that those who wait do not keep the others waiting
+	for {
+		owed, err := g.db.readEnt.Account.Query().Where(account.IDGT(after), account.KindEQ(account.KindSeller), account.ChainID(int64(g.chainID())),
+			account.DebitsPending(0), func(s *sql.Selector) {
+				s.Where(sql.ExprP(s.C(account.FieldCreditsPosted) + " > " + s.C(account.FieldDebitsPosted)))
+			}).Order(account.ByID()).Limit(payoutBatch).All(ctx)
+		if err != nil {
+			return errors.Join(all, err)
+		}
+		for _, a := range owed {
+			after = a.ID
+			due, err := g.due(ctx, g.db.readEnt, a)
+			if err == nil && due {
+				err = g.payOut(ctx, a.ID)
+			}
+			if err != nil && AsError(err).Code != Conflict {
+				all = errors.Join(all, fmt.Errorf("core: payout of service %s: %w", a.OwnerID, err))
+			}
+		}
+		if len(owed) < payoutBatch || ctx.Err() != nil {
+			return errors.Join(all, ctx.Err())
 		}
 	}
-	return all
 }
 
-func (g *Gateway) payOut(ctx context.Context, owner, business uuid.UUID) error {
+// due reports whether what a business is owed is sent now. One that was taken out for good has nothing to wait for.
+func (g *Gateway) due(ctx context.Context, c *ent.Client, a *ent.Account) (bool, error) {
+	if ledger.StateOf(a).Available() >= g.least {
+		return true, nil
+	}
+	removed, err := c.Service.Query().Where(service.ID(a.OwnerID), service.BaseURL(noBaseURL)).Exist(ctx)
+	if err != nil || removed {
+		return removed, err
+	}
+	return g.waited(ctx, c, a.ID)
+}
+
+// waited reports whether the oldest of what a business is owed was earned a whole wait ago. A payout takes all that is there,
+// so what is owed was booked since the last one, by calls that had begun shortly before it at most; or it came back from one
+// that was given up, and was due then. The holds that a reorganisation makes again are no payouts of their own.
+func (g *Gateway) waited(ctx context.Context, c *ent.Client, owner uuid.UUID) (bool, error) {
+	since, took := g.now().Add(-g.wait), time.Time{}
+	last, err := c.Transfer.Query().Where(transfer.DebitID(owner), transfer.Not(transfer.KeyContains(keyAgain))).
+		Order(transfer.ByCreatedAt(sql.OrderDesc())).First(ctx)
+	if err != nil && !ent.IsNotFound(err) {
+		return false, err
+	}
+	if err == nil {
+		took = last.CreatedAt
+		back, err := c.Transfer.Query().Where(transfer.DebitID(owner), transfer.CreatedAtGTE(took), transfer.StatusEQ(transfer.StatusVoided)).Exist(ctx)
+		if err != nil || back || took.After(since) {
+			return back, err
+		}
+	}
+	first, err := c.Transfer.Query().Where(
+		transfer.CreditID(owner), transfer.CreatedAtGT(took.Add(-longestCall)), transfer.EndedAtGT(took), transfer.StatusEQ(transfer.StatusPosted), transfer.CodeNEQ(codeUndo),
+	).Order(transfer.ByCreatedAt()).First(ctx)
+	if ent.IsNotFound(err) {
+		return true, nil // it was booked later still, or came back in another way: nothing that is owed may wait for ever
+	}
+	return err == nil && !first.CreatedAt.After(since), err
+}
+
+func (g *Gateway) payOut(ctx context.Context, owner uuid.UUID) error {
 	return g.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		a, err := tx.Account.Get(ctx, owner)
 		if err != nil {
@@ -73,7 +127,10 @@ func (g *Gateway) payOut(ctx context.Context, owner, business uuid.UUID) error {
 		if state.Available() <= 0 || state.DebitsPending > 0 {
 			return nil
 		}
-		s, err := tx.Service.Get(ctx, business)
+		if due, err := g.due(ctx, tx.Client, a); err != nil || !due { // any more: another process was faster
+			return err
+		}
+		s, err := tx.Service.Get(ctx, a.OwnerID)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package core
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,11 @@ import (
 )
 
 // How a reorganisation takes back what was booked of the blocks that it abandons.
+
+const (
+	codeUndo = "undo"
+	keyAgain = ":again:" // in the key of a hold for what waits for its block once more
+)
 
 // undone is one transfer that is taken back: the moves for it, and what else changes when they are made.
 type undone struct {
@@ -90,7 +94,7 @@ func logIndex(t *ent.Transfer) int {
 // plan says how one transfer is taken back.
 func (f *Funding) plan(ctx context.Context, tx *Tx, t *ent.Transfer) (undone, error) {
 	back := ledger.Move{
-		Verb: ledger.Transfer, Key: undoKey(causeOf(t)), Debit: t.CreditID, Credit: t.DebitID, Amount: t.Posted, Code: "undo",
+		Verb: ledger.Transfer, Key: undoKey(causeOf(t)), Debit: t.CreditID, Credit: t.DebitID, Amount: t.Posted, Code: codeUndo,
 		Counters: strings.Fields(t.Counters),
 	}
 	if t.TransactionID != nil {
@@ -120,7 +124,7 @@ func (f *Funding) plan(ctx context.Context, tx *Tx, t *ent.Transfer) (undone, er
 // again is the hold for something of ours that waits for its block once more.
 func again(t *ent.Transfer, key string, amount money.USDC) ledger.Move {
 	m := ledger.Move{
-		Verb: ledger.Hold, Key: fmt.Sprintf("%s:again:%s", key, t.ID), Debit: t.DebitID, Credit: t.CreditID, Amount: amount, Code: t.Code,
+		Verb: ledger.Hold, Key: key + keyAgain + t.ID.String(), Debit: t.DebitID, Credit: t.CreditID, Amount: amount, Code: t.Code,
 		Counters: strings.Fields(t.Counters), Owed: true,
 	}
 	if t.TransactionID != nil {
@@ -202,7 +206,7 @@ func planPayment(t *ent.Transfer, payment *ent.Transaction, back ledger.Move) un
 // be settled for another amount: it is held for again, all of it.
 func planUpTo(hold *ent.Transfer, payment *ent.Transaction, back ledger.Move) undone {
 	returned := ledger.Move{
-		Verb: ledger.Transfer, Key: back.Key + ":charge", Debit: hold.CreditID, Credit: hold.DebitID, Amount: hold.Posted, Code: "undo",
+		Verb: ledger.Transfer, Key: back.Key + ":charge", Debit: hold.CreditID, Credit: hold.DebitID, Amount: hold.Posted, Code: codeUndo,
 		TransactionID: payment.ID, Counters: strings.Fields(hold.Counters),
 	}
 	return undone{moves: []ledger.Move{back, returned, again(hold, back.Key, hold.Amount)}, after: heldAgain(payment, 2)}

@@ -355,7 +355,7 @@ type GatewayFigures struct {
 	Id    ID     `json:"id"`
 	Name  string `json:"name"`
 
-	// Owed Paid by sessions and not sent to the wallet yet
+	// Owed Paid by sessions and not sent to the wallet yet. It is sent when it is enough to be worth a transfer, or the oldest of it has waited: a dollar, and a day, unless the operator says otherwise
 	Owed    int64  `json:"owed"`
 	Revenue int64  `json:"revenue"`
 	Sending int64  `json:"sending"`
