@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
@@ -74,7 +75,12 @@ func (f *Funding) ordered(ctx context.Context, tx *Tx, m movement, nonce string)
 	op, err := tx.Operation.Query().Where(operation.AuthNonce(nonce), operation.FromAddress(m.From.Hex())).Only(ctx)
 	if err == nil {
 		ended := op.Status == operation.StatusFinal || op.Status == operation.StatusExpired || op.Status == operation.StatusFailed
-		if ended || m.To.Hex() != op.ToAddress || m.Amount != op.Amount {
+		switch {
+		case m.To.Hex() != op.ToAddress || m.Amount != op.Amount:
+			return false, nil
+		case op.Status == operation.StatusExpired && pays(op.Kind):
+			return true, f.finishLate(ctx, tx, op, m)
+		case ended:
 			return false, nil
 		}
 		return true, f.finishOperation(ctx, tx, op, m)
@@ -98,8 +104,8 @@ func (f *Funding) ordered(ctx context.Context, tx *Tx, m movement, nonce string)
 	return true, f.settlePayment(ctx, tx, t, m)
 }
 
-// finishOperation posts an operation's hold and does what follows from it.
-func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation, m movement) error {
+// finishOperation posts an operation's hold and does what follows from it. before is moved first.
+func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation, m movement, before ...ledger.Move) error {
 	to := side{account: f.platform.External}
 	var err error
 	if arrives(op.Kind) && (op.Kind != operation.KindCharge || m.To != f.keys.platformAddress()) {
@@ -107,13 +113,14 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 			return err
 		}
 	}
-	units := apart(append([]ledger.Move{{Verb: ledger.Post, HoldID: *op.HoldID, Amount: op.Amount, LogKey: m.key, Block: m.Block}}, f.arrival(to, m)...))
+	post := ledger.Move{Verb: ledger.Post, HoldID: *op.HoldID, Amount: op.Amount, LogKey: m.key, Block: m.Block}
+	units := apart(slices.Concat(before, []ledger.Move{post}, f.arrival(to, m)))
 	if op.Kind == operation.KindTransfer {
 		t, err := tx.Transaction.Get(ctx, op.TransactionID)
 		if err != nil {
 			return err
 		}
-		units[0].Rows = func(ledger.Result) []ledger.Row { return charged(t, m.Amount) }
+		units[len(before)].Rows = func(ledger.Result) []ledger.Row { return charged(t, m.Amount) }
 	}
 	results, err := tx.units(ctx, units...)
 	if err != nil || results[0].Repeated {
@@ -136,9 +143,12 @@ func (f *Funding) finishOperation(ctx context.Context, tx *Tx, op *ent.Operation
 	return nil
 }
 
+// pays tells the operations that are a call's payment.
+func pays(k operation.Kind) bool { return k == operation.KindCharge || k == operation.KindTransfer }
+
 // arrives tells the operations that may pay an address of ours, besides those whose way the ledger knows.
 func arrives(k operation.Kind) bool {
-	return k == operation.KindDrain || k == operation.KindPayout || k == operation.KindCharge || k == operation.KindTransfer
+	return k == operation.KindDrain || k == operation.KindPayout || pays(k)
 }
 
 // arrival credits money that left one of our accounts for an address that is also ours: another agent's wallet, or

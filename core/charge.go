@@ -9,6 +9,7 @@ import (
 
 	"bursar/core/ledger"
 	"bursar/ent"
+	"bursar/ent/operation"
 	"bursar/ent/transaction"
 )
 
@@ -92,6 +93,31 @@ func (f *Funding) settleLate(ctx context.Context, tx *Tx, t *ent.Transaction, m 
 			u.SetHoldID(hold.ID)
 		}
 	})
+}
+
+// finishLate is settleLate for a payment that we send ourselves. The operation gets the new hold, so that it is sent again should
+// its block be lost; it ends as expired once more when no other has it.
+func (f *Funding) finishLate(ctx context.Context, tx *Tx, op *ent.Operation, m movement) error {
+	t, err := tx.Transaction.Get(ctx, op.TransactionID)
+	if err != nil {
+		return err
+	}
+	hold, err := f.holdLate(ctx, tx, t, m)
+	if err != nil {
+		return err
+	}
+	n, err := tx.Operation.Update().Where(operation.ID(op.ID), operation.StatusEQ(op.Status)).SetHoldID(hold.ID).Save(ctx)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return errMoved
+	}
+	op.HoldID = &hold.ID
+	if err := f.finishOperation(ctx, tx, op, m, hold); err != nil {
+		return err
+	}
+	return tx.Transaction.UpdateOneID(t.ID).SetHoldID(hold.ID).SetReason("It was mined after all").Exec(ctx)
 }
 
 // holdLate is the hold of a payment that was given up, as it was the first time but for who pays. Its id follows from the

@@ -125,7 +125,7 @@ func (f *Funding) plan(ctx context.Context, tx *Tx, t *ent.Transfer) (undone, er
 func again(t *ent.Transfer, key string, amount money.USDC) ledger.Move {
 	m := ledger.Move{
 		Verb: ledger.Hold, Key: key + keyAgain + t.ID.String(), Debit: t.DebitID, Credit: t.CreditID, Amount: amount, Code: t.Code,
-		Counters: strings.Fields(t.Counters), Owed: true,
+		Counters: strings.Fields(t.Counters), Owed: true, Again: true,
 	}
 	if t.TransactionID != nil {
 		m.TransactionID = *t.TransactionID

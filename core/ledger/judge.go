@@ -226,7 +226,7 @@ func (j *judgement) hold(m Move) (Entry, error) {
 	a.DebitsPending = a.DebitsPending.Add(m.Amount)
 	j.accounts[a.ID] = a
 	calls := int64(1)
-	if m.Owed {
+	if m.Again {
 		calls = 0
 	}
 	j.count(m.Counters, m.Amount, calls)

@@ -55,7 +55,8 @@ type Move struct {
 	HoldID        uuid.UUID // Post, Void
 	LogKey        string    // Post, Transfer: the chain log that shows it, or ""
 	Block         uint64    // Post, Transfer: the block that shows it, or 0
-	Owed          bool      // Hold: money that has been promised before; made whatever is available, and no new call
+	Owed          bool      // Hold: money that has been promised before; made whatever is available
+	Again         bool      // Hold: of a call that its counters have counted already
 	HoldsUntil    int64     // Limit: unix seconds
 
 	// Counters are raised with a hold and lowered by what is not posted; a transfer lowers them, for money that

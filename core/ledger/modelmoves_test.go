@@ -78,7 +78,7 @@ func (d *drawn) some() []string {
 func (d *drawn) hold() ledger.Move {
 	return ledger.Move{
 		Verb: ledger.Hold, ID: d.id(), Key: d.fresh("cause"), Debit: d.account(), Credit: d.account(), Amount: d.amount(), Code: "model",
-		Counters: d.some(), Read: d.some(), Owed: d.one(12),
+		Counters: d.some(), Read: d.some(), Owed: d.one(12), Again: d.one(24),
 	}
 }
 
@@ -138,7 +138,7 @@ func (d *drawn) wish(plain bool) wish {
 	for range []int{1, 1, 1, 1, 2, 3}[d.IntN(6)] {
 		m := d.move()
 		if plain {
-			m.Owed = false
+			m.Owed, m.Again = false, false
 			if m.Verb == ledger.Transfer {
 				m.Counters = nil
 			}

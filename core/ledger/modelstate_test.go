@@ -80,6 +80,9 @@ func (o wish) String() string {
 		if m.Owed {
 			b.WriteString(" owed")
 		}
+		if m.Again {
+			b.WriteString(" again")
+		}
 		if m.Key != "" {
 			fmt.Fprintf(&b, " key %s, %s → %s", m.Key, short(m.Debit), short(m.Credit))
 		}
@@ -236,7 +239,7 @@ func (m *model) hold(v ledger.Move, checked bool, touched map[uuid.UUID]bool) er
 		}
 	}
 	calls := int64(1)
-	if v.Owed {
+	if v.Again {
 		calls = 0
 	}
 	m.count(v.Counters, v.Amount, calls)
