@@ -45,8 +45,12 @@ func (f *Payments) collect(ctx context.Context, c *call, t *ent.Transaction, cos
 		if err != nil {
 			return err // the owner has spent the money with an exported key
 		}
-		if r[0].Repeated {
-			return errTooLate
+		if r[0].Repeated { // it was given up; or we have done all this before, and were not told
+			if op, err = tx.Operation.Query().Where(operation.Key(key)).OnlyID(ctx); ent.IsNotFound(err) {
+				err = errTooLate
+			}
+			tx.news = append(tx.news, balanceNews(r[0])...)
+			return err
 		}
 		if err := tx.Operation.Create().SetID(op).SetKey(key).SetChainID(int64(f.chainID())).SetOrgID(t.OrgID).SetAgentID(t.AgentID).
 			SetTransactionID(t.ID).SetKind(operation.KindCharge).SetFromAddress(t.FromAddress).SetToAddress(t.ToAddress).SetAmount(cost).

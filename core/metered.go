@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
 
 	"bursar/core/ledger"
 	"bursar/core/policy"
@@ -140,23 +141,22 @@ func (f *Payments) metered(ctx context.Context, c *call) (*FetchResult, error) {
 func (f *Payments) bookMetered(ctx context.Context, c *call, t *ent.Transaction, resp *pay.Response, sendErr error) (*FetchResult, error) {
 	if sendErr != nil {
 		e := AsError(sendErr)
-		if err := f.release(ctx, t, e.Message); err != nil {
+		if err := f.insist(ctx, func(mark uuid.UUID) error { return f.void(ctx, t, mark, e.Message) }); err != nil {
 			return nil, unbooked(t, err)
 		}
 		return nil, &Error{Code: e.Code, Err: e.Err, Payment: t.ID.String(), Message: e.Message + "; nothing was charged"}
 	}
 	t.UpstreamStatus = resp.Status
-	cost := c.entry.Price.Charge(c.counted(), resp.Body).Min(t.Quoted)
-	var err error
-	switch {
-	case resp.Status >= http.StatusBadRequest:
-		cost = 0
-		err = f.endMetered(ctx, c, t, transaction.StatusFailed, 0, fmt.Sprintf("The service answered %d: nothing was charged", resp.Status))
-	case c.prepaid != nil || cost == 0:
-		err = f.endMetered(ctx, c, t, transaction.StatusSuccess, cost, "")
-	default:
-		err = f.collect(ctx, c, t, cost)
+	cost, reason := c.entry.Price.Charge(c.counted(), resp.Body).Min(t.Quoted), ""
+	if resp.Status >= http.StatusBadRequest {
+		cost, reason = 0, fmt.Sprintf("The service answered %d: nothing was charged", resp.Status)
 	}
+	err := f.insist(ctx, func(mark uuid.UUID) error {
+		if c.prepaid != nil || cost == 0 {
+			return f.endMetered(ctx, c, t, mark, cost, reason)
+		}
+		return f.collect(ctx, c, t, cost)
+	})
 	if err != nil {
 		e := *AsError(err)
 		if e.Code == ServerError {
@@ -173,25 +173,19 @@ func (f *Payments) bookMetered(ctx context.Context, c *call, t *ent.Transaction,
 	return r, nil
 }
 
-// endMetered ends a call's hold at once: by what it costs, or by nothing.
-func (f *Payments) endMetered(ctx context.Context, c *call, t *ent.Transaction, status transaction.Status, cost money.USDC, reason string) error {
-	end := *t
-	end.Status, end.Amount, end.Reason = status, cost, reason
-	move, done := ledger.Move{Verb: ledger.Void, HoldID: *t.HoldID}, PaymentFailed
+// endMetered ends a call's hold at once: by what it costs, or by nothing. With a reason the call has failed.
+func (f *Payments) endMetered(ctx context.Context, c *call, t *ent.Transaction, mark uuid.UUID, cost money.USDC, reason string) error {
+	end, done := *t, PaymentCharged
+	end.Status, end.Amount, end.Reason = transaction.StatusSuccess, cost, reason
+	if reason != "" {
+		end.Status, done = transaction.StatusFailed, PaymentFailed
+	}
+	move := ledger.Move{Verb: ledger.Void, HoldID: *t.HoldID}
 	if cost > 0 {
 		move = ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: cost}
 	}
-	if status == transaction.StatusSuccess {
-		done = PaymentCharged
-	}
-	r, err := f.commit(ctx, unit{
-		moves: []ledger.Move{move},
-		rows: func(now time.Time, _ ledger.Result) []ledger.Row {
-			return append(ended(&end, now), c.charged(t, cost)...)
-		},
-		news: []News{settledNews(t)}, done: []Outcome{done},
-	})
-	if errors.Is(err, ledger.ErrEnded) || (err == nil && r.Repeated) {
+	r, err := f.finish(ctx, &end, mark, move, done, c.charged(t, cost)...)
+	if errors.Is(err, ledger.ErrEnded) {
 		return errTooLate
 	}
 	if err != nil {

@@ -125,8 +125,8 @@ func addPayment(t *ent.Transaction, route *uuid.UUID, percent int64) ledger.Row 
 	}}
 }
 
-// ended is how a payment ends: the row of it, and the row by which subscribers hear of it.
-func ended(t *ent.Transaction, now time.Time) []ledger.Row {
+// ended is how a payment ends: the row of it, and the row by which subscribers hear of it, whose id is mark.
+func ended(t *ent.Transaction, mark uuid.UUID, now time.Time) []ledger.Row {
 	return []ledger.Row{
 		{Into: endPaymentRow, Values: []any{
 			t.ID.String(), t.Status.String(), int64(t.Amount),
@@ -136,7 +136,7 @@ func ended(t *ent.Transaction, now time.Time) []ledger.Row {
 			written(t.Receipt),
 		}},
 		{Into: addEventRow, Values: []any{
-			uuid.Must(uuid.NewV7()).String(), now, t.OrgID.String(), event.KindPaymentSettled.String(), t.AgentID.String(), t.ID.String(),
+			mark.String(), now, t.OrgID.String(), event.KindPaymentSettled.String(), t.AgentID.String(), t.ID.String(),
 		}},
 	}
 }

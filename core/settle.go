@@ -7,8 +7,11 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
+
 	"bursar/core/ledger"
 	"bursar/ent"
+	"bursar/ent/event"
 	"bursar/ent/transaction"
 	"bursar/pay"
 )
@@ -19,7 +22,8 @@ import (
 func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.Protocol, o pay.Offer, x *exchange, sendErr error) error {
 	if sendErr != nil {
 		f.remember(c, o, false, pay.Receipt{})
-		if err := f.unknown(ctx, t, 0, AsError(sendErr).Message); err != nil {
+		err := f.insist(ctx, func(uuid.UUID) error { return f.unknown(ctx, t, 0, AsError(sendErr).Message) })
+		if err != nil {
 			return unbooked(t, err)
 		}
 		return lostBody(t, sendErr)
@@ -36,11 +40,12 @@ func (f *Payments) book(ctx context.Context, c *call, t *ent.Transaction, p pay.
 	t.Receipt = claimed(receipt)
 	kept := answered(resp, receipt)
 	f.remember(c, o, kept, receipt)
-	if !kept {
-		err = f.unknown(ctx, t, resp.Status, fmt.Sprintf("The service answered %d after payment. %s", resp.Status, receipt.Reason))
-	} else {
-		err = f.answered(ctx, c, t, resp.Status)
-	}
+	err = f.insist(ctx, func(mark uuid.UUID) error {
+		if !kept {
+			return f.unknown(ctx, t, resp.Status, fmt.Sprintf("The service answered %d after payment. %s", resp.Status, receipt.Reason))
+		}
+		return f.answered(ctx, c, t, mark, resp.Status)
+	})
 	if err != nil {
 		x.end()
 		return unbooked(t, err)
@@ -66,21 +71,57 @@ func answered(resp *pay.Response, r pay.Receipt) bool {
 	return resp.Status < http.StatusMultipleChoices || (r.Known && r.Success)
 }
 
+// Waits between the tries of a booking.
+const (
+	insistFirst = 50 * time.Millisecond
+	insistMost  = 2 * time.Second
+)
+
+// insist tries a booking again while the database does not answer, until the context's end: what the service has served is to be
+// charged, and handed on. An earlier try may have been committed, and its answer lost; mark is of all tries, and says so (finish).
+func (f *Payments) insist(ctx context.Context, book func(mark uuid.UUID) error) error {
+	mark := uuid.Must(uuid.NewV7())
+	for wait := insistFirst; ; wait = min(2*wait, insistMost) {
+		err := book(mark)
+		if err == nil || ledger.Verdict(err) || errors.Is(err, ledger.ErrClosed) || AsError(err).Code != ServerError || pause(ctx, wait) != nil {
+			return err
+		}
+		f.log.WarnContext(ctx, "could not book a payment; it is tried again", "error", err)
+	}
+}
+
+// finish ends a payment as end says, by a move of its hold and with more rows. It is ledger.ErrEnded when the payment had ended before: with
+// Repeated, by the same move. What was committed under the same mark is no end before.
+func (f *Payments) finish(ctx context.Context, end *ent.Transaction, mark uuid.UUID, move ledger.Move, done Outcome, more ...ledger.Row) (ledger.Result, error) {
+	u := unit{
+		moves: []ledger.Move{move},
+		rows:  func(now time.Time, _ ledger.Result) []ledger.Row { return append(ended(end, mark, now), more...) },
+		news:  []News{settledNews(end)}, done: []Outcome{done},
+	}
+	r, err := f.commit(ctx, u)
+	if err != nil || !r.Repeated {
+		return r, err
+	}
+	own, err := f.db.writeEnt.Event.Query().Where(event.ID(mark)).Exist(ctx)
+	if err == nil && !own {
+		err = ledger.ErrEnded
+	}
+	if err == nil {
+		f.happened(u, r)
+	}
+	return r, err
+}
+
 // answered charges a session for a call that was answered, unless its price is a maximum; a wallet is charged by the chain.
-func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, status int) error {
+func (f *Payments) answered(ctx context.Context, c *call, t *ent.Transaction, mark uuid.UUID, status int) error {
 	t.UpstreamStatus = status
 	if c.prepaid == nil || upTo(t) { // the chain decides, and may have done so already
 		return errors.Join(f.note(ctx, answeredBy(t, status)), f.refresh(ctx, t))
 	}
 	end := *t
 	end.Status, end.Amount = transaction.StatusSuccess, t.Quoted
-	r, err := f.commit(ctx, unit{
-		moves: []ledger.Move{{Verb: ledger.Post, HoldID: *t.HoldID, Amount: t.Quoted}},
-		rows:  func(now time.Time, _ ledger.Result) []ledger.Row { return ended(&end, now) },
-		news:  []News{settledNews(t)}, done: []Outcome{PaymentCharged},
-	})
-	// The answer came after the proof was dead, and nothing is charged; or after the chain had shown it.
-	if errors.Is(err, ledger.ErrEnded) || (err == nil && r.Repeated) {
+	r, err := f.finish(ctx, &end, mark, ledger.Move{Verb: ledger.Post, HoldID: *t.HoldID, Amount: t.Quoted}, PaymentCharged)
+	if errors.Is(err, ledger.ErrEnded) { // the answer came after the proof was dead, and nothing is charged; or after the chain had shown it
 		return errors.Join(f.note(ctx, answeredBy(t, status)), f.refresh(ctx, t))
 	}
 	if err != nil {
@@ -121,13 +162,17 @@ func (f *Payments) unknown(ctx context.Context, t *ent.Transaction, status int, 
 
 // release voids a payment's hold: nothing was charged and nothing can be any more.
 func (f *Payments) release(ctx context.Context, t *ent.Transaction, reason string) error {
+	return f.void(ctx, t, uuid.Must(uuid.NewV7()), reason)
+}
+
+// void is release under a mark of the caller's.
+func (f *Payments) void(ctx context.Context, t *ent.Transaction, mark uuid.UUID, reason string) error {
 	end := *t
 	end.Status, end.Amount, end.Reason = transaction.StatusFailed, 0, reason
-	_, err := f.commit(ctx, unit{
-		moves: []ledger.Move{{Verb: ledger.Void, HoldID: *t.HoldID}},
-		rows:  func(now time.Time, _ ledger.Result) []ledger.Row { return ended(&end, now) },
-		news:  []News{settledNews(t)}, done: []Outcome{PaymentFailed},
-	})
+	r, err := f.finish(ctx, &end, mark, ledger.Move{Verb: ledger.Void, HoldID: *t.HoldID}, PaymentFailed)
+	if errors.Is(err, ledger.ErrEnded) && r.Repeated { // it is void already
+		err = nil
+	}
 	if err == nil && t.SessionID != nil {
 		f.sessions.holdEnded(ctx, *t.SessionID)
 	}

@@ -150,10 +150,15 @@ func (s *store) commit(ctx context.Context, u unit) (ledger.Result, error) {
 		return r, r.Err
 	}
 	if !r.Repeated {
-		s.outcomes.add(u.done...)
-		s.bus.Publish(append(balanceNews(r), u.news...)...)
+		s.happened(u, r)
 	}
 	return r, nil
+}
+
+// happened tells of a unit that is committed.
+func (s *store) happened(u unit, r ledger.Result) {
+	s.outcomes.add(u.done...)
+	s.bus.Publish(append(balanceNews(r), u.news...)...)
 }
 
 // balanceNews tells of every wallet and session account that a unit touched.

@@ -6,6 +6,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,6 +31,14 @@ var (
 	// ErrAmount says that an amount is not positive, or above what is held.
 	ErrAmount = errors.New("ledger: bad amount")
 )
+
+// Verdict reports whether an error is one of the ledger's own: asking again is answered the same. Any other is the database's, whose
+// outcome is open.
+func Verdict(err error) bool {
+	return slices.ContainsFunc([]error{ErrInsufficient, ErrNoHolds, ErrEnded, ErrUnknown, ErrChanged, ErrMissed, ErrAmount}, func(verdict error) bool {
+		return errors.Is(err, verdict)
+	})
+}
 
 // Verb is what a Move does.
 type Verb int

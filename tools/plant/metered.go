@@ -8,7 +8,7 @@ func meteredBugs() []bug {
 		{
 			name:  "failure-charged",
 			costs: "a caller pays for a call that the service has refused",
-			edits: []edit{{metered, `case resp.Status >= http.StatusBadRequest:`, `case resp.Status >= http.StatusInternalServerError:`}},
+			edits: []edit{{metered, `if resp.Status >= http.StatusBadRequest {`, `if resp.Status >= http.StatusInternalServerError {`}},
 			proof: proof{folder: "core", test: "TestMeteredSession"},
 		},
 		{

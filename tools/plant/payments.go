@@ -8,7 +8,7 @@ func paymentBugs() []bug {
 		{
 			name:  "time-out-taken-for-failure",
 			costs: "the hold of a proof that has left is given up: the seller takes the money, and it is spent once more",
-			edits: []edit{{settle, `if err := f.unknown(ctx, t, 0, AsError(sendErr).Message); err != nil {`, `if err := f.release(ctx, t, AsError(sendErr).Message); err != nil {`}},
+			edits: []edit{{settle, `return f.unknown(ctx, t, 0, AsError(sendErr).Message)`, `return f.release(ctx, t, AsError(sendErr).Message)`}},
 			proof: proof{folder: "core", test: "TestOnlyTheChainEndsAPayment"},
 		},
 		{
