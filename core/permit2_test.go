@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"crypto/ecdsa"
 	"net/http"
 	"sync"
 	"testing"
@@ -309,4 +310,42 @@ func TestReorgOfPermit2(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A session's payment whose price is a maximum is given up, is settled after all, is un-mined and given up again, and settled once
+// more: each time its limits follow.
+func TestPermit2ThatWasGivenUpIsSettled(t *testing.T) {
+	eachDatabaseAtDepth(t, func(t *testing.T, w *coretest.World) {
+		l := late{b: newBuyerAtDepth(w), node: w.Net.Proxy()}
+		w.Core = through(t, w, l.node)
+		s := w.Permit2Seller(cent)
+		s.UpTo, s.Charge, s.Window = true, cent/4, 9*time.Minute
+		session := l.b.session.ID.String()
+		if r, err := l.b.fetch(session, s.URL); err != nil || r.Status != http.StatusOK { // for the allowance
+			t.Fatalf("%+v %v", r, err)
+		}
+		w.Settle()
+		s.Charge = 0
+		r, err := l.b.fetch(session, s.URL)
+		if err != nil || r.Status != http.StatusOK {
+			t.Fatalf("%+v %v", r, err)
+		}
+		l.proof.Authorization.ValidBefore = r.Payment.ValidBeforeUnix
+		back := w.Height()
+		for _, usurper := range []*ecdsa.PrivateKey{s.Key, nil} {
+			l.giveUp()
+			l.b.spent(t, 0, cent/4)
+			must(w, s.Settle(w.Ctx, 1, cent/2))
+			w.Settle()
+			l.b.spent(t, 0, cent/4+cent/2)
+			if usurper != nil {
+				w.Replace(back, usurper)
+			}
+		}
+		for _, u := range usagesOf(t, w) {
+			if u.Calls != 2 || u.Spent != cent/4+cent/2 {
+				t.Errorf("the counter %s is %s of %d calls", u.ID, u.Spent, u.Calls)
+			}
+		}
+	})
 }

@@ -117,6 +117,9 @@ func (l late) is(t *testing.T, when string, cost money.USDC) {
 		t.Errorf("%s: %d counters", when, len(usages))
 	}
 	for _, u := range usages {
+		if l.sent && u.Calls != map[bool]int64{true: 1}[cost > 0] {
+			t.Errorf("%s: the counter %s counts %d calls", when, u.ID, u.Calls)
+		}
 		if u.Spent != cost {
 			t.Errorf("%s: the counter %s is %s, want %s", when, u.ID, u.Spent, cost)
 		}
