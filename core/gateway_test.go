@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -37,6 +38,21 @@ func (m *metering) figures(seller core.Principal) *core.BusinessFigures {
 		m.T.Fatalf("%d businesses", len(own))
 	}
 	return own[0]
+}
+
+// arrived settles until nothing is on its way to a seller's only business. What was sent may take a moment to be mined.
+func (m *metering) arrived(seller core.Principal) {
+	m.T.Helper()
+	for give := time.Now().Add(time.Minute); ; {
+		m.Settle()
+		f := m.figures(seller)
+		if f.Sending == 0 {
+			return
+		}
+		if time.Now().After(give) {
+			m.T.Fatalf("still on its way: %+v", f)
+		}
+	}
 }
 
 // TestGatewayIsPaid: a wallet pays the business directly, sessions into its account, from which it is sent once.
@@ -85,9 +101,9 @@ func TestGatewayIsPaid(t *testing.T) {
 		if f := m.figures(seller); f.Owed != cent || f.Sending != 3*cent {
 			t.Errorf("%+v", f)
 		}
-		w.Settle()
+		m.arrived(seller)
 		w.Jobs()
-		w.Settle()
+		m.arrived(seller)
 		if f := m.figures(seller); f.Calls != 5 || f.Revenue != 5*cent || f.Owed != 0 || f.Sending != 0 || f.Sent != 4*cent {
 			t.Errorf("%+v", f)
 		}

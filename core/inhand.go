@@ -114,7 +114,16 @@ func (f *Payments) takeInHand(ctx context.Context, c *call, d *decision, op *ent
 func (f *Payments) handBack(ctx context.Context, d *decision, status int, claim string) error {
 	ctx, cancel := context.WithTimeout(ctx, afterPayment)
 	defer cancel()
-	err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
+	if err := f.insist(ctx, func(uuid.UUID) error { return f.letGo(ctx, d, status, claim) }); err != nil {
+		return err
+	}
+	f.step(StepBooked)
+	return f.refresh(ctx, d.payment)
+}
+
+// letGo is handBack's commit. Once it is made the row names nobody, so that another try changes nothing.
+func (f *Payments) letGo(ctx context.Context, d *decision, status int, claim string) error {
+	return f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 		n, err := tx.Operation.Update().Where(operation.Key(transferKey(d.payment.ID)), operation.Holder(d.hand)).
 			ClearHolder().ClearHeldUntilUnix().Save(ctx)
 		if err != nil || n == 0 {
@@ -135,9 +144,4 @@ func (f *Payments) handBack(ctx context.Context, d *decision, status int, claim 
 		}
 		return u.Exec(ctx)
 	})
-	if err != nil {
-		return err
-	}
-	f.step(StepBooked)
-	return f.refresh(ctx, d.payment)
 }

@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ var bookings = []struct {
 	{"reset", 0, transaction.StatusFailed, core.ServiceFailed},
 }
 
-// booked makes metered calls of all kinds, from the session and the wallet, and one that a session's proof pays, with something that happens to the database between the
+// booked makes metered calls of all kinds, from the session and the wallet, and one each that a session's proof and its transfer pay, with something that happens to the database between the
 // answer and the booking, and demands that each is charged once, and told of as it is.
 func (m *metering) booked(deps core.Deps, happens func()) {
 	m.T.Helper()
@@ -64,6 +65,13 @@ func (m *metering) booked(deps core.Deps, happens func()) {
 		m.T.Errorf("paid by a proof: %+v %v", r, err)
 	}
 	charged, ends = charged+cent, ends+1
+	_, link := newTillOf(m.World)
+	setPolicy(m.World, m.p, m.agent.ID, core.PolicyInput{AllowedServices: &[]string{"127.0.0.1"}})
+	r, err = app.Payments.Fetch(m.Ctx, m.p, core.FetchInput{URL: link, SessionID: m.session.ID.String()})
+	if err != nil || string(r.Body) != "served" || r.Payment.UpstreamStatus != http.StatusOK {
+		m.T.Errorf("paid by a transfer: %+v %v", r, err)
+	}
+	charged += cent
 	m.Settle()
 	inSession, inWallet := m.left()
 	if got := 3*money.One - inSession - inWallet; got != charged {

@@ -56,7 +56,7 @@ func (g *gathering) pays(when string, owed, sending money.USDC) {
 // has demands what has arrived at the business.
 func (g *gathering) has(want money.USDC) {
 	g.T.Helper()
-	g.Settle()
+	g.arrived(g.seller)
 	if got := g.Net.Balance(g.wallet); got != want {
 		g.T.Errorf("the business has %s, not %s", got, want)
 	}
