@@ -125,23 +125,25 @@ func TestMeteredWhoseCommitIsLost(t *testing.T) {
 		return
 	}
 	const tries = 4 // of a batch, until its caller hears of it
-	for name, plan := range map[string][]coretest.Break{
-		"it was made":                 {coretest.AfterCommit},
-		"it was not":                  {coretest.BeforeCommit},
-		"it was made the second time": {coretest.BeforeCommit, coretest.AfterCommit},
-		"it was made, and the batch has given up asking": append([]coretest.Break{coretest.AfterCommit}, slices.Repeat([]coretest.Break{coretest.BeforeCommit}, tries-1)...),
-		"it was made after the batch has given up":       append(slices.Repeat([]coretest.Break{coretest.BeforeCommit}, tries), coretest.AfterCommit),
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := coretest.New(t, coretest.OnPostgres(coretest.Postgres(t)))
-			m := newMetering(t, w, slug((*api).perToken, "model"))
-			wire := coretest.NewWire(t, w.DB.URL)
-			deps := w.Deps
-			var err error
-			deps.DB, err = core.OpenDB(w.Ctx, wire.URL())
-			must(w, err)
-			t.Cleanup(func() { _ = deps.DB.Close() })
-			m.booked(deps, func() { wire.Set(plan...) })
-		})
-	}
+	t.Run("postgres", func(t *testing.T) {
+		for name, plan := range map[string][]coretest.Break{
+			"it was made":                 {coretest.AfterCommit},
+			"it was not":                  {coretest.BeforeCommit},
+			"it was made the second time": {coretest.BeforeCommit, coretest.AfterCommit},
+			"it was made, and the batch has given up asking": append([]coretest.Break{coretest.AfterCommit}, slices.Repeat([]coretest.Break{coretest.BeforeCommit}, tries-1)...),
+			"it was made after the batch has given up":       append(slices.Repeat([]coretest.Break{coretest.BeforeCommit}, tries), coretest.AfterCommit),
+		} {
+			t.Run(name, func(t *testing.T) {
+				w := coretest.New(t, coretest.OnPostgres(coretest.Postgres(t)))
+				m := newMetering(t, w, slug((*api).perToken, "model"))
+				wire := coretest.NewWire(t, w.DB.URL)
+				deps := w.Deps
+				var err error
+				deps.DB, err = core.OpenDB(w.Ctx, wire.URL())
+				must(w, err)
+				t.Cleanup(func() { _ = deps.DB.Close() })
+				m.booked(deps, func() { wire.Set(plan...) })
+			})
+		}
+	})
 }

@@ -69,6 +69,12 @@ func chainBugs() []bug {
 			proof: proof{folder: "core", test: "TestDepositThatNeverComesAgain"},
 		},
 		{
+			name:  "late-transfer-is-anybodys",
+			costs: "the operator pays for a session's transfer that was given up and is mined after all",
+			edits: []edit{{"core/booking.go", `op.Status == operation.StatusExpired && pays(op.Kind)`, `op.Status == operation.StatusExpired && op.Kind == operation.KindGas`}},
+			proof: proof{folder: "core", test: "TestTransferThatWasGivenUpIsMined"},
+		},
+		{
 			name:  "cursor-passes-what-is-not-booked",
 			costs: "a movement whose booking failed once is passed over: payments that the chain shows are given back as unused",
 			edits: []edit{{

@@ -30,6 +30,12 @@ func meteredBugs() []bug {
 			proof: proof{folder: "core", test: "TestMeteredWallet"},
 		},
 		{
+			name:  "lost-commit-taken-for-an-end",
+			costs: "a caller is told that nothing was charged for a call that was, and does not get its answer",
+			edits: []edit{{"core/settle.go", `if err == nil && !own {`, `if err == nil && (!own || own) {`}},
+			proof: proof{folder: "core", test: "TestMeteredWhoseCommitIsLost", postgres: true},
+		},
+		{
 			name:  "charge-outside-the-limits",
 			costs: "wallets' metered calls count for no limit once they are answered",
 			edits: []edit{{collect, `, Counters: strings.Fields(first.Counters),`, `, Counters: strings.Fields(""),`}},
