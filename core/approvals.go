@@ -148,7 +148,7 @@ func (s *Approvals) Watch(ctx context.Context, p Principal, agentID *uuid.UUID, 
 // stream tells what waits now, oldest first, and then what changes.
 func (s *Approvals) stream(ctx context.Context, p Principal, out chan<- *ent.Approval, now []*ent.Approval, news *slot, pending bool) {
 	defer close(out)
-	var known told
+	var known heard
 	tell := func(a *ent.Approval) {
 		if known.last(a.ID) == a.Status || (pending && a.Status != approval.StatusPending) {
 			return
@@ -176,22 +176,22 @@ func (s *Approvals) stream(ctx context.Context, p Principal, out chan<- *ent.App
 	}
 }
 
-// told is what a stream has told last of the requests that it has told of lately. One that is forgotten is told again when news
+// heard is what a stream has told last of the requests that it has told of lately. One that is forgotten is told again when news
 // of it comes twice, which is harmless: it is the newest state.
-type told struct{ now, before map[uuid.UUID]approval.Status }
+type heard struct{ now, before map[uuid.UUID]approval.Status }
 
-const maxTold = 1000 // requests, and as many of before
+const maxHeard = 1000 // requests, and as many of before
 
-func (t *told) last(id uuid.UUID) approval.Status {
-	if s, known := t.now[id]; known {
+func (h *heard) last(id uuid.UUID) approval.Status {
+	if s, known := h.now[id]; known {
 		return s
 	}
-	return t.before[id]
+	return h.before[id]
 }
 
-func (t *told) put(a *ent.Approval) {
-	if t.now == nil || len(t.now) >= maxTold {
-		t.now, t.before = make(map[uuid.UUID]approval.Status), t.now
+func (h *heard) put(a *ent.Approval) {
+	if h.now == nil || len(h.now) >= maxHeard {
+		h.now, h.before = make(map[uuid.UUID]approval.Status), h.now
 	}
-	t.now[a.ID] = a.Status
+	h.now[a.ID] = a.Status
 }
