@@ -52,15 +52,18 @@ func undoKey(key string) string { return "undo:" + key }
 // An owner with an exported key can use the nonce of one of our authorizations for a transfer of another kind, and
 // a hold may have been given up before. What is not exactly the movement that we wait for is therefore booked as
 // anybody's; the operation or payment whose nonce it took ends by its own expiry.
-func (f *Funding) apply(ctx context.Context, tx *Tx, seen evm.Movement) error {
-	key, err := freshKey(ctx, tx.Client, seen)
+func (f *Funding) apply(ctx context.Context, tx *Tx, seen told) error {
+	key, err := freshKey(ctx, tx.Client, seen.Movement)
 	if err != nil {
 		return err
 	}
 	if err := f.remember(ctx, tx, seen.Block, seen.BlockHash, 0); err != nil {
 		return err
 	}
-	m := movement{seen, key}
+	m := movement{seen.Movement, key}
+	if seen.payment != nil {
+		return f.throughPermit2(ctx, tx, m, seen.payment.ID)
+	}
 	if m.AuthNonce != nil {
 		booked, err := f.ordered(ctx, tx, m, m.AuthNonce.Hex())
 		if err != nil || booked {
@@ -95,6 +98,29 @@ func (f *Funding) ordered(ctx context.Context, tx *Tx, m movement, nonce string)
 	if err != nil {
 		return false, err
 	}
+	return f.settles(ctx, tx, t, m)
+}
+
+// throughPermit2 books a movement that was found to be of a payment through Permit2. errMoved: another process has found
+// otherwise meanwhile, and what is left is told apart anew.
+func (f *Funding) throughPermit2(ctx context.Context, tx *Tx, m movement, payment uuid.UUID) error {
+	booked, err := tx.Transfer.Query().Where(transfer.LogKey(m.key)).Exist(ctx)
+	if err != nil || booked {
+		return err
+	}
+	t, err := tx.Transaction.Get(ctx, payment)
+	if err != nil {
+		return err
+	}
+	booked, err = f.settles(ctx, tx, t, m)
+	if err == nil && !booked {
+		err = errMoved
+	}
+	return err
+}
+
+// settles books a movement by which a payment is settled, and reports whether it is.
+func (f *Funding) settles(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) (bool, error) {
 	if t.TxHash != nil || m.To.Hex() != t.ToAddress || !fits(t, m.Amount) || t.HoldID == nil {
 		return false, nil
 	}

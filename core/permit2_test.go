@@ -160,7 +160,7 @@ func TestPermit2SettledTogether(t *testing.T) {
 				t.Fatalf("%+v %v", r, err)
 			}
 		}
-		must(w, s.SettleTogether(w.Ctx, map[int]bool{0: true}, 0, 1, 2))
+		must(w, s.SettleTogether(w.Ctx, nil, coretest.Settlement{Call: 0, Spoiled: true}, coretest.Settlement{Call: 1}, coretest.Settlement{Call: 2}))
 		b.done()
 		b.earned(t, s, 2*cent)
 		if v, err := w.Core.Sessions.Get(w.Ctx, b.p, other.ID); err != nil || v.Used != 2*cent {

@@ -74,12 +74,13 @@ func (f *Funding) recheck(ctx context.Context, at *ent.Cursor, from, to uint64) 
 	if moved, err = f.ours(ctx, moved); err != nil {
 		return false, err
 	}
-	if moved, err = f.named(ctx, moved, at.RecheckedUnix); err != nil {
+	named, err := f.named(ctx, moved, at.RecheckedUnix)
+	if err != nil {
 		return false, err
 	}
-	for _, m := range moved {
+	for _, m := range named {
 		err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
-			key, err := freshKey(ctx, tx.Client, m)
+			key, err := freshKey(ctx, tx.Client, m.Movement)
 			if err != nil {
 				return err
 			}
@@ -94,7 +95,7 @@ func (f *Funding) recheck(ctx context.Context, at *ent.Cursor, from, to uint64) 
 			return false, nil
 		}
 		if err != nil {
-			return false, fmt.Errorf("core: book %s: %w", logKey(m), err)
+			return false, fmt.Errorf("core: book %s: %w", logKey(m.Movement), err)
 		}
 	}
 	err = f.inTx(ctx, func(ctx context.Context, tx *Tx) error { return f.rechecked(ctx, tx, at, int64(to), last.Time.Unix()) })

@@ -111,7 +111,8 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 	if moved, err = f.ours(ctx, moved); err != nil {
 		return err
 	}
-	if moved, err = f.named(ctx, moved, at.TimeUnix); err != nil {
+	named, err := f.named(ctx, moved, at.TimeUnix)
+	if err != nil {
 		return err
 	}
 	// The branch may have changed between the reads; the block's hash tells.
@@ -120,9 +121,9 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 	}
 	// Each movement commits by itself, so that locks are held for one at a time; a log posts once, so that reading a
 	// range again, after a crash or beside another process, books nothing twice. The cursor moves when all are booked.
-	for _, m := range moved {
+	for _, m := range named {
 		if err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error { return f.bookAt(ctx, tx, at, m) }); err != nil {
-			return fmt.Errorf("core: book %s: %w", logKey(m), err)
+			return fmt.Errorf("core: book %s: %w", logKey(m.Movement), err)
 		}
 		f.step(StepLog)
 	}
@@ -145,11 +146,12 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 }
 
 // bookAt books a movement unless the cursor has left the place that it was read from: then another process is ahead,
-// or has taken back the branch that the movement is of. The cursor's row is locked, so that neither happens meanwhile.
-func (f *Funding) bookAt(ctx context.Context, tx *Tx, at *ent.Cursor, m evm.Movement) error {
+// or has taken back the branch that the movement is of. The cursor's row is locked, so that neither happens meanwhile, and
+// one movement is booked at a time.
+func (f *Funding) bookAt(ctx context.Context, tx *Tx, at *ent.Cursor, m told) error {
 	q := tx.Cursor.Query().Where(cursor.ID(at.ID), cursor.Block(at.Block), cursor.Hash(at.Hash))
 	if f.db.Dialect == dialect.Postgres {
-		q = q.ForShare()
+		q = q.ForUpdate()
 	}
 	if _, err := q.Only(ctx); err != nil {
 		if ent.IsNotFound(err) {

@@ -38,6 +38,7 @@ type Permit2Seller struct {
 	Fails  bool                          // it answers 500, whatever it has settled
 	Hides  func(evm.Call) common.Address // what makes the call in its place; nil: it does itself
 	Window time.Duration
+	Batch  bool // Multicall3 settles for it, so that SettleTogether can settle what is of scheme upto
 
 	mu   sync.Mutex // one settlement at a time: the facilitator's account counts them
 	seen []permit2Proof
@@ -66,6 +67,7 @@ type permit2Proof struct {
 			Witness               struct{ ValidAfter string }
 		} `json:"permit2Authorization"`
 	}
+	upTo bool
 }
 
 // ServeHTTP asks, or takes a proof, settles it and answers.
@@ -98,6 +100,7 @@ func (s *Permit2Seller) Take(r *http.Request) (int, error) {
 	if err := json.Unmarshal(text, &p); err != nil {
 		return 0, err
 	}
+	p.upTo = s.UpTo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen = append(s.seen, p)
@@ -147,7 +150,12 @@ func (s *Permit2Seller) Ask(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusPaymentRequired)
 }
 
-func (s *Permit2Seller) facilitator() common.Address { return crypto.PubkeyToAddress(s.Key.PublicKey) }
+func (s *Permit2Seller) facilitator() common.Address {
+	if s.Batch {
+		return s.Chain.Network().Multicall3
+	}
+	return crypto.PubkeyToAddress(s.Key.PublicKey)
+}
 
 // proxies are the calls of the two proxies (x402, contracts/evm).
 var proxies = func() abi.ABI {
@@ -172,21 +180,37 @@ type permitted struct {
 	Nonce, Deadline *big.Int
 }
 
-// SettleTogether settles proofs in one transaction, of scheme exact. Those of the spoiled ones are refused, and the others paid.
-func (s *Permit2Seller) SettleTogether(ctx context.Context, spoiled map[int]bool, calls ...int) error {
+// Settlement is a proof, by its number, and what is taken by it. One that is spoiled is refused.
+type Settlement struct {
+	Call    int
+	Amount  money.USDC
+	Spoiled bool
+}
+
+// SettleTogether settles proofs in one transaction, whose call data names what shows says besides what is settled. What is
+// hidden does not stand there.
+func (s *Permit2Seller) SettleTogether(ctx context.Context, shows []int, all ...Settlement) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	inner := make([]evm.Call, len(calls))
-	for i, call := range calls {
+	inner := make([]evm.Call, len(all))
+	for i, one := range all {
 		var err error
-		if inner[i], err = s.settlement(call, s.Price); err != nil {
+		if inner[i], err = s.settlement(one.Call, one.Amount); err != nil {
 			return err
 		}
-		if spoiled[call] {
+		if one.Spoiled {
 			inner[i].Data[len(inner[i].Data)-40]++ // of the signature
 		}
 	}
-	got, err := chaintest.Deliver(ctx, s.Chain, s.Key, evm.Call{To: s.Chain.Network().Multicall3, Data: evm.Aggregate3Data(inner), Gas: 1_000_000})
+	c := evm.Call{To: s.Chain.Network().Multicall3, Data: evm.Aggregate3Data(inner), Gas: 1_000_000}
+	if s.Hides != nil {
+		c.To, c.Data = s.Hides(c), nil
+	}
+	for _, call := range shows {
+		n, _ := new(big.Int).SetString(s.seen[call].Payload.Authorization.Nonce, 10)
+		c.Data = append(c.Data, common.BigToHash(n).Bytes()...)
+	}
+	got, err := chaintest.Deliver(ctx, s.Chain, s.Key, c)
 	if err == nil && !got.OK {
 		err = evm.ErrReverted
 	}
@@ -213,7 +237,7 @@ func (s *Permit2Seller) settlement(call int, amount money.USDC) (evm.Call, error
 	var args []byte
 	var err error
 	name, proxy, signature := "exact", evm.ExactProxy, "settle(((address,uint256),uint256,uint256),address,(address,uint256),bytes)"
-	if s.UpTo {
+	if p.upTo {
 		name, proxy, signature = "upto", evm.UptoProxy, "settle(((address,uint256),uint256,uint256),uint256,address,(address,address,uint256),bytes)"
 		args, err = proxies.Methods[name].Inputs.Pack(permit, amount.Big(), owner, struct {
 			To, Facilitator common.Address

@@ -78,7 +78,7 @@ func chainBugs() []bug {
 			name:  "cursor-passes-what-is-not-booked",
 			costs: "a movement whose booking failed once is passed over: payments that the chain shows are given back as unused",
 			edits: []edit{{
-				watcher, "return fmt.Errorf(\"core: book %s: %w\", logKey(m), err)\n\t\t}\n\t\tf.step(StepLog)",
+				watcher, "return fmt.Errorf(\"core: book %s: %w\", logKey(m.Movement), err)\n\t\t}\n\t\tf.step(StepLog)",
 				"f.log.WarnContext(ctx, \"not booked\", \"error\", err)\n\t\t}\n\t\tf.step(StepLog)",
 			}},
 			proof: proof{folder: "core", test: "TestFailedBookingIsBookedLater"},

@@ -3,6 +3,7 @@ package main
 // permit2Bugs lose money that is paid through Permit2.
 func permit2Bugs() []bug {
 	pays := proof{folder: "core", test: "TestPermit2Pays"}
+	charged := proof{folder: "core", test: "TestPermit2MovementsAreAllCharged"}
 	tricks := proof{folder: "core", test: "TestPermit2SellersThatMisbehave"}
 	return []bug{
 		{
@@ -20,13 +21,31 @@ func permit2Bugs() []bug {
 		{
 			name:  "hidden-settlement-is-anybodys",
 			costs: "a seller that keeps the call data from before is paid by the operator, and the session gets its money back",
-			edits: []edit{{"core/permitted.go", `range []bool{true, false} {`, `range []bool{true} {`}},
+			edits: []edit{{"core/permitted.go", `if names[i] == nil {`, `if names == nil {`}},
 			proof: tricks,
+		},
+		{
+			name:  "call-data-is-believed",
+			costs: "a seller shows one payment's number and settles another: a movement is left over, and is paid from everybody's deposits",
+			edits: []edit{{"core/permitted.go", `if found(others) > found(names) {`, `if found(others) < 0 {`}},
+			proof: charged,
+		},
+		{
+			name:  "largest-maximum-first",
+			costs: "a small settlement takes the payment that alone could have been the large one, which nobody is charged for",
+			edits: []edit{{"core/permitted.go", `cmp.Compare(a.Quoted, b.Quoted)`, `cmp.Compare(b.Quoted, a.Quoted)`}},
+			proof: charged,
+		},
+		{
+			name:  "booked-movement-named-again",
+			costs: "a crash between two movements of a transaction has the second payment charged by the first's movement",
+			edits: []edit{{"core/permitted.go", `} else if !booked {`, `} else if booked || !booked {`}},
+			proof: proof{folder: "core", test: "TestPermit2SettledTogetherSurvivesACrash"},
 		},
 		{
 			name:  "failed-settlement-charged",
 			costs: "of two settlements in one transaction one has failed: the session that it was of pays for the other",
-			edits: []edit{{"core/permitted.go", `if len(fit) == 1 {`, `if len(fit) > 0 {`}},
+			edits: []edit{{"core/permitted.go", `if used {`, `if used || asked || !asked {`}},
 			proof: proof{folder: "core", test: "TestPermit2SettledTogether"},
 		},
 		{
