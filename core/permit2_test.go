@@ -3,18 +3,23 @@ package core_test
 import (
 	"crypto/ecdsa"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 
+	"bursar/chain/chaintest"
 	"bursar/core"
 	"bursar/core/coretest"
 	"bursar/ent/operation"
+	"bursar/ent/session"
 	"bursar/ent/transaction"
 	"bursar/evm"
 	"bursar/money"
+	"bursar/pay/paytest"
 )
 
 // ways are those of paying: from the wallet and from the session.
@@ -346,6 +351,118 @@ func TestPermit2ThatWasGivenUpIsSettled(t *testing.T) {
 			if u.Calls != 2 || u.Spent != cent/4+cent/2 {
 				t.Errorf("the counter %s is %s of %d calls", u.ID, u.Spent, u.Calls)
 			}
+		}
+	})
+}
+
+// A settlement for less than the maximum has freed the rest, which may be spent or have gone back when a reorganisation takes the
+// settlement back. Suspense stands in for what it may be settled for then, and the session has what it was charged.
+func TestReorgOfPermit2WhenTheRestIsGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		goes       string
+		again      money.USDC
+		left, owed money.USDC // of the session, and by suspense
+	}{
+		"spent, settled for more":     {"spent", 3 * cent, cent, 3 * cent},
+		"spent, not settled":          {"spent", 0, cent, 0},
+		"spent in the same way":       {"spent in the same way", 0, deposit - cent, 0},
+		"gone back, settled for more": {"gone back", 3 * cent, 0, 3 * cent},
+		"gone back, not settled":      {"gone back", 0, 0, 0},
+		"all of it, not settled":      {"all of it", 0, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachDatabaseAtDepth(t, func(t *testing.T, w *coretest.World) {
+				b := newBuyerAtDepth(w)
+				w.Net.Fund(w.Platform, money.One) // the operator's own, that a settlement after the refund is made with
+				s, other := w.Permit2Seller(cent), w.Seller(deposit-2*cent)
+				s.UpTo, s.Window = true, 5*time.Minute
+				var first uint64
+				pays := func(url string) {
+					if r, err := b.fetch(b.session.ID.String(), url); err != nil || r.Status != http.StatusOK {
+						t.Fatalf("%+v %v", r, err)
+					}
+				}
+				for range 2 { // the first has the allowance made
+					w.Mine(4 * depth)
+					must(w, w.Core.Funding.ReadChain(w.Ctx))
+					first = w.Height()
+					pays(s.URL)
+					if s.Price = deposit - cent; c.goes == "all of it" {
+						s.Charge = s.Price
+					}
+				}
+				w.Mine(depth)
+				must(w, w.Core.Funding.ReadChain(w.Ctx))
+				switch c.goes {
+				case "all of it": // closed at once
+					_, err := w.Core.Sessions.Close(w.Ctx, b.p, b.session.ID, nil)
+					must(w, err)
+				case "gone back":
+					w.Close(b.p, b.session.ID)
+				case "spent":
+					pays(other.Link(2, paytest.Serve, 0))
+				default:
+					s.Price = deposit - 2*cent
+					pays(s.URL)
+				}
+				w.Mine(depth)
+				must(w, w.Core.Funding.ReadChain(w.Ctx))
+				w.Replace(first, s.Key)
+				must(w, w.Core.Funding.ReadChain(w.Ctx))
+				if c.again > 0 {
+					must(w, s.Settle(w.Ctx, 1, c.again))
+				}
+				for range 2 {
+					w.Settle()
+					w.Pass(6 * time.Minute)
+					w.Jobs()
+				}
+				w.Settle()
+				b.earned(t, s, cent+c.again)
+				v, err := w.Core.Sessions.Get(w.Ctx, b.p, b.session.ID)
+				must(w, err)
+				audit, err := w.Core.Books.Audit(w.Ctx)
+				must(w, err)
+				if v.Remaining != c.left || audit.Platform.Suspense != -c.owed || audit.Platform.Clearing != 0 {
+					t.Errorf("the session has %s, %+v", v.Remaining, audit.Platform)
+				}
+				if has := w.Net.Balance(common.HexToAddress(b.agent.Address)); c.left == 0 && (has != 2*deposit-cent || v.Status != session.StatusClosed) {
+					t.Errorf("the session is %s, and the wallet has %s", v.Status, has)
+				}
+				w.Balanced()
+			})
+		})
+	}
+}
+
+// A payment that was given up is settled after all on another branch, and for more on a third.
+func TestPermit2ThatWasGivenUpIsSettledTwice(t *testing.T) {
+	eachDatabaseAtDepth(t, func(t *testing.T, w *coretest.World) {
+		b := newBuyerAtDepth(w)
+		node := w.Net.Proxy()
+		w.Core = through(t, w, node)
+		s := w.Permit2Seller(9 * cent)
+		s.UpTo, s.Charge, s.Window = true, 0, 9*time.Minute
+		w.Settle()
+		r, err := b.fetch(b.session.ID.String(), s.URL)
+		if err != nil || r.Status != http.StatusOK {
+			t.Fatalf("%+v %v", r, err)
+		}
+		w.Settle()
+		before := w.Height()
+		node.Set(chaintest.AddField("eth_getBlockByNumber", "timestamp", strconv.Quote(hexutil.EncodeUint64(uint64(r.Payment.ValidBeforeUnix)))))
+		w.Mine(depth + 1)
+		must(w, w.Core.Funding.ReadChain(w.Ctx))
+		must(w, w.Core.Payments.ResolveHolds(w.Ctx))
+		b.spent(t, 0, 0)
+		node.Set()
+		for _, amount := range []money.USDC{2 * cent, 5 * cent} {
+			w.Replace(before, s.Key)
+			w.Settle()
+			must(w, s.Settle(w.Ctx, 0, amount))
+			w.Settle()
+			b.earned(t, s, amount)
+			b.spent(t, 0, amount)
 		}
 	})
 }

@@ -3,9 +3,12 @@ package core
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/google/uuid"
 
 	"bursar/core/ledger"
 	"bursar/ent"
@@ -41,6 +44,7 @@ func (f *Funding) undo(ctx context.Context, tx *Tx, above int64) error {
 	})
 	var plans []undone
 	var moves []ledger.Move
+	free := map[uuid.UUID]money.USDC{}
 	for _, t := range booked {
 		already, err := tx.Transfer.Query().Where(transfer.Key(undoKey(causeOf(t)))).Exist(ctx)
 		if err != nil {
@@ -49,7 +53,7 @@ func (f *Funding) undo(ctx context.Context, tx *Tx, above int64) error {
 		if already {
 			continue
 		}
-		p, err := f.plan(ctx, tx, t)
+		p, err := f.plan(ctx, tx, t, free)
 		if err != nil {
 			return err
 		}
@@ -91,8 +95,8 @@ func logIndex(t *ent.Transfer) int {
 	return n
 }
 
-// plan says how one transfer is taken back.
-func (f *Funding) plan(ctx context.Context, tx *Tx, t *ent.Transfer) (undone, error) {
+// plan says how one transfer is taken back. free is what sessions can hold for, by their accounts, after the plans before it.
+func (f *Funding) plan(ctx context.Context, tx *Tx, t *ent.Transfer, free map[uuid.UUID]money.USDC) (undone, error) {
 	back := ledger.Move{
 		Verb: ledger.Transfer, Key: undoKey(causeOf(t)), Debit: t.CreditID, Credit: t.DebitID, Amount: t.Posted, Code: codeUndo,
 		Counters: strings.Fields(t.Counters),
@@ -115,8 +119,7 @@ func (f *Funding) plan(ctx context.Context, tx *Tx, t *ent.Transfer) (undone, er
 		return undone{}, err
 	}
 	if upTo(payment) && payment.SessionID != nil && payment.HoldID != nil && t.Code == codeSettlement {
-		hold, err := tx.Transfer.Get(ctx, *payment.HoldID)
-		return planUpTo(hold, payment, back), err
+		return f.planUpTo(ctx, tx, payment, back, free)
 	}
 	return planPayment(t, payment, back), nil
 }
@@ -203,13 +206,34 @@ func planPayment(t *ent.Transfer, payment *ent.Transaction, back ledger.Move) un
 }
 
 // planUpTo takes back the settlement of a session's payment whose price is a maximum. It was charged by that alone, and may
-// be settled for another amount: it is held for again, all of it.
-func planUpTo(hold *ent.Transfer, payment *ent.Transaction, back ledger.Move) undone {
+// be settled for another amount: it is held for again, all of it. What was less than the maximum may have been spent or have gone
+// back; then suspense stands in, and what is returned now is the session's own.
+func (f *Funding) planUpTo(ctx context.Context, tx *Tx, payment *ent.Transaction, back ledger.Move, free map[uuid.UUID]money.USDC) (undone, error) {
+	hold, err := tx.Transfer.Get(ctx, *payment.HoldID)
+	if err != nil {
+		return undone{}, err
+	}
+	payer, err := tx.Account.Get(ctx, hold.DebitID)
+	if err != nil {
+		return undone{}, err
+	}
 	returned := ledger.Move{
-		Verb: ledger.Transfer, Key: back.Key + ":charge", Debit: hold.CreditID, Credit: hold.DebitID, Amount: hold.Posted, Code: codeUndo,
+		Verb: ledger.Transfer, Key: back.Key + ":charge", Debit: hold.CreditID, Credit: payer.ID, Amount: hold.Posted, Code: codeUndo,
 		TransactionID: payment.ID, Counters: strings.Fields(hold.Counters),
 	}
-	return undone{moves: []ledger.Move{back, returned, again(hold, back.Key, hold.Amount)}, after: heldAgain(payment, 2)}
+	held := again(hold, back.Key, payment.Quoted)
+	if _, known := free[payer.ID]; !known {
+		free[payer.ID] = ledger.StateOf(payer).Available()
+	}
+	free[payer.ID] = free[payer.ID].Add(hold.Posted)
+	if free[payer.ID] >= held.Amount {
+		free[payer.ID] = free[payer.ID].Sub(held.Amount)
+	} else {
+		held.Debit = f.platform.Suspense
+	}
+	return undone{moves: []ledger.Move{back, returned, held}, after: func(ctx context.Context, tx *Tx, r []ledger.Result) error {
+		return errors.Join(heldAgain(payment, 2)(ctx, tx, r), tx.reopen(ctx, payment.SessionID))
+	}}, nil
 }
 
 // heldAgain opens a payment again, under the hold that one of the moves has made.

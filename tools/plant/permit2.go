@@ -51,7 +51,7 @@ func permit2Bugs() []bug {
 		{
 			name:  "maximum-held-less-again",
 			costs: "a reorganisation leaves a hold of what was settled first: what is settled then may be more, and is nobody's",
-			edits: []edit{{"core/undo.go", `again(hold, back.Key, hold.Amount)`, `again(hold, back.Key, hold.Posted)`}},
+			edits: []edit{{"core/undo.go", `again(hold, back.Key, payment.Quoted)`, `again(hold, back.Key, hold.Posted)`}},
 			proof: proof{folder: "core", test: "TestReorgOfPermit2"},
 		},
 		{
