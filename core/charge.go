@@ -127,14 +127,14 @@ func (f *Funding) holdLate(ctx context.Context, tx *Tx, t *ent.Transaction, m mo
 	if err != nil {
 		return ledger.Move{}, err
 	}
-	from, err := f.latePayer(ctx, tx, t)
+	from, err := f.latePayer(ctx, tx, t, m)
 	return ledger.Move{
 		Verb: ledger.Hold, ID: uuid.NewSHA1(t.ID, []byte(m.key)), Key: m.key + ":late", Debit: from, Credit: first.CreditID,
 		Amount: m.Amount, Code: codeLate, TransactionID: t.ID, Counters: strings.Fields(first.Counters), Owed: true,
 	}, err
 }
 
-func (f *Funding) latePayer(ctx context.Context, tx *Tx, t *ent.Transaction) (uuid.UUID, error) {
+func (f *Funding) latePayer(ctx context.Context, tx *Tx, t *ent.Transaction, m movement) (uuid.UUID, error) {
 	if t.SessionID == nil {
 		return ledger.Find(ctx, tx.Client, ledger.Wallet, f.chainID(), t.AgentID)
 	}
@@ -146,7 +146,7 @@ func (f *Funding) latePayer(ctx context.Context, tx *Tx, t *ent.Transaction) (uu
 	if err != nil {
 		return uuid.Nil, err
 	}
-	if ledger.StateOf(a).Available() >= t.Quoted {
+	if ledger.StateOf(a).Available() >= m.Amount {
 		return owner, nil
 	}
 	f.log.ErrorContext(ctx, "a session's payment was used after its money had gone back", "transaction_id", t.ID)

@@ -435,13 +435,14 @@ func TestReorgOfPermit2WhenTheRestIsGone(t *testing.T) {
 	}
 }
 
-// A payment that was given up is settled after all on another branch, and for more on a third.
+// A payment that was given up is settled after all, and the session pays, which has not the whole maximum any more. On another
+// branch it is settled for more: suspense stands in for the maximum then.
 func TestPermit2ThatWasGivenUpIsSettledTwice(t *testing.T) {
 	eachDatabaseAtDepth(t, func(t *testing.T, w *coretest.World) {
 		b := newBuyerAtDepth(w)
 		node := w.Net.Proxy()
 		w.Core = through(t, w, node)
-		s := w.Permit2Seller(9 * cent)
+		s, other := w.Permit2Seller(9*cent), w.Seller(deposit-5*cent)
 		s.UpTo, s.Charge, s.Window = true, 0, 9*time.Minute
 		w.Settle()
 		r, err := b.fetch(b.session.ID.String(), s.URL)
@@ -449,20 +450,26 @@ func TestPermit2ThatWasGivenUpIsSettledTwice(t *testing.T) {
 			t.Fatalf("%+v %v", r, err)
 		}
 		w.Settle()
-		before := w.Height()
 		node.Set(chaintest.AddField("eth_getBlockByNumber", "timestamp", strconv.Quote(hexutil.EncodeUint64(uint64(r.Payment.ValidBeforeUnix)))))
 		w.Mine(depth + 1)
 		must(w, w.Core.Funding.ReadChain(w.Ctx))
 		must(w, w.Core.Payments.ResolveHolds(w.Ctx))
 		b.spent(t, 0, 0)
 		node.Set()
-		for _, amount := range []money.USDC{2 * cent, 5 * cent} {
-			w.Replace(before, s.Key)
-			w.Settle()
-			must(w, s.Settle(w.Ctx, 0, amount))
-			w.Settle()
-			b.earned(t, s, amount)
-			b.spent(t, 0, amount)
+		if r, err := b.fetch(b.session.ID.String(), other.Link(2, paytest.Serve, 0)); err != nil || r.Status != http.StatusOK {
+			t.Fatalf("%+v %v", r, err)
 		}
+		w.Settle()
+		before := w.Height()
+		must(w, s.Settle(w.Ctx, 0, 2*cent))
+		w.Settle()
+		b.earned(t, s, 2*cent)
+		b.spent(t, 0, deposit-3*cent)
+		w.Replace(before, s.Key)
+		w.Settle()
+		must(w, s.Settle(w.Ctx, 0, 5*cent))
+		w.Settle()
+		b.earned(t, s, 5*cent)
+		b.spent(t, 0, deposit-5*cent)
 	})
 }
