@@ -21,8 +21,12 @@ import (
 // the token counts the permits of a wallet. The allowance is bounded, as that contract holds the deposits of all sessions
 // in its hands then: what is promised, and a reserve for the payments to come.
 
-// allowWait is how long a call waits for its allowance to be in a block.
-const allowWait = 40 * time.Second
+// Bounds of allowances.
+const (
+	allowWait   = 40 * time.Second // that a call waits for its allowance to be in a block
+	refusedMost = 10               // of one number in refusedFor: each may have cost gas
+	refusedFor  = time.Hour
+)
 
 // upToScheme is that of payments whose price is a maximum (specs/schemes/upto).
 const upToScheme = "upto"
@@ -162,11 +166,16 @@ func (f *Payments) allowance(ctx context.Context, c *call, n uint64, need money.
 	if !ent.IsNotFound(err) {
 		return id, err
 	}
-	failed, err := made.Clone().Where(operation.StatusEQ(operation.StatusFailed)).Count(ctx)
+	failed := made.Clone().Where(operation.StatusEQ(operation.StatusFailed))
+	lately, err := failed.Clone().Where(operation.CreatedAtGT(f.now().Add(-refusedFor))).Count(ctx)
 	if err != nil {
 		return uuid.Nil, err
 	}
-	if failed >= permitsADay {
+	tried, err := failed.Count(ctx)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if lately >= refusedMost {
 		return uuid.Nil, E(ServiceFailed, "The token does not let Permit2 have an allowance of the wallet")
 	}
 	head, err := f.chain.Head(ctx) // the token goes by the chain's time
@@ -179,7 +188,7 @@ func (f *Payments) allowance(ctx context.Context, c *call, n uint64, need money.
 		return uuid.Nil, err
 	}
 	id = uuid.Must(uuid.NewV7())
-	err = f.db.writeEnt.Operation.Create().SetID(id).SetKey(fmt.Sprint(key, failed)).SetChainID(int64(f.chainID())).SetOrgID(c.agent.OrgID).
+	err = f.db.writeEnt.Operation.Create().SetID(id).SetKey(fmt.Sprint(key, tried)).SetChainID(int64(f.chainID())).SetOrgID(c.agent.OrgID).
 		SetAgentID(c.agent.ID).SetTransactionID(uuid.Nil).SetKind(operation.KindAllowance).SetFromAddress(permit.Owner.Hex()).
 		SetToAddress(permit.Spender.Hex()).SetAmount(permit.Value).SetValidBeforeUnix(permit.Deadline).SetSignature(sig).SetCreatedAt(f.now()).Exec(ctx)
 	if ent.IsConstraintError(err) { // another call was faster

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"net/http"
 	"strconv"
@@ -221,6 +222,45 @@ func TestPermit2AllowanceIsRenewed(t *testing.T) {
 	}
 	b.done()
 	b.spent(t, spent, 0)
+}
+
+// A token that refuses permits, as one that is paused does, is asked some times an hour, and not given up for ever.
+func TestPermit2AllowanceIsRefused(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *coretest.World) {
+		b := newBuyer(t, w)
+		node := w.Net.Proxy()
+		w.Core = through(t, w, node)
+		s := w.Permit2Seller(cent)
+		permit := evm.PermitData(common.Address{}, common.Address{}, 0, 0, nil)[:4]
+		refuse := chaintest.Refuse(3, "execution reverted: Pausable: paused")
+		node.Set(func(r chaintest.Request, next func(chaintest.Request) chaintest.Answer) chaintest.Answer {
+			if r.Method == "eth_call" && bytes.Contains(r.Params[0], []byte(hexutil.Encode(permit))) {
+				return refuse(r, next)
+			}
+			return next(r)
+		})
+		calls := 0
+		for ; calls < 20; calls++ {
+			if _, err := b.fetch("", s.URL); code(err) == core.ServiceFailed {
+				break
+			} else if code(err) != core.Timeout {
+				t.Fatal(err)
+			}
+		}
+		if made := len(operations(w, operation.KindAllowance)); made < 5 || made > 10 {
+			t.Errorf("%d allowances in %d calls", made, calls)
+		}
+		node.Set()
+		if _, err := b.fetch("", s.URL); code(err) != core.ServiceFailed {
+			t.Errorf("in the same hour: %v", err)
+		}
+		w.Clock.Ahead(61 * time.Minute)
+		if r, err := w.Core.Payments.Fetch(w.Ctx, b.p, core.FetchInput{URL: s.URL}); err != nil || r.Status != http.StatusOK {
+			t.Errorf("later: %+v %v", r, err)
+		}
+		w.Settle()
+		b.spent(t, cent, 0)
+	})
 }
 
 // A server that does not pay through Permit2 hands the challenge on.
