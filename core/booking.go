@@ -274,6 +274,9 @@ func (f *Funding) foreign(ctx context.Context, tx *Tx, m movement) error {
 		return err
 	}
 	if from.account == f.platform.Treasury {
+		if booked, err := tx.Transfer.Query().Where(transfer.LogKey(m.key)).Exist(ctx); err != nil || booked {
+			return err // as one of ours: the range is read again
+		}
 		if from.account, err = f.unordered(ctx, tx, m); err != nil {
 			return err
 		}
