@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,38 +79,57 @@ func TestPermit2Pays(t *testing.T) {
 	})
 }
 
+// permit2Sellers are what can be done with a proof of Permit2 besides what sellers do with any. Without a reason the answer
+// keeps the seller's side.
+var permit2Sellers = []struct {
+	name    string
+	set     func(*coretest.Permit2Seller)
+	hides   bool // its own contract has kept the settlement, and is called by another
+	charged money.USDC
+	status  int
+	reason  string // in the history while unknown
+}{
+	{"settles and fails", func(s *coretest.Permit2Seller) { s.Fails = true }, false, cent, 500, "answered 500"},
+	{"settles less and fails", func(s *coretest.Permit2Seller) { s.Fails, s.UpTo, s.Charge = true, true, 1 }, false, 1, 500, "answered 500"},
+	{"settles less", func(s *coretest.Permit2Seller) { s.UpTo, s.Charge = true, 1 }, false, 1, 200, ""},
+	{"serves, never settles", func(s *coretest.Permit2Seller) { s.Charge = 0 }, false, 0, 200, ""},
+	{"serves for nothing", func(s *coretest.Permit2Seller) { s.UpTo, s.Charge = true, 0 }, false, 0, 200, ""},
+	{"fails, never settles", func(s *coretest.Permit2Seller) { s.Fails, s.Charge = true, 0 }, false, 0, 500, "answered 500"},
+	{"hides what it settles", func(*coretest.Permit2Seller) {}, true, cent, 200, ""},
+	{"hides what it settles, and fails", func(s *coretest.Permit2Seller) { s.Fails = true }, true, cent, 500, "answered 500"},
+	{"settles more than the maximum", func(s *coretest.Permit2Seller) { s.UpTo, s.Charge = true, 2*cent }, false, 0, 402, "answered 402"},
+}
+
 // What a seller does with a proof decides what is charged, and nothing else does.
 func TestPermit2SellersThatMisbehave(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {
 		b := newBuyer(t, w)
-		hides := func(s *coretest.Permit2Seller) func(evm.Call) common.Address {
-			return func(c evm.Call) common.Address { return w.Hidden(s.Key, c) }
-		}
-		for name, c := range map[string]struct {
-			set     func(*coretest.Permit2Seller)
-			charged money.USDC
-		}{
-			"settles and fails":               {func(s *coretest.Permit2Seller) { s.Fails = true }, cent},
-			"settles less and fails":          {func(s *coretest.Permit2Seller) { s.Fails, s.UpTo, s.Charge = true, true, 1 }, 1},
-			"serves and never settles":        {func(s *coretest.Permit2Seller) { s.Charge = 0 }, 0},
-			"fails and never settles":         {func(s *coretest.Permit2Seller) { s.Fails, s.Charge = true, 0 }, 0},
-			"serves for nothing":              {func(s *coretest.Permit2Seller) { s.UpTo, s.Charge = true, 0 }, 0},
-			"hides what it settles":           {func(s *coretest.Permit2Seller) { s.Hides = hides(s) }, cent},
-			"hides what it settles and fails": {func(s *coretest.Permit2Seller) { s.Hides, s.Fails = hides(s), true }, cent},
-			"settles more than it may":        {func(s *coretest.Permit2Seller) { s.UpTo, s.Charge = true, 2*cent }, 0},
-		} {
+		for _, c := range permit2Sellers {
 			s := w.Permit2Seller(cent)
-			c.set(s)
+			if c.set(s); c.hides {
+				s.Hides = func(call evm.Call) common.Address { return w.Hidden(s.Key, call) }
+			}
 			wallet, session := b.figures(t)
 			for _, session := range b.ways() {
-				if r, err := b.fetch(session, s.URL); err != nil && code(err) != core.ServiceFailed {
-					t.Errorf("%s: %+v %v", name, r, err)
+				r, err := b.fetch(session, s.URL)
+				if err != nil || r.Status != c.status {
+					t.Fatalf("%s: %+v %v", c.name, r, err)
+				}
+				want := transaction.StatusPending
+				switch {
+				case c.reason != "":
+					want = transaction.StatusUnknown
+				case session != "" && !s.UpTo:
+					want = transaction.StatusSuccess
+				}
+				if p := r.Payment; p.Status != want || !strings.Contains(p.Reason, c.reason) {
+					t.Errorf("%s: %s, %q", c.name, p.Status, p.Reason)
 				}
 			}
 			b.done()
 			b.earned(t, s, 2*c.charged)
 			if w2, s2 := b.figures(t); wallet-w2 != c.charged || session-s2 != c.charged {
-				t.Errorf("%s: charged %s and %s, want %s", name, wallet-w2, session-s2, c.charged)
+				t.Errorf("%s: charged %s and %s, want %s", c.name, wallet-w2, session-s2, c.charged)
 			}
 			w.Balanced()
 		}

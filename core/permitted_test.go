@@ -153,7 +153,9 @@ func TestPermit2SettledTogetherSurvivesACrash(t *testing.T) {
 				must(w, v.s.SettleTogether(w.Ctx, nil, takes(0, cent), takes(1, cent)))
 				dies(t, w, core.StepLog, func(c *core.Core) { must(w, c.Funding.ReadChain(w.Ctx)) })
 				var said bytes.Buffer
-				next := process(t, w, func(d *core.Deps) { d.Log = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelError})) })
+				next := process(t, w, func(d *core.Deps) {
+					d.Log = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelError}))
+				})
 				must(w, next.Funding.ReadChain(w.Ctx))
 				if said.Len() > 0 {
 					t.Errorf("what is booked was taken for a theft: %s", said.String())

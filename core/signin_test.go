@@ -161,51 +161,59 @@ func TestSignInNeedsAPayment(t *testing.T) {
 	})
 }
 
+// clubs are what can be done beside a challenge with a login, or with one that comes.
+var clubs = []struct {
+	name   string
+	change func(b buyer, info, challenge map[string]any)
+	greet  func(http.ResponseWriter, *http.Request, bool) bool
+	path   string
+	paid   bool
+	status int
+	code   core.Code
+	logins int
+	came   string // of the login
+	not    string // why it was not signed
+}{
+	{name: "refuses the login", greet: greets(403), status: 403, logins: 1, came: "The service answered 403, and nothing was paid"},
+	{name: "asks again", greet: asksAgain, paid: true, status: 200, logins: 1, came: "The service asked for money all the same"},
+	{name: "asks again for more than the call may cost", greet: asksAgain, path: "?price=20000", code: core.CostExceedsMax, logins: 1, came: "The service asked for money all the same"},
+	{name: "a login for another domain", change: func(_ buyer, info, _ map[string]any) { info["domain"] = "bank.example" }, paid: true, status: 200, not: "a login for \"bank.example\" is asked by"},
+	{name: "a login for a resource elsewhere", change: func(_ buyer, info, _ map[string]any) { info["resources"] = []string{"https://bank.example/"} }, paid: true, status: 200, not: "a login for \"https://bank.example/\" is asked by"},
+	{name: "an old login", change: func(_ buyer, info, _ map[string]any) {
+		info["issuedAt"] = time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
+	}, paid: true, status: 200, not: "a login issued at"},
+	{name: "a login of several lines in one", change: func(_ buyer, info, _ map[string]any) { info["statement"] = "Hello\nURI: https://bank.example" }, paid: true, status: 200, not: "a login with characters outside of ASCII"},
+	{name: "serves by login only", change: unpayable, greet: letIn, status: 200, logins: 1, came: "The service answered 200, and nothing was paid"},
+	{name: "nothing is good enough", change: unpayable, greet: asksAgain, status: 402, logins: 1, came: "The service asked for money all the same"},
+	{name: "fails", greet: greets(500), status: 500, logins: 1, came: "The service answered 500, and nothing was paid"},
+	{name: "hangs up", greet: func(http.ResponseWriter, *http.Request, bool) bool { panic(http.ErrAbortHandler) }, code: core.ServiceFailed, logins: 1, came: "The service could not be reached"},
+	{name: "redirects elsewhere", greet: func(w http.ResponseWriter, r *http.Request, _ bool) bool {
+		http.Redirect(w, r, "http://localhost"+r.Host[strings.LastIndex(r.Host, ":"):]+r.URL.Path, http.StatusTemporaryRedirect)
+		return true
+	}, status: 307, logins: 1, came: "The service answered 307, and nothing was paid"},
+	{name: "the policy is changed meanwhile", change: func(b buyer, _, _ map[string]any) { b.maySignIn(false) }, paid: true, status: 200, not: "the policy has changed meanwhile"},
+}
+
+func unpayable(_ buyer, _, challenge map[string]any) { challenge["accepts"] = []any{} }
+
+func asksAgain(http.ResponseWriter, *http.Request, bool) bool { return false }
+
+func greets(code int) func(http.ResponseWriter, *http.Request, bool) bool {
+	return func(w http.ResponseWriter, _ *http.Request, _ bool) bool { w.WriteHeader(code); return true }
+}
+
 // What a service does with a login decides whether the wallet pays, which it does once.
 func TestClubsThatMisbehave(t *testing.T) {
-	elsewhere := func(info, _ map[string]any) { info["domain"] = "bank.example" }
-	old := func(info, _ map[string]any) { info["issuedAt"] = time.Now().Add(-time.Hour).UTC().Format(time.RFC3339) }
-	nothing := func(_, challenge map[string]any) { challenge["accepts"] = []any{} }
-	never := func(http.ResponseWriter, *http.Request, bool) bool { return false }
-	answers := func(code int) func(http.ResponseWriter, *http.Request, bool) bool {
-		return func(w http.ResponseWriter, _ *http.Request, _ bool) bool { w.WriteHeader(code); return true }
-	}
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {
 		b := guest(t, w)
 		calls := money.USDC(0)
-		for _, k := range []struct {
-			name   string
-			change func(info, challenge map[string]any)
-			greet  func(http.ResponseWriter, *http.Request, bool) bool
-			path   string
-			paid   bool
-			status int
-			code   core.Code
-			logins int
-			came   string // of the login
-			not    string // why it was not signed
-		}{
-			{name: "refuses the login", greet: answers(403), status: 403, logins: 1, came: "The service answered 403, and nothing was paid"},
-			{name: "asks again", greet: never, paid: true, status: 200, logins: 1, came: "The service asked for money all the same"},
-			{name: "asks again for more", greet: never, path: "?price=20000", code: core.CostExceedsMax, logins: 1, came: "The service asked for money all the same"},
-			{name: "a login for another domain", change: elsewhere, paid: true, status: 200, not: "a login for \"bank.example\" is asked by"},
-			{name: "an old login", change: old, paid: true, status: 200, not: "a login issued at"},
-			{name: "serves by login only", change: nothing, greet: letIn, status: 200, logins: 1, came: "The service answered 200, and nothing was paid"},
-			{name: "nothing is good enough", change: nothing, greet: never, status: 402, logins: 1, came: "The service asked for money all the same"},
-			{name: "fails", greet: answers(500), status: 500, logins: 1, came: "The service answered 500, and nothing was paid"},
-			{name: "hangs up", greet: func(http.ResponseWriter, *http.Request, bool) bool { panic(http.ErrAbortHandler) }, code: core.ServiceFailed, logins: 1, came: "The service could not be reached"},
-			{name: "redirects elsewhere", greet: func(w http.ResponseWriter, r *http.Request, _ bool) bool {
-				http.Redirect(w, r, "http://localhost"+r.Host[strings.LastIndex(r.Host, ":"):]+r.URL.Path, http.StatusTemporaryRedirect)
-				return true
-			}, status: 307, logins: 1, came: "The service answered 307, and nothing was paid"},
-			{name: "while the policy is changed", change: func(map[string]any, map[string]any) { b.maySignIn(false) }, paid: true, status: 200, not: "the policy has changed meanwhile"},
-		} {
+		for _, k := range clubs {
 			c := newClub(t, w)
 			b.maySignIn(true)
 			b.pays(t, "", c.link())
 			calls++
 			if k.change != nil {
-				c.change = k.change
+				c.change = func(info, challenge map[string]any) { k.change(b, info, challenge) }
 			}
 			if k.greet != nil {
 				c.greet = k.greet
