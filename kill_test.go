@@ -27,7 +27,7 @@ const (
 	randomKills  = 3 // beside one at each step
 )
 
-// TestKill kills the real program with SIGKILL at every named step of calls, metered calls, opening, closing, draining, funding, topping up
+// TestKill kills the real program with SIGKILL at every named step of calls, logins, metered calls, opening, closing, draining, funding, topping up
 // and deactivating, and at random moments. After each start the books balance; after each group of kills everything comes to its end within a
 // minute without a command, and what the chain shows is exactly what the history says. BURSAR_KILL_ROUNDS is how often on
 // each database; without it every step has its turn. On SQLite the chain dies with the program; on PostgreSQL it goes on
@@ -161,7 +161,7 @@ func (k *killRun) kill(d death) {
 
 // work repeats the action that the death waits for; some callers do whatever there is, so that it is never alone.
 func (k *killRun) work(d death, caller int, ended <-chan struct{}) {
-	others := []string{"call", "session call", "meter", "session meter", "open", "close", "drain", "first fund", "top up", "deactivate"}
+	others := []string{"call", "session call", "meter", "session meter", "open", "close", "drain", "first fund", "top up", "deactivate", "sign in"}
 	for {
 		select {
 		case <-ended:

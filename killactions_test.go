@@ -31,6 +31,9 @@ func (k *killRun) signUp() {
 	made := k.p.must("POST", "/agents", map[string]any{"name": "Payer"})
 	k.agent = text(made, "id")
 	k.p.must("PUT", "/agents/"+k.agent+"/policy", map[string]any{"allowed_services": []string{"127.0.0.1", "gateway/business"}}) // else nothing is sent ahead
+	k.p.must("POST", "/graphql", map[string]any{
+		"query": "mutation($a: ID!) { updatePolicy(input: {agentId: $a, signIn: true}) { signIn } }", "variables": map[string]any{"a": k.agent},
+	})
 	k.no(k.give(text(made, "wallet_address"), 2000*money.One))
 	eventually(k.t, "the payer is funded", func() bool { return k.balance(k.agent) == 2000*money.One })
 	k.openSources()
@@ -98,6 +101,12 @@ func (k *killRun) payByPermit2() {
 		from = k.anySession()
 	}
 	k.fetch(from, []string{"permit2", "permit2-most"}[rand.IntN(2)])
+}
+
+// signIn makes one call of the shop's club from the wallet, which is served for its login or pays.
+func (k *killRun) signIn() {
+	path := fmt.Sprintf("/call/%d/club", k.calls.Add(1))
+	_, _, _ = k.p.call("POST", "/external/fetch", map[string]any{"url": k.shop + path}, "X-Agent-Wallet", k.agent)
 }
 
 // fetch makes a call under a path that no other call has.

@@ -162,6 +162,11 @@ func (k *killRun) kept(history []record) {
 			k.t.Errorf("a caller was told of %q, and it is not so", what)
 		}
 	}
+	for _, nonce := range k.logins {
+		if n, err := k.loginsKept(nonce); err != nil || n != 1 {
+			k.t.Errorf("%d traces tell of the login %q: %v", n, nonce, err)
+		}
+	}
 }
 
 // payments holds each payment to the chain: charged exactly what its one movement shows, or nothing and no movement.

@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"time"
 
@@ -37,6 +41,8 @@ func (k *killRun) perCall(shop http.Handler) http.Handler {
 			r.URL.Path = "/" + parts[3]
 		}
 		switch r.URL.Path {
+		case "/club":
+			k.club(w, r, shop)
 		case "/agent-pay":
 			k.counter(w, r)
 		case "/permit2":
@@ -47,6 +53,62 @@ func (k *killRun) perCall(shop http.Handler) http.Handler {
 			shop.ServeHTTP(w, r)
 		}
 	})
+}
+
+// club offers a login with each challenge, and mostly serves for one. Every login that comes is kept by then.
+func (k *killRun) club(w http.ResponseWriter, r *http.Request, shop http.Handler) {
+	if login := r.Header.Get("SIGN-IN-WITH-X"); login != "" {
+		var said struct{ Nonce string }
+		if err := unpack(login, &said); err != nil {
+			k.t.Errorf("a login %q: %v", login, err)
+		}
+		if n, err := k.loginsKept(said.Nonce); err != nil || n != 1 {
+			k.t.Errorf("the login %q has left, and %d traces tell of it: %v", said.Nonce, n, err)
+		}
+		k.mu.Lock()
+		k.logins = append(k.logins, said.Nonce)
+		k.mu.Unlock()
+		if rand.IntN(4) > 0 {
+			_, _ = io.WriteString(w, "member")
+			return
+		}
+	}
+	uri := "http://" + r.Host + r.URL.Path
+	r.URL.Path = "/v2/weather"
+	answer := httptest.NewRecorder()
+	shop.ServeHTTP(answer, r)
+	maps.Copy(w.Header(), answer.Header())
+	if asks := answer.Header().Get("PAYMENT-REQUIRED"); asks != "" {
+		var challenge map[string]any
+		if err := unpack(asks, &challenge); err != nil {
+			k.t.Errorf("a challenge %q: %v", asks, err)
+		}
+		challenge["extensions"] = map[string]any{"sign-in-with-x": map[string]any{
+			"info": map[string]any{
+				"domain": r.Host, "uri": uri, "version": "1", "nonce": fmt.Sprintf("kill%016x", rand.Uint64()), "issuedAt": time.Now().UTC().Format(time.RFC3339),
+			},
+			"supportedChains": []any{map[string]any{"chainId": k.chain.Network().CAIP2(), "type": "eip191"}},
+		}}
+		text, _ := json.Marshal(challenge) // plain data always marshals
+		w.Header().Set("PAYMENT-REQUIRED", base64.StdEncoding.EncodeToString(text))
+	}
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// unpack reads JSON out of base64.
+func unpack(text string, into any) error {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, into)
+}
+
+// loginsKept counts the traces of a login.
+func (k *killRun) loginsKept(nonce string) (n int, err error) {
+	err = k.db.QueryRowContext(k.t.Context(), "SELECT COUNT(*) FROM traces WHERE outcome = 'login' AND CAST(detail AS TEXT) LIKE '%"+nonce+"%'").Scan(&n)
+	return n, err
 }
 
 // counter sells by the hash of a transfer, which it takes once.

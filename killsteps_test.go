@@ -54,10 +54,13 @@ var actions = map[string]func(*killRun){
 	"deactivate":    (*killRun).deactivate,
 	"send ahead":    (*killRun).sendAhead,
 	"permit2":       (*killRun).payByPermit2,
+	"sign in":       (*killRun).signIn,
 }
 
 // leadsTo names the actions that lead past each step.
 var leadsTo = map[string][]string{
+	core.StepLogin:      {"sign in"},
+	core.StepGreeted:    {"sign in"},
 	core.StepHeld:       {"call", "session call", "meter", "session meter", "send ahead", "permit2"},
 	core.StepSigned:     {"call", "session call"},
 	core.StepMined:      {"send ahead"},

@@ -59,6 +59,7 @@ type killRun struct {
 	mu       sync.Mutex
 	sessions []openSession
 	answered []string            // what callers were told, and so must be there for ever
+	logins   []string            // nonces of those that the shop has heard
 	wallets  []string            // ids of agents with something to drain
 	topped   []string            // the same of agents that were topped up
 	sources  []common.Address    // all wallets that top agents up

@@ -53,8 +53,10 @@ func (f *Payments) signIn(ctx context.Context, c *call, challenge *exchange) (*e
 	if err := f.keepLogin(ctx, c); err != nil || c.why.Login.Refused != "" {
 		return nil, err
 	}
+	f.step(StepLogin)
 	challenge.end() // its connection serves for the login
 	x, err := f.sendLogin(ctx, c, protocol, l)
+	f.step(StepGreeted)
 	f.loginEnded(ctx, c, x, err)
 	return x, err
 }

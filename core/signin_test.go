@@ -265,6 +265,50 @@ func checkKept(t *testing.T, b buyer, name string, c *club, came, not string, pa
 	}
 }
 
+// Whatever the program dies of, no login has left that is not kept, and one whose outcome nobody has noted says so by having none.
+func TestSignInSurvivesACrash(t *testing.T) {
+	for step, sent := range map[string]int{core.StepLogin: 0, core.StepGreeted: 1} {
+		t.Run(step, func(t *testing.T) {
+			eachDatabase(t, func(t *testing.T, w *coretest.World) {
+				b := guest(t, w)
+				c := newClub(t, w)
+				b.pays(t, "", c.link())
+				newest := func() *core.TraceView {
+					page, err := w.Core.Traces.List(w.Ctx, b.p, core.TraceFilter{Limit: 1})
+					must(w, err)
+					return page.Items[0]
+				}
+				c.greet = func(rw http.ResponseWriter, r *http.Request, paid bool) bool {
+					nonce := c.logins[len(c.logins)-1].Nonce
+					if v := newest(); v.Outcome != trace.OutcomeLogin || v.Login.Nonce != nonce || v.Reason != "" {
+						t.Errorf("a login %q has come, and what is kept is %s %+v %q", nonce, v.Outcome, v.Login, v.Reason)
+					}
+					return letIn(rw, r, paid)
+				}
+				in := core.FetchInput{Agent: "bot", URL: c.link()}
+				dies(t, w, step, func(p *core.Core) { _, _ = p.Payments.Fetch(w.Ctx, b.p, in) })
+				if n := len(c.heard()); n != sent {
+					t.Errorf("%d logins have left", n)
+				}
+				kept := newest()
+				if kept.Outcome != trace.OutcomeLogin || kept.Reason != "" || *kept.Login.TraceID != kept.ID || !strings.Contains(kept.Login.Message, kept.Login.Nonce) || kept.Host != c.host() {
+					t.Errorf("%s %q %+v", kept.Outcome, kept.Reason, kept.Login)
+				}
+				if v := b.signsIn(t, in); v.ID == kept.ID || v.Reason == "" {
+					t.Errorf("%+v", v)
+				}
+				lapse(w)
+				w.Jobs()
+				w.Settle()
+				if v := b.trace(t, kept.ID); v.Reason != "" {
+					t.Errorf("what came of the first is made up: %q", v.Reason)
+				}
+				b.spent(t, cent, 0)
+			})
+		})
+	}
+}
+
 // A dry run signs nothing and says what a call would do; under a key the answer is kept like any; a stream comes as it is.
 func TestWaysOfSigningIn(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *coretest.World) {

@@ -3,6 +3,8 @@ package core
 // The places at which a crash leaves work to be finished. Each lies behind a commit or behind something that has left
 // the process; what is not finished there, a job or the next request finishes.
 const (
+	StepLogin      = "fetch: login kept" // what the wallet signs to say who it is is written down, and has not left
+	StepGreeted    = "fetch: greeted"    // the login has left and the answer is here, not noted
 	StepHeld       = "fetch: held"       // the money is reserved, nothing is signed
 	StepSigned     = "fetch: signed"     // the proof exists and has not left
 	StepMined      = "fetch: mined"      // a payment by transfer is in a block, and its hash has not been shown
@@ -25,7 +27,7 @@ const (
 // Steps lists every step, in the order in which a payment, a session, a top-up and the end of an agent meet them.
 func Steps() []string {
 	return []string{
-		StepHeld, StepSigned, StepMined, StepPaid, StepBooked, StepQueued, StepAuthorized, StepStored, StepSent, StepIncluded, StepLog, StepRange, StepClosing,
+		StepLogin, StepGreeted, StepHeld, StepSigned, StepMined, StepPaid, StepBooked, StepQueued, StepAuthorized, StepStored, StepSent, StepIncluded, StepLog, StepRange, StepClosing,
 		StepConsented, StepPull, StepInactive, StepEnded,
 	}
 }

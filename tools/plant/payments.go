@@ -62,6 +62,15 @@ func paymentBugs() []bug {
 			edits: []edit{{"pay/check.go", `case o.Network.ChainID != w.Network.ChainID:`, `case o.Network.ChainID == 0:`}},
 			proof: proof{folder: "pay", test: "TestCheck"},
 		},
+		{
+			name:  "login-kept-when-it-is-back",
+			costs: "a process that dies has signed in somewhere, and nothing tells of it",
+			edits: []edit{
+				{"core/signin.go", `err := f.keepLogin(ctx, c); err != nil || c.why.Login.Refused != ""`, `c.why.Login.Refused != ""`},
+				{"core/signin.go", `f.step(StepGreeted)`, `_, _ = f.keepLogin(ctx, c), f.step`},
+			},
+			proof: proof{folder: "core", test: "TestSignInSurvivesACrash"},
+		},
 	}
 }
 
