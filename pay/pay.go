@@ -68,7 +68,7 @@ const (
 	None InstructionKind = iota
 	// SignAuthorization: sign Authorization under Domain; the seller settles it.
 	SignAuthorization
-	// SignPermit2: sign Permit2, and Permit as well when the chain says so (Complete); the seller settles it.
+	// SignPermit2: sign Permit2; the seller settles it. It is worth something while the wallet lets that contract have the money.
 	SignPermit2
 	// SignPermit: sign Permit under Domain. The receiver is not signed: the spender may take the money to anybody, in parts,
 	// until the allowance is used or taken back. The whole of it counts as spent until then.
@@ -98,17 +98,14 @@ func (k InstructionKind) String() string {
 // Instruction is what the wallet must do to take an offer.
 type Instruction struct {
 	Kind InstructionKind
-	// Needs is what the wallet must learn from the chain before it signs; Complete puts it in.
-	Needs Need
-
 	// For SignAuthorization.
 	Authorization evm.Authorization
-	Domain        evm.Domain // of the token, for Permit as well
+	Domain        evm.Domain // of the token, for the others as well
 
 	// For SignPermit2.
 	Permit2 evm.Permit2Transfer
 
-	// For SignPermit; and for SignPermit2, when the seller hands in a permit that lets Permit2 have the money. Nil: none.
+	// For SignPermit. Its nonce is the token's next one of the payer, which the wallet puts in. Nil: none.
 	Permit *evm.Permit
 
 	// For Transfer.
@@ -118,12 +115,11 @@ type Instruction struct {
 
 // Proof is what the wallet did: what it signed, or the hash of its transfer.
 type Proof struct {
-	Authorization   evm.Authorization
-	Permit2         evm.Permit2Transfer
-	Permit          *evm.Permit
-	Signature       []byte // of the authorization, of Permit2, or of Permit alone: what the instruction's kind names
-	PermitSignature []byte // of the Permit beside Permit2
-	TxHash          common.Hash
+	Authorization evm.Authorization
+	Permit2       evm.Permit2Transfer
+	Permit        *evm.Permit
+	Signature     []byte // of the authorization, of Permit2, or of Permit: what the instruction's kind names
+	TxHash        common.Hash
 	// Identifier names the payment to sellers that know a call by it (PaymentIdentifier). Empty: none.
 	Identifier string
 }

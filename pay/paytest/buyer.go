@@ -26,8 +26,6 @@ type Buyer struct {
 	Clock     func() time.Time
 	// Transfer sends USDC and returns when the chain has it, for wallets that may.
 	Transfer func(ctx context.Context, to common.Address, amount money.USDC) (common.Hash, error)
-	// Chain tells what a spender may take of the wallet, and the wallet's next permit nonce.
-	Chain func(ctx context.Context, spender common.Address) (money.USDC, uint64, error)
 }
 
 // Bought is what a payment left behind.
@@ -71,18 +69,6 @@ func (b Buyer) Buy(ctx context.Context, req *pay.Request) (got Bought, err error
 
 // follow does what the instruction says.
 func (b Buyer) follow(ctx context.Context, in pay.Instruction) (p pay.Proof, err error) {
-	if in.Needs != (pay.Need{}) {
-		if b.Chain == nil {
-			return p, errors.New("paytest: the buyer asks no chain")
-		}
-		allowance, nonce, err := b.Chain(ctx, in.Needs.Allowance)
-		if err != nil {
-			return p, err
-		}
-		if in, err = in.Complete(allowance, nonce); err != nil {
-			return p, err
-		}
-	}
 	if in.Kind == pay.Transfer {
 		if b.Transfer == nil {
 			return p, errors.New("paytest: the buyer makes no transfers")
@@ -102,11 +88,7 @@ func Sign(key *ecdsa.PrivateKey, in pay.Instruction) (p pay.Proof, err error) {
 		p.Signature, err = evm.Sign(key, in.Authorization.Digest(in.Domain))
 	case pay.SignPermit2:
 		p.Permit2 = in.Permit2
-		if p.Signature, err = evm.Sign(key, in.Permit2.Digest(in.Domain.ChainID.Uint64())); err != nil || in.Permit == nil {
-			return p, err
-		}
-		p.Permit = in.Permit
-		p.PermitSignature, err = evm.Sign(key, in.Permit.Digest(in.Domain))
+		p.Signature, err = evm.Sign(key, in.Permit2.Digest(in.Domain.ChainID.Uint64()))
 	case pay.SignPermit:
 		p.Permit = in.Permit
 		p.Signature, err = evm.Sign(key, in.Permit.Digest(in.Domain))

@@ -15,9 +15,6 @@ import (
 // Schemes "exact" and "upto" by Permit2 (specs/schemes/exact/scheme_exact_evm.md, specs/schemes/upto/scheme_upto_evm.md),
 // in version 2 only. Spenders are compiled in; of the offer come the receiver and, for upto, who may settle.
 
-// sponsoring is the extension by which the seller hands in an EIP-2612 permit that lets Permit2 have the money.
-const sponsoring = "eip2612GasSponsoring"
-
 // permit2Payload is the field "payload" of a proof. All numbers are decimal text.
 type permit2Payload struct {
 	Signature     string      `json:"signature"`
@@ -44,17 +41,6 @@ type wireWitness struct {
 	ValidAfter  string `json:"validAfter"`
 }
 
-// wirePermit is what we add to the info of the extension.
-type wirePermit struct {
-	From      string `json:"from"`
-	Asset     string `json:"asset"`
-	Spender   string `json:"spender"`
-	Amount    string `json:"amount"`
-	Nonce     string `json:"nonce"`
-	Deadline  string `json:"deadline"`
-	Signature string `json:"signature"`
-}
-
 // facilitator is who may settle an offer of scheme upto, and the zero address for scheme exact.
 func facilitator(o pay.Offer) (common.Address, error) {
 	if !o.UpTo {
@@ -76,8 +62,7 @@ func (t terms) facilitator() (common.Address, error) {
 	return a, err
 }
 
-// instructPermit2 asks for a signature over exactly the offer's amount, and for a permit over the same amount where the
-// seller hands one in: the proxy refuses any other (Permit2612AmountMismatch), though the specification shows the maximum.
+// instructPermit2 asks for a signature over exactly the offer's amount.
 func instructPermit2(o pay.Offer, payer common.Address, now time.Time, nonce [32]byte) (pay.Instruction, error) {
 	if err := pay.CheckAgain(o, payer); err != nil {
 		return pay.Instruction{}, err
@@ -90,41 +75,21 @@ func instructPermit2(o pay.Offer, payer common.Address, now time.Time, nonce [32
 	if err != nil {
 		return pay.Instruction{}, err
 	}
-	in := pay.Instruction{
-		Kind: pay.SignPermit2, Domain: o.Network.Domain(), Needs: pay.Need{Allowance: evm.Permit2},
+	return pay.Instruction{
+		Kind: pay.SignPermit2, Domain: o.Network.Domain(),
 		Permit2: evm.Permit2Transfer{
 			Owner: payer, Token: o.Asset, To: o.PayTo, Facilitator: who, Amount: o.Amount, Nonce: nonce, Deadline: deadline,
 		},
-	}
-	if sponsors(o) {
-		in.Needs.PermitNonce = true
-		in.Permit = &evm.Permit{Owner: payer, Spender: evm.Permit2, Value: o.Amount, Deadline: deadline}
-	}
-	return in, nil
+	}, nil
 }
 
-// sponsors reports whether the seller hands in a permit, in the version that we know.
-func sponsors(o pay.Offer) bool {
-	var echo echoV2
-	var all map[string]struct {
-		Info struct {
-			Version string `json:"version"`
-		} `json:"info"`
-	}
-	if json.Unmarshal(o.Extra, &echo) != nil {
-		return false
-	}
-	_ = json.Unmarshal(echo.Extensions, &all) // other extensions may have any form; what could be read is there
-	return all[sponsoring].Info.Version == "1"
-}
-
-// writePermit2 makes the payload, and what is added to the extensions.
-func writePermit2(o pay.Offer, p pay.Proof) (permit2Payload, []addition, error) {
+// writePermit2 makes the payload.
+func writePermit2(o pay.Offer, p pay.Proof) (permit2Payload, error) {
 	t := p.Permit2
 	who, err := facilitator(o)
 	if err != nil || o.Refused != "" || t.To != o.PayTo || t.Token != o.Asset || t.Amount != o.Amount || t.Facilitator != who ||
 		len(p.Signature) != evm.SignatureLength {
-		return permit2Payload{}, nil, errProof
+		return permit2Payload{}, errProof
 	}
 	w := permit2Payload{
 		Signature: hexutil.Encode(p.Signature),
@@ -137,15 +102,5 @@ func writePermit2(o pay.Offer, p pay.Proof) (permit2Payload, []addition, error) 
 	if t.UpTo() {
 		w.Authorization.Witness.Facilitator = t.Facilitator.Hex()
 	}
-	if p.Permit == nil {
-		return w, nil, nil
-	}
-	m := *p.Permit
-	if m.Owner != t.Owner || m.Spender != evm.Permit2 || m.Value != t.Amount || len(p.PermitSignature) != evm.SignatureLength || !sponsors(o) {
-		return permit2Payload{}, nil, errProof
-	}
-	return w, []addition{{sponsoring, wirePermit{
-		From: m.Owner.Hex(), Asset: t.Token.Hex(), Spender: m.Spender.Hex(), Amount: m.Value.String(),
-		Nonce: strconv.FormatUint(m.Nonce, 10), Deadline: strconv.FormatInt(m.Deadline, 10), Signature: hexutil.Encode(p.PermitSignature),
-	}}}, nil
+	return w, nil
 }

@@ -77,7 +77,7 @@ func (t terms) allowed(spenders []common.Address) (common.Address, error) {
 }
 
 // instruct2612 asks for a permit over exactly the offer's amount. Its nonce is the token's next one of the payer, which the
-// wallet finds out; so there is one such payment at a time for a wallet.
+// wallet puts in; so there is one such payment at a time for a wallet.
 func instruct2612(o pay.Offer, payer common.Address, now time.Time, spenders []common.Address) (pay.Instruction, error) {
 	if err := pay.CheckAgain(o, payer); err != nil {
 		return pay.Instruction{}, err
@@ -95,7 +95,7 @@ func instruct2612(o pay.Offer, payer common.Address, now time.Time, spenders []c
 		return pay.Instruction{}, err
 	}
 	return pay.Instruction{
-		Kind: pay.SignPermit, Domain: o.Network.Domain(), Needs: pay.Need{PermitNonce: true},
+		Kind: pay.SignPermit, Domain: o.Network.Domain(),
 		Permit: &evm.Permit{Owner: payer, Spender: spender, Value: o.Amount, Deadline: deadline},
 	}, nil
 }

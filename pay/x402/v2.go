@@ -131,7 +131,7 @@ func (v V2) Instruct(o pay.Offer, payer common.Address, now time.Time, nonce [32
 // Attach sets PAYMENT-SIGNATURE. accepted, resource and extensions are the seller's own bytes, the latter with what is ours
 // to add.
 func (v V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
-	payload, additions, err := v.payload(o, p)
+	payload, err := v.payload(o, p)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (v V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
 	if err != nil {
 		return err
 	}
-	if echo.Extensions, err = extend(echo.Extensions, append(additions, name...)...); err != nil {
+	if echo.Extensions, err = extend(echo.Extensions, name...); err != nil {
 		return err
 	}
 	proof, err := json.Marshal(payload)
@@ -157,17 +157,16 @@ func (v V2) Attach(req *pay.Request, o pay.Offer, p pay.Proof) error {
 	return nil
 }
 
-// payload is the field of that name, and what goes into the extensions.
-func (v V2) payload(o pay.Offer, p pay.Proof) (payload any, additions []addition, err error) {
+// payload is the field of that name.
+func (v V2) payload(o pay.Offer, p pay.Proof) (payload any, err error) {
 	switch o.Kind {
 	case pay.SignPermit2:
 		return writePermit2(o, p)
 	case pay.SignPermit:
-		payload, err = write2612(o, p, v.Spenders)
+		return write2612(o, p, v.Spenders)
 	case pay.None, pay.SignAuthorization, pay.Transfer:
-		payload, err = writePayload(o, p)
 	}
-	return payload, nil, err
+	return writePayload(o, p)
 }
 
 // Receipt reads PAYMENT-RESPONSE; when the answer is a 402 again, the error of its challenge is the reason.
