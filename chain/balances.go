@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -13,23 +14,41 @@ import (
 	"bursar/money"
 )
 
-// balancesPerCall bounds one batch: some 10,000 gas a balance is far below what nodes allow a call.
-const balancesPerCall = 500
+// viewsPerCall bounds one batch: some 10,000 gas a view is far below what nodes allow a call.
+const viewsPerCall = 500
 
-// BalancesOf is each address's USDC at the end of a block, in the order asked; block 0 is the newest. It reads many at
-// once through Multicall3, and one by one where a node or a block does not have it.
+// BalancesOf is each address's USDC at the end of a block, in the order asked; block 0 is the newest.
 func (c *Client) BalancesOf(ctx context.Context, addresses []common.Address, block uint64) ([]money.USDC, error) {
-	out := make([]money.USDC, 0, len(addresses))
-	for len(addresses) > 0 {
-		n := min(len(addresses), balancesPerCall)
-		some, err := c.batchOf(ctx, addresses[:n], block)
+	views := make([][]byte, len(addresses))
+	for i, a := range addresses {
+		views[i] = balanceOfData(a)
+	}
+	words, err := c.wordsAt(ctx, c.network.USDC, views, block)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]money.USDC, len(words))
+	for i, w := range words {
+		if out[i], err = money.FromBig(w); err != nil {
+			return nil, fmt.Errorf("chain: balance of %s: %w", addresses[i], err)
+		}
+	}
+	return out, nil
+}
+
+// wordsAt calls views of a contract that return one word each, as of the end of a block; block 0 is the newest. It reads many
+// at once through Multicall3, and one by one where a node or a block does not have it.
+func (c *Client) wordsAt(ctx context.Context, to common.Address, views [][]byte, block uint64) ([]*big.Int, error) {
+	out := make([]*big.Int, 0, len(views))
+	for some := range slices.Chunk(views, viewsPerCall) {
+		words, err := c.batchAt(ctx, to, some, block)
 		if errors.Is(err, errNoBatch) || errors.Is(err, evm.ErrReverted) {
-			some, err = c.eachOf(ctx, addresses[:n], block)
+			words, err = c.eachAt(ctx, to, some, block)
 		}
 		if err != nil {
 			return nil, err
 		}
-		out, addresses = append(out, some...), addresses[n:]
+		out = append(out, words...)
 	}
 	return out, nil
 }
@@ -37,21 +56,22 @@ func (c *Client) BalancesOf(ctx context.Context, addresses []common.Address, blo
 // errNoBatch says that Multicall3 did not answer as it does; before it was deployed there is nothing at its address.
 var errNoBatch = errors.New("chain: no answer of Multicall3")
 
-func (c *Client) eachOf(ctx context.Context, addresses []common.Address, block uint64) ([]money.USDC, error) {
-	out := make([]money.USDC, len(addresses))
-	var err error
-	for i, a := range addresses {
-		if out[i], err = c.BalanceOf(ctx, a, block); err != nil {
+func (c *Client) eachAt(ctx context.Context, to common.Address, views [][]byte, block uint64) ([]*big.Int, error) {
+	out := make([]*big.Int, len(views))
+	for i, data := range views {
+		word, err := c.wordBy(ctx, to, data, block, tagOf(block))
+		if err != nil {
 			return nil, err
 		}
+		out[i] = word.Big()
 	}
 	return out, nil
 }
 
-func (c *Client) batchOf(ctx context.Context, addresses []common.Address, block uint64) (out []money.USDC, err error) {
-	calls := make([]evm.Call, len(addresses))
-	for i, a := range addresses {
-		calls[i] = evm.Call{To: c.network.USDC, Data: balanceOfData(a)}
+func (c *Client) batchAt(ctx context.Context, to common.Address, views [][]byte, block uint64) (words []*big.Int, err error) {
+	calls := make([]evm.Call, len(views))
+	for i, data := range views {
+		calls[i] = evm.Call{To: to, Data: data}
 	}
 	msg := map[string]any{"to": c.network.Multicall3, "input": hexutil.Bytes(evm.Aggregate3Data(calls))}
 	err = c.read(ctx, func(n *node) error {
@@ -62,19 +82,10 @@ func (c *Client) batchOf(ctx context.Context, addresses []common.Address, block 
 		if err := n.call(ctx, &answer, "eth_call", msg, tagOf(block)); err != nil {
 			return err
 		}
-		words, err := wordResults(answer, len(calls))
-		if err != nil {
-			return err
-		}
-		out = make([]money.USDC, len(words))
-		for i, w := range words {
-			if out[i], err = money.FromBig(w); err != nil {
-				return fmt.Errorf("chain: balance of %s: %w", addresses[i], err)
-			}
-		}
-		return nil
+		words, err = wordResults(answer, len(calls))
+		return err
 	})
-	return out, err
+	return words, err
 }
 
 // wordResults reads what aggregate3 returns of n views that return one word each: (bool success, bytes returnData)[].

@@ -26,13 +26,32 @@ func (c *Client) Permit2Used(ctx context.Context, owner common.Address, nonce co
 	return bitmap.Big().Bit(int(bit)) == 1, err
 }
 
+// Permit2UsedOf is Permit2Used for many nonces of an owner, in the order asked.
+func (c *Client) Permit2UsedOf(ctx context.Context, owner common.Address, nonces []common.Hash, block uint64) ([]bool, error) {
+	views, bits := make([][]byte, len(nonces)), make([]uint, len(nonces))
+	for i, nonce := range nonces {
+		views[i], bits[i] = evm.Permit2Transfer{Owner: owner, Nonce: nonce}.BitmapData()
+	}
+	words, err := c.wordsAt(ctx, evm.Permit2, views, block)
+	used := make([]bool, len(words))
+	for i, w := range words {
+		used[i] = w.Bit(int(bits[i])) == 1
+	}
+	return used, err
+}
+
 // wordAt calls a view that returns one word, as of the end of a block, which the node must have.
-func (c *Client) wordAt(ctx context.Context, to common.Address, data []byte, block uint64) (word common.Hash, err error) {
+func (c *Client) wordAt(ctx context.Context, to common.Address, data []byte, block uint64) (common.Hash, error) {
+	return c.wordBy(ctx, to, data, block, hexutil.EncodeUint64(block))
+}
+
+// wordBy is wordAt by a block's tag.
+func (c *Client) wordBy(ctx context.Context, to common.Address, data []byte, block uint64, tag string) (word common.Hash, err error) {
 	err = c.read(ctx, func(n *node) error {
 		if err := c.mustHave(ctx, n, block); err != nil {
 			return err
 		}
-		word, err = n.word(ctx, to, data, hexutil.EncodeUint64(block))
+		word, err = n.word(ctx, to, data, tag)
 		return err
 	})
 	return word, err

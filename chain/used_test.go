@@ -3,6 +3,7 @@ package chain_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,9 @@ func TestPermit2Used(t *testing.T) {
 				t.Errorf("after %s: %s used %t, %v", nonce, each, used, err)
 			}
 		}
+		if used, err := n.Permit2UsedOf(t.Context(), owner, nonces, r.Block); err != nil || !slices.Equal(used, []bool{true, i > 0, i > 1, i > 2}) {
+			t.Errorf("after %s: %t, %v", nonce, used, err)
+		}
 		if used, err := n.Permit2Used(t.Context(), owner, nonce, before.Number); err != nil || used {
 			t.Errorf("%s was used before: %t, %v", nonce, used, err)
 		}
@@ -55,7 +59,7 @@ func TestPermit2Used(t *testing.T) {
 func TestPermit2UsedUnknown(t *testing.T) {
 	n := chaintest.New(t)
 	bare := n.Proxy(func(r chaintest.Request, next func(chaintest.Request) chaintest.Answer) chaintest.Answer {
-		if r.Method == "eth_call" && strings.Contains(strings.ToLower(string(r.Params[0])), strings.ToLower(evm.Permit2.Hex())) {
+		if r.Method == "eth_call" && strings.Contains(strings.ToLower(string(r.Params[0])), strings.ToLower(evm.Permit2.Hex()[2:])) {
 			return chaintest.Answer{Result: json.RawMessage(`"0x"`)} // what there is to say where there is no contract
 		}
 		return next(r)
@@ -72,6 +76,9 @@ func TestPermit2UsedUnknown(t *testing.T) {
 		t.Cleanup(c.Close)
 		if used, err := c.Permit2Used(t.Context(), common.Address{1}, common.Hash{2}, now.Number); !errors.Is(err, evm.ErrUnavailable) {
 			t.Errorf("%s: %t, %v", name, used, err)
+		}
+		if used, err := c.Permit2UsedOf(t.Context(), common.Address{1}, []common.Hash{{2}, {3}}, now.Number); !errors.Is(err, evm.ErrUnavailable) {
+			t.Errorf("%s: together: %t, %v", name, used, err)
 		}
 	}
 }

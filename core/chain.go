@@ -37,6 +37,8 @@ type Chain interface {
 	AuthorizationUsed(ctx context.Context, from common.Address, nonce common.Hash, block uint64) (bool, error)
 	// Permit2Used is AuthorizationUsed for a nonce of Permit2.
 	Permit2Used(ctx context.Context, owner common.Address, nonce common.Hash, block uint64) (bool, error)
+	// Permit2UsedOf is Permit2Used for many nonces of an owner at one block, in the order asked.
+	Permit2UsedOf(ctx context.Context, owner common.Address, nonces []common.Hash, block uint64) ([]bool, error)
 	// CallData is what a transaction was sent with; evm.ErrNotFound when no node has it.
 	CallData(ctx context.Context, hash common.Hash) ([]byte, error)
 	// NonceAt is the next nonce of an account, counting mined transactions only.

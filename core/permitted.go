@@ -21,7 +21,7 @@ type told struct {
 	payment *ent.Transaction
 }
 
-// named finds the payments through Permit2 that movements are of: Permit2 logs no nonce. since is a time before all of the
+// tellApart finds the payments through Permit2 that movements are of: Permit2 logs no nonce. since is a time before all of the
 // movements, in unix seconds.
 //
 // Whoever settles hands the nonce to Permit2, so it stands in the transaction's call data, unless a contract has kept it from
@@ -29,7 +29,7 @@ type told struct {
 // have made can so be told apart by nothing that the payee cannot make look otherwise. What holds in any case: a payment has
 // one movement, of no more than it may be, and only once Permit2 has used its nonce; and each movement has a payment. One
 // that had none would be paid from the deposits of all sessions.
-func (f *Funding) named(ctx context.Context, moved []evm.Movement, since int64) ([]told, error) {
+func (f *Funding) tellApart(ctx context.Context, moved []evm.Movement, since int64) ([]told, error) {
 	out := make([]told, len(moved))
 	for i, m := range moved {
 		out[i].Movement = m
@@ -124,55 +124,50 @@ type useAt struct {
 	block   uint64
 }
 
-// names are the payments of the movements, nil for one that has none. The call data is believed unless a movement is left
-// over by it.
-func (n *naming) names(ctx context.Context) ([]*ent.Transaction, error) {
-	shown, err := n.byCallData(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names, err := n.byAmount(ctx, shown)
-	if err != nil || !slices.Contains(names, nil) {
-		return names, err
-	}
-	others, err := n.byAmount(ctx, make([]*ent.Transaction, len(n.moved)))
-	if found(others) > found(names) {
-		names = others
-	}
-	return names, err
+// named are the payments of the movements, nil for one that has none, and the same payments as a set.
+type named struct {
+	payments []*ent.Transaction
+	taken    map[*ent.Transaction]bool
 }
 
-func found(names []*ent.Transaction) (count int) {
-	for _, t := range names {
-		if t != nil {
-			count++
-		}
+// names are the payments of the movements. The call data is believed unless a movement is left over by it.
+func (n *naming) names(ctx context.Context) ([]*ent.Transaction, error) {
+	first := named{make([]*ent.Transaction, len(n.moved)), map[*ent.Transaction]bool{}}
+	if err := n.byCallData(ctx, first); err != nil {
+		return nil, err
 	}
-	return count
+	if err := n.byAmount(ctx, first); err != nil || len(first.taken) == len(n.moved) {
+		return first.payments, err
+	}
+	second := named{make([]*ent.Transaction, len(n.moved)), map[*ent.Transaction]bool{}}
+	err := n.byAmount(ctx, second)
+	if len(second.taken) > len(first.taken) {
+		first = second
+	}
+	return first.payments, err
 }
 
 // byCallData names the movements whose payments' nonces stand in the call data. A transaction may carry several, some of
 // which have failed; they are settled in the order in which they stand there.
-func (n *naming) byCallData(ctx context.Context) ([]*ent.Transaction, error) {
+func (n *naming) byCallData(ctx context.Context, to named) error {
 	known := map[common.Hash]*ent.Transaction{}
 	for _, t := range n.open {
 		known[nonceOf(t)] = t
 	}
 	carried := map[common.Hash][]*ent.Transaction{}
-	names := make([]*ent.Transaction, len(n.moved))
 	for i, m := range n.moved {
 		if _, read := carried[m.TxHash]; !read {
 			data, err := n.f.chain.CallData(ctx, m.TxHash)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			carried[m.TxHash] = inData(data, known)
 		}
-		if err := n.take(ctx, names, i, carried[m.TxHash]); err != nil {
-			return nil, err
+		if err := n.take(ctx, to, i, carried[m.TxHash]); err != nil {
+			return err
 		}
 	}
-	return names, nil
+	return nil
 }
 
 // inData are the payments whose nonces stand in call data, in that order.
@@ -185,10 +180,16 @@ func inData(data []byte, known map[common.Hash]*ent.Transaction) (shown []*ent.T
 	return shown
 }
 
-// byAmount names the movements that names leaves open, each by the payment that may be the least: the others may be all that
-// it may. So no movement is left over that another choice would have had a payment for.
-func (n *naming) byAmount(ctx context.Context, names []*ent.Transaction) ([]*ent.Transaction, error) {
-	least := slices.Clone(n.open)
+// byAmount names the movements that have no name yet, each by the payment that may be the least: the others may be all that it
+// may. So no movement is left over that another choice would have had a payment for.
+func (n *naming) byAmount(ctx context.Context, to named) error {
+	if len(to.taken) == len(n.moved) {
+		return nil
+	}
+	least, err := n.usedAt(ctx, n.open, n.moved[len(n.moved)-1].Block) // one that is not used in the end never was
+	if err != nil {
+		return err
+	}
 	slices.SortStableFunc(least, func(a, b *ent.Transaction) int {
 		if c := cmp.Compare(a.Quoted, b.Quoted); c != 0 || upTo(a) == upTo(b) {
 			return c
@@ -197,50 +198,64 @@ func (n *naming) byAmount(ctx context.Context, names []*ent.Transaction) ([]*ent
 		}
 		return 1
 	})
-	names = slices.Clone(names)
 	for i := range n.moved {
-		if names[i] == nil {
-			if err := n.take(ctx, names, i, least); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return names, nil
-}
-
-// take names a movement by the first payment of a list that no other has, and whose nonce Permit2 has used.
-func (n *naming) take(ctx context.Context, names []*ent.Transaction, i int, list []*ent.Transaction) error {
-	for _, t := range list {
-		if !mayBe(t, n.moved[i]) || slices.Contains(names, t) {
-			continue
-		}
-		at := useAt{t.ID, n.moved[i].Block}
-		used, asked := n.used[at]
-		if !asked {
-			var err error
-			if used, err = n.f.usedBy(ctx, n.moved[i], nonceOf(t)); err != nil {
+		if to.payments[i] == nil {
+			if err := n.take(ctx, to, i, least); err != nil {
 				return err
 			}
-			n.used[at] = used
-		}
-		if used {
-			names[i] = t
-			return nil
 		}
 	}
 	return nil
 }
 
-// usedBy reports whether Permit2 had used a nonce by the end of the movement's block; of now, where no node has the state of
-// that block any more.
-func (f *Funding) usedBy(ctx context.Context, m evm.Movement, nonce common.Hash) (bool, error) {
-	used, err := f.chain.Permit2Used(ctx, m.From, nonce, m.Block)
-	if !errors.Is(err, evm.ErrUnavailable) {
-		return used, err
+// take names a movement by the first payment of a list that no other has, and whose nonce Permit2 has used.
+func (n *naming) take(ctx context.Context, to named, i int, list []*ent.Transaction) error {
+	var free []*ent.Transaction
+	for _, t := range list {
+		if mayBe(t, n.moved[i]) && !to.taken[t] {
+			free = append(free, t)
+		}
 	}
-	head, err := f.chain.Head(ctx)
+	used, err := n.usedAt(ctx, free, n.moved[i].Block)
+	if err == nil && len(used) > 0 {
+		to.payments[i], to.taken[used[0]] = used[0], true
+	}
+	return err
+}
+
+// usedAt are the payments of a list whose nonces Permit2 had used by the end of a block; of now, where no node has the state
+// of that block any more.
+func (n *naming) usedAt(ctx context.Context, list []*ent.Transaction, block uint64) (used []*ent.Transaction, err error) {
+	var nonces []common.Hash
+	var unknown []useAt
+	for _, t := range list {
+		if at := (useAt{t.ID, block}); !n.knows(at) {
+			nonces, unknown = append(nonces, nonceOf(t)), append(unknown, at)
+		}
+	}
+	said, err := n.f.chain.Permit2UsedOf(ctx, n.moved[0].From, nonces, block)
+	if errors.Is(err, evm.ErrUnavailable) {
+		var head evm.Block
+		if head, err = n.f.chain.Head(ctx); err != nil {
+			return nil, err
+		}
+		said, err = n.f.chain.Permit2UsedOf(ctx, n.moved[0].From, nonces, head.Number)
+	}
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	return f.chain.Permit2Used(ctx, m.From, nonce, head.Number)
+	for i, at := range unknown {
+		n.used[at] = said[i]
+	}
+	for _, t := range list {
+		if n.used[useAt{t.ID, block}] {
+			used = append(used, t)
+		}
+	}
+	return used, nil
+}
+
+func (n *naming) knows(at useAt) bool {
+	_, known := n.used[at]
+	return known
 }

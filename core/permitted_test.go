@@ -200,3 +200,29 @@ func TestPermit2ToldApartTwice(t *testing.T) {
 		v.charged(t, 10*cent, 3*cent)
 	})
 }
+
+// However many proofs a seller keeps back, what it hides costs some questions to a node: the books must not stand still for it.
+func TestPermit2HiddenAmongMany(t *testing.T) {
+	w := coretest.New(t)
+	b := newBuyer(t, w)
+	s := w.Permit2Seller(cent / 10)
+	s.Charge = 0
+	for range 60 {
+		if r, err := b.fetch(b.session.ID.String(), s.URL); err != nil || r.Status != http.StatusOK {
+			t.Fatalf("%+v %v", r, err)
+		}
+	}
+	w.Settle()
+	s.Hides = func(c evm.Call) common.Address { return w.Hidden(s.Key, c) }
+	for _, call := range []int{59, 31, 58} {
+		must(w, s.Settle(w.Ctx, call, cent/10))
+	}
+	node := w.Net.Proxy()
+	must(w, through(t, w, node).Funding.ReadChain(w.Ctx))
+	if n := node.Asked("eth_call"); n > 10 {
+		t.Errorf("%d questions", n)
+	}
+	b.done()
+	b.earned(t, s, 3*cent/10)
+	b.spent(t, 0, 3*cent/10)
+}

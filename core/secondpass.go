@@ -74,11 +74,11 @@ func (f *Funding) recheck(ctx context.Context, at *ent.Cursor, from, to uint64) 
 	if moved, err = f.ours(ctx, moved); err != nil {
 		return false, err
 	}
-	named, err := f.named(ctx, moved, at.RecheckedUnix)
+	of, err := f.tellApart(ctx, moved, at.RecheckedUnix)
 	if err != nil {
 		return false, err
 	}
-	for _, m := range named {
+	for _, m := range of {
 		err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error {
 			key, err := freshKey(ctx, tx.Client, m.Movement)
 			if err != nil {

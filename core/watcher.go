@@ -111,7 +111,7 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 	if moved, err = f.ours(ctx, moved); err != nil {
 		return err
 	}
-	named, err := f.named(ctx, moved, at.TimeUnix)
+	of, err := f.tellApart(ctx, moved, at.TimeUnix)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (f *Funding) readRange(ctx context.Context, at *ent.Cursor, to uint64) erro
 	}
 	// Each movement commits by itself, so that locks are held for one at a time; a log posts once, so that reading a
 	// range again, after a crash or beside another process, books nothing twice. The cursor moves when all are booked.
-	for _, m := range named {
+	for _, m := range of {
 		if err := f.inTx(ctx, func(ctx context.Context, tx *Tx) error { return f.bookAt(ctx, tx, at, m) }); err != nil {
 			return fmt.Errorf("core: book %s: %w", logKey(m.Movement), err)
 		}

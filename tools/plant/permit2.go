@@ -21,13 +21,13 @@ func permit2Bugs() []bug {
 		{
 			name:  "hidden-settlement-is-anybodys",
 			costs: "a seller that keeps the call data from before is paid by the operator, and the session gets its money back",
-			edits: []edit{{"core/permitted.go", `if names[i] == nil {`, `if names == nil {`}},
+			edits: []edit{{"core/permitted.go", `if to.payments[i] == nil {`, `if to.payments == nil {`}},
 			proof: tricks,
 		},
 		{
 			name:  "call-data-is-believed",
 			costs: "a seller shows one payment's number and settles another: a movement is left over, and is paid from everybody's deposits",
-			edits: []edit{{"core/permitted.go", `if found(others) > found(names) {`, `if found(others) < 0 {`}},
+			edits: []edit{{"core/permitted.go", `if len(second.taken) > len(first.taken) {`, `if len(second.taken) < 0 {`}},
 			proof: charged,
 		},
 		{
@@ -45,7 +45,7 @@ func permit2Bugs() []bug {
 		{
 			name:  "failed-settlement-charged",
 			costs: "of two settlements in one transaction one has failed: the session that it was of pays for the other",
-			edits: []edit{{"core/permitted.go", `if used {`, `if used || asked || !asked {`}},
+			edits: []edit{{"core/permitted.go", `if n.used[useAt{t.ID, block}] {`, `if n.used[useAt{t.ID, block}] || n.knows(useAt{t.ID, block}) {`}},
 			proof: proof{folder: "core", test: "TestPermit2SettledTogether"},
 		},
 		{
