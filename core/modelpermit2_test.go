@@ -16,22 +16,48 @@ import (
 	"bursar/money"
 )
 
-// modelPermit2 sells through Permit2, for a price or for a maximum. It does with a proof what the query says.
+// modelPermit2 sells through Permit2, for a price or for a maximum. It does with a proof what the query says. One that settles
+// by the batch has all that it has kept in one transaction.
 type modelPermit2 struct {
 	*coretest.Permit2Seller
-	m *modelRun
+	m    *modelRun
+	kept []coretest.Settlement // under the run's lock
 }
 
 func (m *modelRun) opensPermit2() {
 	for _, upTo := range []bool{false, true} {
-		s := m.w.Permit2Seller(cent)
-		s.UpTo = upTo
-		s.URL = m.w.Serve(modelPermit2{s, m})
-		m.permit2 = append(m.permit2, s)
+		for _, batch := range []bool{false, true} {
+			s := m.w.Permit2Seller(cent)
+			s.UpTo, s.Batch = upTo, batch
+			s.URL = m.w.Serve(&modelPermit2{Permit2Seller: s, m: m})
+			m.permit2 = append(m.permit2, s)
+		}
 	}
 }
 
-func (s modelPermit2) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+// settleAll settles a proof, or in one transaction with it all that is kept.
+func (s *modelPermit2) settleAll(one coretest.Settlement) {
+	ctx, cancel := context.WithTimeout(s.m.w.Ctx, 5*time.Second)
+	defer cancel()
+	all := []coretest.Settlement{one}
+	if s.Batch {
+		s.m.mu.Lock()
+		all, s.kept = s.kept, nil
+		s.m.mu.Unlock()
+	}
+	var err error
+	switch {
+	case !s.Batch:
+		err = s.Settle(ctx, one.Call, one.Amount)
+	case len(all) > 0: // else they went with another
+		err = s.SettleTogether(ctx, nil, all...)
+	}
+	if err != nil {
+		s.m.note("  a settlement through Permit2: %v", err)
+	}
+}
+
+func (s *modelPermit2) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	call, err := s.Take(r)
 	if err != nil {
 		s.Ask(rw, r)
@@ -39,15 +65,13 @@ func (s modelPermit2) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	q := r.URL.Query()
 	amount, _ := strconv.Atoi(q.Get("amount")) // of our own making
-	settle := func() {
-		ctx, cancel := context.WithTimeout(s.m.w.Ctx, 5*time.Second)
-		defer cancel()
-		if err := s.Settle(ctx, call, money.USDC(amount)); err != nil {
-			s.m.note("  a settlement through Permit2: %v", err)
-		}
-	}
+	one := coretest.Settlement{Call: call, Amount: money.USDC(amount)}
+	settle := func() { s.settleAll(one) }
 	s.m.mu.Lock()
 	s.m.proofs[s.Nonce(call)]++
+	if s.Batch && q.Get("settles") != "never" {
+		s.kept = append(s.kept, one)
+	}
 	if q.Get("settles") == "later" {
 		s.m.later = append(s.m.later, settle)
 	}

@@ -117,6 +117,9 @@ func (s *Permit2Seller) Nonce(call int) common.Hash {
 
 // Settle settles a proof by its number.
 func (s *Permit2Seller) Settle(ctx context.Context, call int, amount money.USDC) error {
+	if s.Batch {
+		return s.SettleTogether(ctx, nil, Settlement{Call: call, Amount: amount})
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := s.settlement(call, amount)
@@ -202,7 +205,7 @@ func (s *Permit2Seller) SettleTogether(ctx context.Context, shows []int, all ...
 			inner[i].Data[len(inner[i].Data)-40]++ // of the signature
 		}
 	}
-	c := evm.Call{To: s.Chain.Network().Multicall3, Data: evm.Aggregate3Data(inner), Gas: 1_000_000}
+	c := evm.Call{To: s.Chain.Network().Multicall3, Data: evm.Aggregate3Data(inner), Gas: uint64(len(all)+2) * 300_000}
 	if s.Hides != nil {
 		c.To, c.Data = s.Hides(c), nil
 	}
