@@ -486,6 +486,9 @@ func TestReorgOfPermit2WhenTheRestIsGone(t *testing.T) {
 				if v.Remaining != c.left || audit.Platform.Suspense != -c.owed || audit.Platform.Clearing != 0 {
 					t.Errorf("the session has %s, %+v", v.Remaining, audit.Platform)
 				}
+				if rows := proofsOf(t, w, "usages"); rows != 0 {
+					t.Errorf("the document's statement of counters finds %d", rows)
+				}
 				if has := w.Net.Balance(common.HexToAddress(b.agent.Address)); c.left == 0 && (has != 2*deposit-cent || v.Status != session.StatusClosed) {
 					t.Errorf("the session is %s, and the wallet has %s", v.Status, has)
 				}
