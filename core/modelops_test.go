@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"fmt"
 	"slices"
 	"sync"
@@ -181,7 +182,11 @@ func (m *modelRun) reorganise() {
 		}
 	default:
 		m.note("%d blocks are taken back, and what sellers and owners sent never comes again", n)
-		m.w.Replace(m.w.Height()-uint64(n), m.carrier, m.permit2[0].Key, m.permit2[1].Key)
+		gone := []*ecdsa.PrivateKey{m.carrier}
+		for _, s := range m.permit2 {
+			gone = append(gone, s.Key)
+		}
+		m.w.Replace(m.w.Height()-uint64(n), gone...)
 	}
 }
 

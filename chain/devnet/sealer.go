@@ -7,6 +7,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core"
+	"github.com/ethereum/go-ethereum/core/txpool"
 	"github.com/ethereum/go-ethereum/core/types"
 )
 
@@ -128,7 +129,13 @@ func (n *Node) Replace(hash common.Hash, by ...*types.Transaction) error {
 	if err := n.eth.TxPool().Sync(); err != nil {
 		return fmt.Errorf("devnet: fork: %w", err)
 	}
-	return errors.Join(n.eth.TxPool().Add(by, true)...)
+	errs := n.eth.TxPool().Add(by, true)
+	for i, err := range errs {
+		if errors.Is(err, txpool.ErrAlreadyKnown) { // it was in an abandoned block itself
+			errs[i] = nil
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Advance moves the chain's time forward by d with one empty block, so that authorizations expire. It fails while
