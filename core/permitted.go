@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
@@ -154,20 +155,57 @@ func (n *naming) byCallData(ctx context.Context, to named) error {
 	for _, t := range n.open {
 		known[nonceOf(t)] = t
 	}
-	carried := map[common.Hash][]*ent.Transaction{}
-	for i, m := range n.moved {
-		if _, read := carried[m.TxHash]; !read {
-			data, err := n.f.chain.CallData(ctx, m.TxHash)
-			if err != nil {
-				return err
-			}
-			carried[m.TxHash] = inData(data, known)
+	data, err := n.f.callData(ctx, n.moved)
+	if err != nil {
+		return err
+	}
+	carried, inBlock := map[common.Hash][]*ent.Transaction{}, map[uint64][]*ent.Transaction{}
+	for _, m := range n.moved {
+		if _, met := carried[m.TxHash]; !met {
+			carried[m.TxHash] = inData(data[m.TxHash], known)
+			inBlock[m.Block] = append(inBlock[m.Block], carried[m.TxHash]...)
 		}
+	}
+	for block, shown := range inBlock { // all of a block by one question
+		if _, err := n.usedAt(ctx, shown, block); err != nil {
+			return err
+		}
+	}
+	for i, m := range n.moved {
 		if err := n.take(ctx, to, i, carried[m.TxHash]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readTogether is how many transactions' call data are asked for at one time.
+const readTogether = 16
+
+// callData is what the transactions of movements were sent with.
+func (f *Funding) callData(ctx context.Context, moved []evm.Movement) (map[common.Hash][]byte, error) {
+	out := map[common.Hash][]byte{}
+	var hashes []common.Hash
+	for _, m := range moved {
+		if _, met := out[m.TxHash]; !met {
+			out[m.TxHash], hashes = nil, append(hashes, m.TxHash)
+		}
+	}
+	found, errs := make([][]byte, len(hashes)), make([]error, len(hashes))
+	gate := make(chan struct{}, readTogether)
+	var wg sync.WaitGroup
+	for i, hash := range hashes {
+		gate <- struct{}{}
+		wg.Go(func() {
+			found[i], errs[i] = f.chain.CallData(ctx, hash)
+			<-gate
+		})
+	}
+	wg.Wait()
+	for i, hash := range hashes {
+		out[hash] = found[i]
+	}
+	return out, errors.Join(errs...)
 }
 
 // inData are the payments whose nonces stand in call data, in that order.

@@ -217,12 +217,18 @@ func TestPermit2HiddenAmongMany(t *testing.T) {
 	for _, call := range []int{59, 31, 58} {
 		must(w, s.Settle(w.Ctx, call, cent/10))
 	}
+	s.Hides = nil
+	var together []coretest.Settlement
+	for call := range 20 {
+		together = append(together, takes(call, cent/10))
+	}
+	must(w, s.SettleTogether(w.Ctx, nil, together...))
 	node := w.Net.Proxy()
 	must(w, through(t, w, node).Funding.ReadChain(w.Ctx))
 	if n := node.Asked("eth_call"); n > 10 {
 		t.Errorf("%d questions", n)
 	}
 	b.done()
-	b.earned(t, s, 3*cent/10)
-	b.spent(t, 0, 3*cent/10)
+	b.earned(t, s, 23*cent/10)
+	b.spent(t, 0, 23*cent/10)
 }
