@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/big"
 	"net/http"
@@ -30,6 +29,8 @@ import (
 type network struct {
 	client *chain.Client
 	node   *devnet.Node // nil on a real chain
+	// development: the chain is the embedded one, of this process or of the one that runs it for this database.
+	development bool
 }
 
 // devHeartbeat is the age of the development chain's newest block at which an empty one follows. Proofs and
@@ -45,13 +46,13 @@ func openNetwork(ctx context.Context, cfg config.Config, log *slog.Logger) (*net
 			return nil, fmt.Errorf("--data: %w", err)
 		}
 		node, err := devnet.Start(devnet.Config{
-			DataDir: filepath.Join(cfg.Data, "chain"), ChainID: cfg.Network().ChainID, RPCAddr: cfg.DevRPC, MaxAhead: cfg.DevMaxAhead,
+			DataDir: chainFolder(cfg), ChainID: cfg.Network().ChainID, RPCAddr: cfg.DevRPC, MaxAhead: cfg.DevMaxAhead,
 			Heartbeat: devHeartbeat, Clock: time.Now, Log: log,
 		})
 		if err != nil {
 			return nil, err
 		}
-		n.node, urls = node, []string{node.URL()}
+		n.node, n.development, urls = node, true, []string{node.URL()}
 	}
 	client, err := chain.Open(ctx, chain.Config{URLs: urls, Network: cfg.Network(), Clock: time.Now, Log: log})
 	if err != nil {
@@ -82,11 +83,15 @@ func (n *network) wake(ctx context.Context) <-chan struct{} {
 // check refuses a database that goes with another development chain, which is gone: nothing would ever be settled or
 // credited again, and its figures would be wrong.
 func (n *network) check(ctx context.Context, app *core.Core) error {
-	if n.node == nil {
+	if !n.development {
 		return nil
 	}
 	err := app.Funding.SameChain(ctx)
-	if errors.Is(err, core.ErrOtherChain) {
+	switch {
+	case !errors.Is(err, core.ErrOtherChain):
+	case n.node == nil:
+		err = fmt.Errorf("the database does not go with the development chain that runs at the address of --dev-rpc (%w): use the settings of its own server", err)
+	default:
 		err = fmt.Errorf("the database does not go with the development chain in the data folder (%w): start with an empty data "+
 			"folder, and an empty database where that is elsewhere, or put the chain back", err)
 	}
@@ -155,52 +160,4 @@ func demoPassword(cfg config.Config) (string, error) {
 	}
 	secret := hex.EncodeToString(b)
 	return secret, config.WriteSecret(path, secret)
-}
-
-// audit proves the books and prints the outcome. A server that runs on the same data folder is asked for its
-// chain, otherwise the chain is opened here.
-func audit(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writer) error {
-	secrets, err := cfg.Secrets()
-	if err != nil {
-		return err
-	}
-	n, err := auditNetwork(ctx, cfg, log)
-	if err != nil {
-		return err
-	}
-	defer n.close()
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	app, db, err := openCore(ctx, cfg, secrets, log, n, nil)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	if err := app.Funding.ReadChain(ctx); err != nil {
-		return err
-	}
-	a, err := app.Books.Audit(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, "block %d: %d accounts, %d transfers\nplatform address %s = sessions %s + clearing %s + treasury %s + suspense %s + sellers %s\n", a.Block,
-		a.Accounts, a.Transfers, a.Platform.OnChain.Decimal(), a.Platform.Sessions.Decimal(), a.Platform.Clearing.Decimal(), a.Platform.Treasury.Decimal(), a.Platform.Suspense.Decimal(), a.Platform.Sellers.Decimal())
-	for _, d := range a.Differences {
-		_, _ = fmt.Fprintln(out, "DIFFERENCE:", d)
-	}
-	if len(a.Differences) > 0 {
-		return fmt.Errorf("the books do not balance: %d differences", len(a.Differences))
-	}
-	_, _ = fmt.Fprintln(out, "the books balance")
-	return err
-}
-
-func auditNetwork(ctx context.Context, cfg config.Config, log *slog.Logger) (*network, error) {
-	if cfg.Embedded() {
-		running, err := chain.Open(ctx, chain.Config{URLs: []string{"http://" + cfg.DevRPC}, Network: cfg.Network(), Clock: time.Now, Log: log})
-		if err == nil {
-			return &network{client: running}, nil
-		}
-	}
-	return openNetwork(ctx, cfg, log)
 }

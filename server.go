@@ -71,8 +71,11 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 		debug.SetGCPercent(own)
 	}
 	log := newLog(cfg)
-	if cfg.Command == "audit" {
+	switch cfg.Command {
+	case "audit":
 		return audit(ctx, cfg, log, out)
+	case "fund":
+		return fund(ctx, cfg, out)
 	}
 	listener, err := listen(ctx, cfg.Listen)
 	if err != nil {
@@ -155,16 +158,22 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	return l, err
 }
 
+// databaseURL is the PostgreSQL that is named, or the SQLite file in the data folder.
+func databaseURL(cfg config.Config) string {
+	if cfg.DatabaseURL != "" {
+		return cfg.DatabaseURL
+	}
+	return filepath.Join(cfg.Data, "bursar.db")
+}
+
 // openCore opens the database and builds the domain over it.
 func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, log *slog.Logger, n *network, step func(string)) (*core.Core, *core.DB, error) {
-	databaseURL := cfg.DatabaseURL
-	if databaseURL == "" {
+	if cfg.DatabaseURL == "" {
 		if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 			return nil, nil, fmt.Errorf("--data: %w", err)
 		}
-		databaseURL = filepath.Join(cfg.Data, "bursar.db")
 	}
-	db, err := core.OpenDB(ctx, databaseURL)
+	db, err := core.OpenDB(ctx, databaseURL(cfg))
 	if err != nil {
 		return nil, nil, err
 	}

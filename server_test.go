@@ -170,13 +170,19 @@ func (p *program) kill() {
 // audit runs the program's own audit beside it, or alone, and fails the test when the books differ.
 func (p *program) audit() string {
 	p.t.Helper()
-	cmd := exec.Command(os.Args[0], append([]string{"audit"}, p.args...)...)
-	cmd.Env = append(os.Environ(), childVariable+"=1")
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "the books balance") {
+	out, err := p.command(append([]string{"audit"}, p.args...)...)
+	if err != nil || !strings.Contains(out, "the books balance") {
 		p.t.Errorf("audit: %v\n%s", err, out)
 	}
-	return string(out)
+	return out
+}
+
+// command runs the program until it ends, and returns all that it said.
+func (p *program) command(args ...string) (string, error) {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), childVariable+"=1")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // call makes a JSON request with the demo user's key and returns the status and the decoded answer.

@@ -49,7 +49,7 @@ type Config struct {
 	LeastPayout  string   `name:"payout-least" default:"1.00" env:"BURSAR_PAYOUT_LEAST" help:"What sessions have paid a business of the catalogue is sent to its wallet once it is this much, in USD: a relayer pays for each transfer. 0 sends everything at once."`
 	AllowPrivate []string `env:"BURSAR_ALLOW_PRIVATE_TARGETS" placeholder:"ip:port" help:"Private addresses that agents may call all the same, ip:port separated by commas; port 0 means every port. Default: none but the demo service."`
 
-	PayoutWait time.Duration `default:"24h" env:"BURSAR_PAYOUT_WAIT" help:"What a business is owed is sent by then, however little it is."`
+	PayoutWait time.Duration `default:"24h" env:"BURSAR_PAYOUT_WAIT" help:"What a business is owed is sent by then, however little it is. 0 sends everything at once, whatever --payout-least says."`
 
 	Services string `name:"services" env:"BURSAR_SERVICES" placeholder:"file.json" help:"JSON list of the services that bill by use and are yours: docs/operations.md. They are put into the catalogue at each start, by their slug; one that is left out cannot be called any more. Default: none but the demo's."`
 
@@ -67,7 +67,10 @@ type Config struct {
 	CallsPerKey int    `default:"1000" env:"BURSAR_CALLS_PER_KEY" help:"Paid calls that each credential may have under way at once in a process, with the answers on their way. Each holds a connection, and up to 10 MiB of an answer that is read whole. 0 means no limit."`
 	LogLevel    string `default:"info" enum:"debug,info,warn,error" env:"BURSAR_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error."`
 
-	Command string `kong:"-"` // "serve" or "audit"
+	Command string `kong:"-"` // "serve", "audit" or "fund"
+
+	FundAddress string `kong:"-"` // what "fund" is told
+	FundAmount  string `kong:"-"`
 }
 
 // commands are what the program can be told to do; serve needs no word.
@@ -75,7 +78,11 @@ type commands struct {
 	Config
 
 	Serve struct{} `cmd:"" default:"1" help:"Run the server (the default)."`
-	Audit struct{} `cmd:"" help:"Prove the books against themselves and the chain, print the outcome, and exit; status 1 when they differ. Use it with a server's own settings; an embedded chain must not be running elsewhere."`
+	Audit struct{} `cmd:"" help:"Prove the books against themselves and the chain, print the outcome, and exit; status 1 when they differ. Use it with a server's own settings, beside it or alone."`
+	Fund  struct {
+		Address string `arg:"" help:"Where to: 0x and 40 hex digits, as of an agent's wallet."`
+		Amount  string `arg:"" help:"How much, in USD: 5 or 0.25."`
+	} `cmd:"" help:"Make test USDC at an address of the development chain, print the transaction, and exit. The server that runs the chain must be up."`
 }
 
 // ErrHelp says that help was asked for and printed.
@@ -97,7 +104,8 @@ func Load(args []string, out io.Writer) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	c.Command = ctx.Command()
+	c.Command, _, _ = strings.Cut(ctx.Command(), " ")
+	c.FundAddress, c.FundAmount = c.Fund.Address, c.Fund.Amount
 	return c.Config, c.validate()
 }
 
@@ -196,14 +204,27 @@ func (c Config) validate() error {
 	if c.DatabaseURL != "" && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
 		return errors.New("--database-url: must begin with postgres://")
 	}
-	if c.RatePerKey < 0 || c.RatePerIP < 0 || c.CallsPerKey < 0 {
-		return errors.New("--rate-per-key, --rate-per-ip, --calls-per-key: must not be negative")
-	}
-	if c.StreamBytes <= 0 || c.StreamTime <= 0 || c.StreamIdle <= 0 {
-		return errors.New("--stream-bytes, --stream-time, --stream-idle: must be positive")
-	}
-	if c.PollInterval < 0 || c.PayoutWait < 0 {
-		return errors.New("--poll-interval, --payout-wait: must not be negative")
+	return c.validateNumbers()
+}
+
+func (c Config) validateNumbers() error {
+	for _, n := range []struct {
+		name  string
+		value int64
+		least int64
+	}{
+		{"--confirmations", c.Confirmations, -1}, // which is the network's own
+		{"--rate-per-key", int64(c.RatePerKey), 0}, {"--rate-per-ip", int64(c.RatePerIP), 0}, {"--calls-per-key", int64(c.CallsPerKey), 0},
+		{"--dev-max-ahead", int64(c.DevMaxAhead), 0}, {"--poll-interval", int64(c.PollInterval), 0}, {"--payout-wait", int64(c.PayoutWait), 0},
+		{"--stream-bytes", c.StreamBytes, 1}, {"--stream-time", int64(c.StreamTime), 1}, {"--stream-idle", int64(c.StreamIdle), 1},
+	} {
+		switch {
+		case n.value >= n.least:
+		case n.least > 0:
+			return fmt.Errorf("%s: must be positive", n.name)
+		default:
+			return fmt.Errorf("%s: must not be negative", n.name)
+		}
 	}
 	return nil
 }

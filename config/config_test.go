@@ -73,6 +73,46 @@ func TestPayouts(t *testing.T) {
 	}
 }
 
+// The one setting that is wrong is named, and no other.
+func TestNegativeNumbers(t *testing.T) {
+	for _, bad := range []string{
+		"--confirmations=-5", "--dev-max-ahead=-1s", "--poll-interval=-1s", "--payout-wait=-1s", "--rate-per-key=-1", "--rate-per-ip=-1", "--calls-per-key=-1",
+		"--stream-bytes=-1", "--stream-time=-1s", "--stream-idle=-1s",
+	} {
+		name, _, _ := strings.Cut(bad, "=")
+		_, err := config.Load([]string{bad}, &bytes.Buffer{})
+		if err == nil || !strings.HasPrefix(err.Error(), name+": ") || strings.Count(err.Error(), "--") != 1 {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+// An audit reads the secrets and makes none.
+func TestAuditMakesNoSecrets(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	c, err := config.Load([]string{"audit", "--data=" + data}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Secrets(); err == nil || !strings.Contains(err.Error(), "master-key") {
+		t.Errorf("no secrets: %v", err)
+	}
+	if _, err := os.Stat(data); !os.IsNotExist(err) {
+		t.Errorf("the data folder: %v", err)
+	}
+	serve, err := config.Load([]string{"--data=" + data}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := serve.Secrets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read, err := c.Secrets(); err != nil || !bytes.Equal(read.MasterKey, made.MasterKey) {
+		t.Errorf("the server's secrets: %v", err)
+	}
+}
+
 func TestEveryFieldIsExplained(t *testing.T) {
 	var help bytes.Buffer
 	if _, err := config.Load([]string{"--help"}, &help); !errors.Is(err, config.ErrHelp) {

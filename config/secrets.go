@@ -28,7 +28,7 @@ type Secrets struct {
 const secretLength = 32 // bytes
 
 // Secrets returns the given secrets, and for those that are not given the ones in the data folder, made at the
-// first start with mode 0600. Where secrets are required a missing one is an error that says how to make it.
+// first start of a server with mode 0600. Where secrets are required a missing one is an error that says how to make it.
 func (c Config) Secrets() (Secrets, error) {
 	var s Secrets
 	var platform, relayer []byte
@@ -94,12 +94,12 @@ func (c Config) secret(name, given string) ([]byte, error) {
 		return nil, fmt.Errorf("--%s (BURSAR_%s) is required with --database-url or --rpc-url; make one with: openssl rand -hex %d",
 			name, strings.ToUpper(strings.ReplaceAll(name, "-", "_")), secretLength)
 	}
-	return kept(filepath.Join(c.Data, "secrets", name))
+	return kept(filepath.Join(c.Data, "secrets", name), c.Command != "audit")
 }
 
-// kept reads a generated secret, or makes it. It is written under another name first, so that a crash leaves
-// either no file or a whole one.
-func kept(path string) ([]byte, error) {
+// kept reads a generated secret, or makes it where one may be made. It is written under another name first, so that a
+// crash leaves either no file or a whole one.
+func kept(path string, makes bool) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if err == nil {
 		b, err := hex.DecodeString(strings.TrimSpace(string(text)))
@@ -110,6 +110,9 @@ func kept(path string) ([]byte, error) {
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("config: %w", err)
+	}
+	if !makes {
+		return nil, fmt.Errorf("%s is missing: only a server makes it, at its first start", path)
 	}
 	b := make([]byte, secretLength)
 	if _, err := rand.Read(b); err != nil {

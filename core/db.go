@@ -44,7 +44,7 @@ type DB struct {
 func OpenDB(ctx context.Context, databaseURL string) (*DB, error) {
 	db := &DB{Dialect: dialect.SQLite, URL: databaseURL}
 	var err error
-	if strings.HasPrefix(databaseURL, "postgres://") || strings.HasPrefix(databaseURL, "postgresql://") {
+	if isPostgres(databaseURL) {
 		db.Dialect = dialect.Postgres
 		err = db.open("postgres", byKey(databaseURL), postgresWriters, databaseURL, postgresReaders)
 		db.reading.db = db.write
@@ -62,6 +62,10 @@ func OpenDB(ctx context.Context, databaseURL string) (*DB, error) {
 		return nil, fmt.Errorf("core: database %s: %w", redacted(databaseURL), err)
 	}
 	return db, nil
+}
+
+func isPostgres(databaseURL string) bool {
+	return strings.HasPrefix(databaseURL, "postgres://") || strings.HasPrefix(databaseURL, "postgresql://")
 }
 
 func (db *DB) open(driver, writeDSN string, writers int, readDSN string, readers int) (err error) {

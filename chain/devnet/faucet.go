@@ -43,12 +43,21 @@ func (f *faucet) init() (err error) {
 
 // Mint creates USDC at an address and returns the mined transaction.
 func (n *Node) Mint(ctx context.Context, to common.Address, amount money.USDC) (common.Hash, error) {
+	c, err := MintCall(n.network, to, amount)
+	if err != nil {
+		return common.Hash{}, err
+	}
+	return n.fromFaucet(ctx, c)
+}
+
+// MintCall is the call by which the holder of FaucetKey creates USDC at an address. A real chain's token refuses it.
+func MintCall(network evm.Network, to common.Address, amount money.USDC) (evm.Call, error) {
 	if amount <= 0 || amount > money.Max {
-		return common.Hash{}, fmt.Errorf("devnet: mint: %w", money.ErrOutOfRange)
+		return evm.Call{}, fmt.Errorf("devnet: mint: %w", money.ErrOutOfRange)
 	}
 	data := append(append([]byte(nil), selMint...), common.LeftPadBytes(to[:], 32)...)
 	data = append(data, common.LeftPadBytes(amount.Big().Bytes(), 32)...)
-	return n.fromFaucet(ctx, evm.Call{To: n.network.USDC, Data: data, Gas: faucetGas})
+	return evm.Call{To: network.USDC, Data: data, Gas: faucetGas}, nil
 }
 
 // Ether sends ether (in wei) to an address and returns the mined transaction.
