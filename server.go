@@ -112,7 +112,7 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 		}
 	})
 
-	if err := installServices(ctx, cfg, app); err != nil {
+	if err := installServices(ctx, cfg, log, app); err != nil {
 		return err
 	}
 	mux := http.NewServeMux()
