@@ -118,7 +118,7 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 	mux := http.NewServeMux()
 	instruments := metrics.New(app, metrics.Options{Log: log, NodeFailures: network.client.Failures})
 	options := rest.Options{Log: log, Clock: time.Now, KeyPerMinute: cfg.RatePerKey, AddressPerMinute: cfg.RatePerIP, Observe: instruments.Observe}
-	indiegent.Mount(mux, app, options) // /auth /agents /sessions /external/fetch …
+	indiegent.Mount(mux, app, options) // /auth /agents /sessions /external/fetch … /openapi.yaml
 	agnic.Mount(mux, app, options)     // /api /.well-known/openapi.yaml
 	graph := resolvers.Mount(mux, app, resolvers.Options{Log: log, Clock: time.Now, GraphiQL: cfg.GraphiQLOn(), Observe: instruments.Observe})
 	health(mux, app)

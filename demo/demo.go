@@ -99,6 +99,9 @@ func (s *service) index(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, "GET %-12s  %9s  x402 v%d  %s\n", route.path, "$"+route.price.Dollars().String(), route.version, route.description)
 	}
 	_, _ = fmt.Fprintf(w, "GET %-12s  %9s           Says hello.\n\n", "/free", "free")
+	_, _ = io.WriteString(w, "Billed by use: these want a key in X-Api-Key and no payment, as services of Bursar's catalogue.\n\n"+
+		"POST /writer/complete  demo-writer    Writes about the prompt in {\"prompt\": \"…\"}, and counts the tokens.\n"+
+		"GET  /proverbs/today   demo-proverbs  A joke, at a price for each call.\n\n")
 	_, _ = fmt.Fprintf(w, "Ask for a price:  curl -i http://%s/v1/weather?city=Lisbon\n", r.Host)
 }
 

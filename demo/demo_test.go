@@ -63,7 +63,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 
 func TestRoutes(t *testing.T) {
 	s := newShop(t)
-	for path, want := range map[string]string{"/": "/v2/premium", "/free": "free"} {
+	for path, want := range map[string]string{"/": "/v2/premium", "/?metered": "POST /writer/complete", "/free": "free"} {
 		if resp := s.send(t, request(s.url+path)); resp.Status != http.StatusOK || !strings.Contains(string(resp.Body), want) {
 			t.Errorf("%s: %d %s", path, resp.Status, resp.Body)
 		}

@@ -20,7 +20,8 @@ type AddServiceInput struct {
 	Slug        *string `json:"slug,omitempty"`
 	Name        string  `json:"name"`
 	Description string  `json:"description"`
-	// https, without a query. Calls go below it.
+	// Without a query; calls go below it. https; on networks for trying out http too. A private address, localhost among them, is called
+	// only if the server runs with --allow-private=ip:port.
 	BaseURL       string                  `json:"baseUrl"`
 	Price         *pricing.Price          `json:"price"`
 	Credential    *core.ServiceCredential `json:"credential,omitempty"`
@@ -133,7 +134,7 @@ type FetchInput struct {
 	MaxCost *money.USDC `json:"maxCost,omitempty"`
 	// 1 to 60; null: 30.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
-	// A person's yes to this very call, as the error APPROVAL_REQUIRED named it in extensions.approvalId; null: one is looked for.
+	// A person's yes, as the error APPROVAL_REQUIRED named it in extensions.approvalId: for this agent, host, payee, network and asset, up to its ceiling, once; null: one is looked for.
 	ApprovalID *uuid.UUID `json:"approvalId,omitempty"`
 	// How long to wait for a person who must say yes: 0 to 60.
 	ApprovalWaitSeconds int32 `json:"approvalWaitSeconds"`
@@ -273,11 +274,11 @@ type SignPaymentInput struct {
 	// What the caller is about to call.
 	URL    string `json:"url"`
 	Method string `json:"method"`
-	// The challenge that the service answered with, as JSON: x402 of either version, without x402Version the first.
+	// The challenge that the service answered with, as JSON, an object with accepts: x402 of either version, without x402Version the first.
 	Challenge string `json:"challenge"`
 	// A higher price is COST_EXCEEDS_MAX; null: the policy alone decides.
 	MaxCost *money.USDC `json:"maxCost,omitempty"`
-	// A person's yes to this very call, as the error APPROVAL_REQUIRED named it in extensions.approvalId; null: one is looked for.
+	// A person's yes, as the error APPROVAL_REQUIRED named it in extensions.approvalId: for this agent, host, payee, network and asset, up to its ceiling, once; null: one is looked for.
 	ApprovalID *uuid.UUID `json:"approvalId,omitempty"`
 	// How long to wait for a person who must say yes: 0 to 60.
 	ApprovalWaitSeconds int32 `json:"approvalWaitSeconds"`

@@ -23,7 +23,11 @@ func (a *api) GetBalance(w http.ResponseWriter, r *http.Request, q GetBalancePar
 		asked = *q.Network
 	}
 	if asked != own && !networks[asked] {
-		a.door.Fail(w, r, core.E(core.InvalidRequest, "network must be base, base-sepolia, solana or solana-devnet"))
+		names := "base, base-sepolia, solana or solana-devnet"
+		if !networks[own] {
+			names = own + ", " + names
+		}
+		a.door.Fail(w, r, core.E(core.InvalidRequest, "network must be %s", names))
 		return
 	}
 	v, err := a.app.Agents.Default(r.Context(), rest.Principal(r.Context()))

@@ -100,7 +100,7 @@ func TestAccountRefuses(t *testing.T) {
 		"/api/transactions?startDate=2026-02-30":              "startDate must be",
 		"/api/transactions?endDate=1700000000":                "endDate must be",
 		"/api/transactions?endDate=2026-01-01T25:00Z":         "endDate must be",
-		"/api/balance?network=mainnet":                        "network must be",
+		"/api/balance?network=mainnet":                        l.app.Network().Name,
 		"/api/balance?network=BASE":                           "network must be",
 		"/api/balance?network=" + url.QueryEscape("<script>"): "network must be",
 	} {

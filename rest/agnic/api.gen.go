@@ -166,7 +166,8 @@ type Limit = json.Number
 
 // SignRequest defines model for SignRequest.
 type SignRequest struct {
-	// PaymentRequirements The challenge that the service answered with, whole or its `accepts`; x402 of either version, without `x402Version` the first
+	// PaymentRequirements The challenge that the service answered with: an object with `accepts`, the list of offers; x402 of either version, without
+	// `x402Version` the first. A bare list or a single offer is refused.
 	PaymentRequirements json.RawMessage `json:"paymentRequirements"`
 
 	// RequestData What the caller is about to call

@@ -288,7 +288,7 @@ type FetchAnswer struct {
 
 // FetchRequest defines model for FetchRequest.
 type FetchRequest struct {
-	// ApprovalId Addition. A person's yes to this very call, as the 202 before it named it; without it one is looked for
+	// ApprovalId Addition. A person's yes, as the 202 before named it: for this agent, host, payee, network and asset, up to its ceiling, once; without it one is looked for
 	ApprovalId string `json:"approval_id,omitempty"`
 
 	// ApprovalWait Addition. Seconds to wait for a person who must say yes before the answer is 202; above 60 counts as 60
@@ -368,7 +368,7 @@ type GatewayFigures struct {
 
 // GatewayRequest defines model for GatewayRequest.
 type GatewayRequest struct {
-	// BaseUrl Addition. https; where calls go
+	// BaseUrl Addition. Where calls go: https; on networks for trying out http too. A private address, localhost among them, is called only if the server runs with --allow-private=ip:port
 	BaseUrl     string `json:"base_url,omitempty"`
 	Description string `json:"description,omitempty"`
 
@@ -377,7 +377,7 @@ type GatewayRequest struct {
 	PricePerRequest json.RawMessage `json:"price_per_request"`
 	WalletAddress   string          `json:"wallet_address"`
 
-	// WebhookUrl https; where calls go without base_url
+	// WebhookUrl As base_url; where calls go without it
 	WebhookUrl string `json:"webhook_url,omitempty"`
 }
 
@@ -668,7 +668,7 @@ type Verdict struct {
 	// Chosen Of offers
 	Chosen *int `json:"chosen,omitempty"`
 
-	// Code Why not: invalid_request, forbidden, insufficient_balance, spending_limit, cost_exceeds_max, conflict or service_failed
+	// Code Why not: invalid_request, forbidden, insufficient_balance, spending_limit, cost_exceeds_max, approval_required, conflict or service_failed
 	Code   *string  `json:"code,omitempty"`
 	Notes  []string `json:"notes"`
 	Offers []struct {

@@ -12,7 +12,7 @@ import (
 
 //go:generate go tool oapi-codegen -config oapi.yaml openapi.yaml
 
-// Spec is the contract; the tests hold every answer to it.
+// Spec is the contract, served as it is at /openapi.yaml; the tests hold every answer to it.
 //
 //go:embed openapi.yaml
 var Spec []byte
@@ -30,11 +30,17 @@ func Mount(mux *http.ServeMux, app *core.Core, o rest.Options) {
 	a := &api{door: rest.NewDoor(rest.IndieGent, app, o), app: app}
 	routes := guarded{http.NewServeMux(), a.door}
 	HandlerWithOptions(a, StdHTTPServerOptions{BaseRouter: routes, ErrorHandlerFunc: a.badParameter})
+	routes.ServeMux.HandleFunc("GET /openapi.yaml", document) // for everybody
 	routes.pay("POST /external/fetch", a.fetch)
 	for _, method := range serviceMethods {
 		routes.pay(method+" /services/{service}/{endpoint...}", a.callService)
 	}
 	mux.Handle("/", a.door.Handler(routes.ServeMux))
+}
+
+func document(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	_, _ = w.Write(Spec)
 }
 
 // open are the routes that make a credential, and so need none.

@@ -1,13 +1,16 @@
 package indiegent_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"bursar/money"
 	"bursar/rest"
+	"bursar/rest/indiegent"
 )
 
 const nowhere = "019ab3a0-0000-7000-8000-000000000000"
@@ -252,6 +255,19 @@ func TestNoRoute(t *testing.T) {
 		if got := a.Header.Get("Allow"); got != allow {
 			t.Errorf("%s: Allow %q, want %q", path, got, allow)
 		}
+	}
+}
+
+// TestDocument: the contract is there for everybody, as it is.
+func TestDocument(t *testing.T) {
+	l := newLab(t, rest.Options{})
+	resp, err := http.Get(l.URL + "/openapi.yaml")
+	l.no(err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	l.no(err)
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "application/yaml" || !bytes.Equal(text, indiegent.Spec) {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 }
 
