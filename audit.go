@@ -10,9 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"time"
 
-	"bursar/chain"
 	"bursar/config"
 	"bursar/core"
 )
@@ -86,7 +84,7 @@ func auditNetwork(ctx context.Context, cfg config.Config, log *slog.Logger) (*ne
 		return openNetwork(ctx, cfg, log)
 	}
 	if answers(ctx, cfg.DevRPC) {
-		running, err := chain.Open(ctx, chain.Config{URLs: []string{"http://" + cfg.DevRPC}, Network: cfg.Network(), Clock: time.Now, Log: log})
+		running, err := openChain(ctx, cfg, []string{"http://" + cfg.DevRPC}, log)
 		if err == nil {
 			return &network{client: running, development: true}, nil
 		}

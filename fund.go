@@ -46,7 +46,7 @@ func fund(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if cfg.Embedded() {
 		urls = []string{"http://" + cfg.DevRPC}
 	}
-	client, err := chain.Open(ctx, chain.Config{URLs: urls, Network: network, Clock: time.Now})
+	client, err := openChain(ctx, cfg, urls, nil)
 	if err != nil {
 		return fmt.Errorf("fund: the development chain does not answer; it runs inside a server (--dev-rpc): %w", err)
 	}

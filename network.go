@@ -54,13 +54,17 @@ func openNetwork(ctx context.Context, cfg config.Config, log *slog.Logger) (*net
 		}
 		n.node, n.development, urls = node, true, []string{node.URL()}
 	}
-	client, err := chain.Open(ctx, chain.Config{URLs: urls, Network: cfg.Network(), Clock: time.Now, Log: log})
+	client, err := openChain(ctx, cfg, urls, log)
 	if err != nil {
 		n.close()
 		return nil, err
 	}
 	n.client = client
 	return n, nil
+}
+
+func openChain(ctx context.Context, cfg config.Config, urls []string, log *slog.Logger) (*chain.Client, error) {
+	return chain.Open(ctx, chain.Config{URLs: urls, Network: cfg.Network(), Clock: time.Now, Log: log})
 }
 
 func (n *network) close() {

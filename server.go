@@ -71,11 +71,8 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 		debug.SetGCPercent(own)
 	}
 	log := newLog(cfg)
-	switch cfg.Command {
-	case "audit":
-		return audit(ctx, cfg, log, out)
-	case "fund":
-		return fund(ctx, cfg, out)
+	if cfg.Command != "serve" {
+		return command(ctx, cfg, log, out)
 	}
 	listener, err := listen(ctx, cfg.Listen)
 	if err != nil {
@@ -140,6 +137,14 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 	}
 	log.InfoContext(ctx, "listening", "address", cfg.Listen)
 	return serve(ctx, listener, mux, graph.Shutdown)
+}
+
+// command does what the program is told to do beside a server, or in its place.
+func command(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writer) error {
+	if cfg.Command == "fund" {
+		return fund(ctx, cfg, out)
+	}
+	return audit(ctx, cfg, log, out)
 }
 
 func newLog(cfg config.Config) *slog.Logger {

@@ -214,9 +214,15 @@ func (c Config) validateNumbers() error {
 		least int64
 	}{
 		{"--confirmations", c.Confirmations, -1}, // which is the network's own
-		{"--rate-per-key", int64(c.RatePerKey), 0}, {"--rate-per-ip", int64(c.RatePerIP), 0}, {"--calls-per-key", int64(c.CallsPerKey), 0},
-		{"--dev-max-ahead", int64(c.DevMaxAhead), 0}, {"--poll-interval", int64(c.PollInterval), 0}, {"--payout-wait", int64(c.PayoutWait), 0},
-		{"--stream-bytes", c.StreamBytes, 1}, {"--stream-time", int64(c.StreamTime), 1}, {"--stream-idle", int64(c.StreamIdle), 1},
+		{"--rate-per-key", int64(c.RatePerKey), 0},
+		{"--rate-per-ip", int64(c.RatePerIP), 0},
+		{"--calls-per-key", int64(c.CallsPerKey), 0},
+		{"--dev-max-ahead", int64(c.DevMaxAhead), 0},
+		{"--poll-interval", int64(c.PollInterval), 0},
+		{"--payout-wait", int64(c.PayoutWait), 0},
+		{"--stream-bytes", c.StreamBytes, 1},
+		{"--stream-time", int64(c.StreamTime), 1},
+		{"--stream-idle", int64(c.StreamIdle), 1},
 	} {
 		switch {
 		case n.value >= n.least:

@@ -3,15 +3,19 @@ package agnic_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"bursar/core"
+	"bursar/core/coretest"
 	"bursar/money"
 	"bursar/rest"
+	"bursar/rest/agnic"
 )
 
 func TestHistory(t *testing.T) {
@@ -100,12 +104,32 @@ func TestAccountRefuses(t *testing.T) {
 		"/api/transactions?startDate=2026-02-30":              "startDate must be",
 		"/api/transactions?endDate=1700000000":                "endDate must be",
 		"/api/transactions?endDate=2026-01-01T25:00Z":         "endDate must be",
-		"/api/balance?network=mainnet":                        l.app.Network().Name,
+		"/api/balance?network=mainnet":                        "network must be base, base-sepolia, solana",
 		"/api/balance?network=BASE":                           "network must be",
 		"/api/balance?network=" + url.QueryEscape("<script>"): "network must be",
 	} {
 		l.refused(l.send("GET", target, "", "X-Agnic-Token", p.token), http.StatusBadRequest, "invalid_request", want)
 		l.refused(l.send("GET", target, ""), http.StatusUnauthorized, "unauthorized", "") // before anything else is looked at
+	}
+}
+
+// A server's own network is one that may be asked for, and is named where the contract does not know it.
+func TestOwnNetworkIsNamed(t *testing.T) {
+	w := coretest.New(t)
+	p, _ := w.User("a@example.com")
+	token, err := w.Core.APIKeys.CreateToken(w.Ctx, p, core.TokenInput{Label: "token"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux, own := http.NewServeMux(), w.Core.Network().Name
+	agnic.Mount(mux, w.Core, rest.Options{Log: slog.New(slog.DiscardHandler), Clock: w.Clock.Now})
+	for asked, want := range map[string]string{"mars": "network must be " + own + ", base, base-sepolia", own: `"usdcBalance"`} {
+		r := httptest.NewRequest(http.MethodGet, "/api/balance?network="+asked, nil)
+		r.Header.Set("X-Agnic-Token", token.Secret)
+		answer := httptest.NewRecorder()
+		if mux.ServeHTTP(answer, r); !strings.Contains(answer.Body.String(), want) {
+			t.Errorf("%s: %d %s", asked, answer.Code, answer.Body)
+		}
 	}
 }
 
