@@ -5,9 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"bursar/chain/devnet"
 	"bursar/core/coretest"
 )
 
@@ -53,17 +51,19 @@ func TestAuditNeedsBooksInPostgres(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs a PostgreSQL")
 	}
-	node, err := devnet.Start(devnet.Config{RPCAddr: "127.0.0.1:0", Clock: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = node.Close() })
-	p := newProgram(t, append(secrets(), "--database-url="+coretest.EmptyPostgres(t), "--rpc-url="+node.URL(), "--chain-id=845321337")...)
+	p := newProgram(t, append(secrets(), "--database-url="+coretest.EmptyPostgres(t))...)
 	for range 2 { // the first has made nothing either
 		if out, err := p.command(append([]string{"audit"}, p.args...)...); err == nil || !strings.Contains(out, "there are no books in this database") {
 			t.Errorf("%v %q", err, out)
 		}
 	}
+	if made := entries(t, p.Data); made != "" {
+		t.Errorf("it made %q", made)
+	}
+	p.start()
+	p.audit()
+	p.kill()
+	p.audit()
 }
 
 // Alone and beside a server an audit says nothing but its outcome, and it does not compare books with the chain of others.
