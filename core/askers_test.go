@@ -252,7 +252,8 @@ func newBooth(w *coretest.World, a asker, version int, payTo common.Address, pay
 	w.T.Cleanup(server.Close)
 	b.url = server.URL + "/"
 	b.fair = x402.Ask{
-		Version: version, Network: w.Net.Network(), Amount: cent, PayTo: payTo, Resource: b.url, Description: "test", ValidFor: time.Minute,
+		Version: version, Network: w.Net.Network(), Amount: cent, PayTo: payTo, Resource: b.url, Description: "test",
+		ValidFor: 9 * time.Minute, // each proof is settled, one block after the other
 	}
 	return b
 }
