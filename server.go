@@ -190,7 +190,7 @@ func openCore(ctx context.Context, cfg config.Config, secrets config.Secrets, lo
 		return nil, nil, err
 	}
 	app, err := core.New(ctx, core.Deps{
-		DB: db, Chain: n.client, Clock: time.Now, Log: log, Upstream: core.NewUpstream(allow),
+		DB: db, Chain: n.client, Clock: time.Now, Log: log, Upstream: core.NewUpstream(allow), Private: allow,
 		Protocols: protocols(n.client.Network()),
 		MasterKey: secrets.MasterKey, JWTSecret: secrets.JWTSecret,
 		PlatformKey: secrets.PlatformKey, RelayerKey: secrets.RelayerKey, MoreRelayers: secrets.MoreRelayers,

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -29,8 +30,9 @@ type Deps struct {
 	Chain     Chain
 	Clock     Clock
 	Log       *slog.Logger
-	Protocols []pay.Protocol // in order of preference
-	Upstream  *http.Client   // reaches paid services; see NewUpstream
+	Protocols []pay.Protocol   // in order of preference
+	Upstream  *http.Client     // reaches paid services; see NewUpstream
+	Private   []netip.AddrPort // that Upstream dials although they are private, so that businesses may be there
 
 	MasterKey      []byte              // 32 bytes; seals the keyset that seals the wallets' keys
 	JWTSecret      []byte              // at least 32 bytes; signs logins
@@ -113,6 +115,7 @@ type store struct {
 	log          *slog.Logger
 	protocols    []pay.Protocol
 	upstream     *http.Client
+	guard        *guard // as Upstream has one
 	keys         *keyring
 	jwtSecret    []byte
 	batch        *ledger.Batch

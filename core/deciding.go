@@ -139,12 +139,12 @@ func (f *Payments) affordable(c *call, o pay.Offer) error {
 	if c.in.MaxCost != nil {
 		c.why.Rules = append(c.why.Rules, figure(ruleMaxCost, 0, o.Amount, *c.in.MaxCost))
 		if o.Amount > *c.in.MaxCost {
-			return E(CostExceedsMax, "Price %s exceeds the maximum of %s", o.Amount.CostUSD(), c.in.MaxCost.RemainingUSD())
+			return E(CostExceedsMax, "Price %s exceeds the maximum of %s", o.Amount.ExactUSD(), c.in.MaxCost.ExactUSD())
 		}
 	}
 	c.why.Rules = append(c.why.Rules, figure(ruleCeiling, 0, o.Amount, f.maxPay))
 	if o.Amount > f.maxPay {
-		return E(SpendingLimit, "Price %s exceeds this server's ceiling of %s", o.Amount.CostUSD(), f.maxPay.RemainingUSD())
+		return E(SpendingLimit, "Price %s exceeds this server's ceiling of %s", o.Amount.ExactUSD(), f.maxPay.ExactUSD())
 	}
 	return nil
 }

@@ -64,10 +64,14 @@ func (in *PolicyInput) validate() error {
 			return E(InvalidRequest, "A list of services may have at most %d names", maxServices)
 		}
 		for i, name := range *list {
-			(*list)[i] = strings.TrimSpace(name)
-			if (*list)[i] == "" || len(name) > maxServiceName {
+			rule, ok := serviceRule(name)
+			switch {
+			case strings.TrimSpace(name) == "" || len(name) > maxServiceName:
 				return E(InvalidRequest, "A service name must have 1 to %d characters", maxServiceName)
+			case !ok:
+				return E(InvalidRequest, "%q names no service: an entry is a host, with or without a port (api.exa.ai, 127.0.0.1:8402), a name that ends hosts (exa.ai), or begins them (exa), or a name of the catalogue (gateway/weather), without wildcards and paths", name)
 			}
+			(*list)[i] = rule
 		}
 	}
 	return nil
@@ -169,7 +173,7 @@ func setPolicy(ctx context.Context, tx *Tx, agentID uuid.UUID, in PolicyInput) e
 func rules(sp *ent.SpendingPolicy) policy.Policy {
 	return policy.Policy{
 		SpendingCap: sp.SpendingCap, DailyLimit: sp.DailyLimit, MonthlyLimit: sp.MonthlyLimit, PerCallMax: sp.PerCallMax,
-		Allowed: sp.AllowedServices, Blocked: sp.BlockedServices, RequireSession: sp.RequireSession,
+		Allowed: serviceRules(sp.AllowedServices), Blocked: serviceRules(sp.BlockedServices), RequireSession: sp.RequireSession,
 		Caution: policy.Caution{
 			NewPayee: Reaction(sp.NewPayee), ChangedPayee: Reaction(sp.ChangedPayee), PriceJump: Reaction(sp.PriceJump),
 			PriceJumpPercent: sp.PriceJumpPercent, ApproveAbove: sp.ApproveAbove,

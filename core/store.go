@@ -16,7 +16,7 @@ func newStore(ctx context.Context, d Deps) (*store, error) {
 		return nil, errors.New("core: the login secret must have at least 32 bytes")
 	}
 	s := &store{
-		db: d.DB, chain: d.Chain, clock: d.Clock, log: d.Log, protocols: d.Protocols, upstream: d.Upstream,
+		db: d.DB, chain: d.Chain, clock: d.Clock, log: d.Log, protocols: d.Protocols, upstream: d.Upstream, guard: newGuard(d.Private),
 		jwtSecret: d.JWTSecret, bus: NewBus(), gasGrant: d.GasGrantWei, maxPay: d.MaxPayment, payAhead: d.PayAhead, reserve2: d.Permit2Reserve, streams: d.Streams.orDefault(),
 		step: d.Step, passwordCost: cmp.Or(d.PasswordCost, defaultPasswordCost), process: uuid.New(),
 	}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,8 +19,6 @@ import (
 	"code.dny.dev/ssrf"
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/net/http/httpguts"
-	"golang.org/x/net/idna"
-	"golang.org/x/net/publicsuffix"
 
 	"bursar/pay"
 )
@@ -44,16 +43,9 @@ const (
 // because a proof of payment must not reach a stranger; nothing is packed or unpacked on the way. allow lists address:port pairs that may be dialled
 // although they are private (the demo service, tests).
 func NewUpstream(allow []netip.AddrPort) *http.Client {
-	guard := ssrf.New(ssrf.WithAnyPort())
-	dialer := &net.Dialer{Timeout: dialTimeout, Control: func(network, address string, c syscall.RawConn) error {
-		if ap, err := netip.ParseAddrPort(address); err == nil {
-			for _, a := range allow {
-				if a.Addr().Unmap() == ap.Addr().Unmap() && (a.Port() == 0 || a.Port() == ap.Port()) {
-					return nil
-				}
-			}
-		}
-		return guard.Safe(network, address, c)
+	guard := newGuard(allow)
+	dialer := &net.Dialer{Timeout: dialTimeout, Control: func(network, address string, _ syscall.RawConn) error {
+		return guard.judge(network, address)
 	}}
 	return &http.Client{
 		Transport: &http.Transport{
@@ -63,6 +55,41 @@ func NewUpstream(allow []netip.AddrPort) *http.Client {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// guard judges addresses that would be dialled.
+type guard struct {
+	public *ssrf.Guardian
+	allow  []netip.AddrPort // although they are private; port 0: all of an address's
+}
+
+func newGuard(allow []netip.AddrPort) *guard { return &guard{ssrf.New(ssrf.WithAnyPort()), allow} }
+
+func (g *guard) judge(network, address string) error {
+	if ap, err := netip.ParseAddrPort(address); err == nil {
+		for _, a := range g.allow {
+			if a.Addr().Unmap() == ap.Addr().Unmap() && (a.Port() == 0 || a.Port() == ap.Port()) {
+				return nil
+			}
+		}
+	}
+	return g.public.Safe(network, address, nil)
+}
+
+// judgeTarget refuses a target by an address that would not be dialled. What a name leads to shows at the dial only.
+func (g *guard) judgeTarget(t target) error {
+	addr, err := netip.ParseAddr(t.url.Hostname())
+	if err != nil {
+		return nil
+	}
+	port, network := ownPort(t.url.Scheme), "tcp6"
+	if t.url.Port() != "" {
+		port, _ = strconv.ParseUint(t.url.Port(), 10, 16) // normalHost has read it
+	}
+	if addr.Is4() {
+		network = "tcp4"
+	}
+	return g.judge(network, netip.AddrPortFrom(addr, uint16(port)).String())
 }
 
 // target is a checked URL and what policies and history call it.
@@ -103,47 +130,6 @@ func parseTarget(text string) (target, error) {
 	}
 	t.service = domainOf(t.host)
 	return t, nil
-}
-
-// domainOf is the registrable domain of a host, or the host itself.
-func domainOf(host string) string {
-	name := (&url.URL{Host: host}).Hostname()
-	if _, err := netip.ParseAddr(name); err == nil {
-		return host
-	}
-	if domain, err := publicsuffix.EffectiveTLDPlusOne(name); err == nil {
-		return domain
-	}
-	return host
-}
-
-// normalHost gives a host its one spelling, so that a policy cannot be passed by another: lower case, ASCII as it
-// will be looked up (IDNA), no trailing dot, no default port.
-func normalHost(u *url.URL) error {
-	name, port := u.Hostname(), u.Port()
-	if addr, err := netip.ParseAddr(name); err == nil {
-		name = addr.Unmap().String()
-		if addr.Zone() != "" {
-			return E(InvalidRequest, "url must not name a network zone")
-		}
-	} else {
-		ascii, err := idna.Lookup.ToASCII(strings.TrimRight(name, "."))
-		if err != nil || ascii == "" {
-			return E(InvalidRequest, "url has no valid host")
-		}
-		name = strings.ToLower(ascii)
-	}
-	if (u.Scheme == "http" && port == "80") || (u.Scheme == "https" && port == "443") {
-		port = ""
-	}
-	if strings.Contains(name, ":") {
-		name = "[" + name + "]"
-	}
-	if port != "" {
-		name += ":" + port
-	}
-	u.Host = name
-	return nil
 }
 
 // endpoint is the target as history keeps it: without the query, which may hold secrets.

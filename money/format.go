@@ -47,6 +47,14 @@ func (a USDC) RemainingUSD() string {
 	return "$" + down.Decimal()[:len(down.Decimal())-2]
 }
 
+// ExactUSD is an amount for display with four places, or with all six where four would round it: "$0.0100", "$0.000010".
+func (a USDC) ExactUSD() string {
+	if a%displayUnit != 0 {
+		return "$" + a.Decimal()
+	}
+	return a.CostUSD()
+}
+
 // MarshalGQL writes the GraphQL scalar USDC: atomic units as text, since JavaScript numbers end at 2^53.
 func (a USDC) MarshalGQL(w io.Writer) { _, _ = io.WriteString(w, strconv.Quote(a.String())) }
 

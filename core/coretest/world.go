@@ -99,10 +99,11 @@ func New(t testing.TB, options ...Option) *World {
 	w.DB, err = core.OpenDB(ctx, s.databaseURL)
 	w.no(err)
 	t.Cleanup(func() { _ = w.DB.Close() })
+	private := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("[::1]:0")}
 	w.Deps = core.Deps{
 		DB: w.DB, Chain: deep{w.Net.Client, s.depth}, Clock: w.Clock.Now, Log: slog.New(slog.DiscardHandler),
 		Protocols: []pay.Protocol{x402.V2{Identifiers: true}, x402.V1{}, mpp.Charge{}, mpp.Plain{}, agentpay.Protocol{Default: w.Net.Client.Network()}, l402.Protocol{}},
-		Upstream:  core.NewUpstream([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("[::1]:0")}),
+		Upstream:  core.NewUpstream(private), Private: private,
 		MasterKey: []byte(strings.Repeat("m", 32)), JWTSecret: []byte(strings.Repeat("j", 32)),
 		PlatformKey: platform, RelayerKey: relayer, GasGrantWei: big.NewInt(30_000_000_000_000), MaxPayment: 1000 * money.One, Permit2Reserve: 100 * money.One,
 		PasswordCost: &argon2id.Params{Memory: 64, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}, // thousands of users sign up

@@ -75,7 +75,8 @@ func (p Policy) CheckService(host, domain string, inSession bool) error {
 }
 
 // Matches reports whether a rule of a policy names a service: by the full host (with or without its port), by a
-// parent domain of it, or by the first label of its registrable domain ("exa" for api.exa.ai).
+// parent domain of it, or by the first label of its registrable domain ("exa" for api.exa.ai). A host without a port is at its
+// scheme's own, whichever that is: a rule with 80 or 443 names it as well. Rules and hosts come in one spelling.
 func Matches(rule, host, domain string) bool {
 	rule, host, domain = strings.ToLower(strings.TrimSpace(rule)), strings.ToLower(host), strings.ToLower(domain)
 	if rule == "" {
@@ -84,6 +85,8 @@ func Matches(rule, host, domain string) bool {
 	name := host
 	if n, _, err := net.SplitHostPort(host); err == nil {
 		name = n
+	} else if rule == host+":443" || rule == host+":80" {
+		return true
 	}
 	name = strings.Trim(name, "[]")
 	if rule == host || rule == name || strings.HasSuffix(name, "."+rule) {
