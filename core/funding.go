@@ -245,7 +245,7 @@ func (f *Funding) payoutAddress(ctx context.Context, a *ent.Agent, to string) (c
 		return common.Address{}, err
 	}
 	if owner.WalletAddress == nil {
-		return common.Address{}, E(InvalidRequest, "The owner has no wallet address yet: the owner sets one by GraphQL setWalletAddress before draining")
+		return common.Address{}, E(InvalidRequest, "The owner has no wallet address yet: set one before draining, by GraphQL setWalletAddress with the owner's login")
 	}
 	dest := common.HexToAddress(*owner.WalletAddress)
 	if dest.Hex() == a.Address {

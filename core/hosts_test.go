@@ -12,6 +12,7 @@ import (
 	"bursar/core"
 	"bursar/core/coretest"
 	"bursar/core/policy"
+	"bursar/pay/paytest"
 )
 
 // otherSpellings are those of 127.0.0.1, of localhost and of [::1] that some client, resolver or browser takes; %s is a port.
@@ -96,6 +97,25 @@ func TestHostsAreToldInOneSpelling(t *testing.T) {
 		if _, err := w.Core.Payments.Fetch(w.Ctx, p, core.FetchInput{Agent: "bot", URL: link}); code(err) != core.InvalidRequest {
 			t.Errorf("%s: %v", link, err)
 		}
+	}
+}
+
+// TestOtherSpellingsAreTheSamePayee: who was paid at a host has been paid at its other spellings, and what the catalogue bills there
+// is billed.
+func TestOtherSpellingsAreTheSamePayee(t *testing.T) {
+	w := coretest.New(t)
+	m := newMetering(t, w, func(a *api) core.ServiceInput { return a.perCall("search") })
+	other := func(link string) string { return strings.Replace(link, "127.0.0.1:", "[::ffff:127.0.0.1]:00", 1) }
+	if r := fetch(w, m.p, core.FetchInput{Agent: "bot", URL: other(m.api.URL + "/v1/find")}); r.Method != "metered" || r.Service != "search" {
+		t.Errorf("the catalogue was gone around: %+v", r)
+	}
+	link := w.Seller(cent).Link(2, paytest.Serve, 0)
+	fetch(w, m.p, core.FetchInput{Agent: "bot", URL: link})
+	refuse, percent := core.RefuseIt, int64(100)
+	setPolicy(w, m.p, m.agent.ID, core.PolicyInput{NewPayee: &refuse, PriceJump: &refuse, PriceJumpPercent: &percent})
+	fetch(w, m.p, core.FetchInput{Agent: "bot", URL: other(link)})
+	if r, err := w.Core.Payments.Fetch(w.Ctx, m.p, core.FetchInput{Agent: "bot", URL: other(link) + "?price=20000"}); code(err) != core.SpendingLimit && code(err) != core.Forbidden {
+		t.Errorf("a price that jumps at another spelling: %+v %v", r, err)
 	}
 }
 

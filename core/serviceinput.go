@@ -81,6 +81,18 @@ func (in *ServiceInput) validate(testnet bool) (target, error) {
 	return base, in.Credential.validate()
 }
 
+// callable refuses a business that nobody could ever call, at its address or at its price: its name would be taken for good.
+// The operator's own list is the operator's to judge.
+func (s *store) callable(base target, price pricing.Price) error {
+	if err := s.guard.judgeTarget(base); err != nil {
+		return &Error{Code: InvalidRequest, Message: "The base URL points at a private or reserved address, which is never called", Err: err}
+	}
+	if least := price.Least(); least > s.maxPay {
+		return E(InvalidRequest, "A call would cost %s or more, and this server pays %s at most for one", least.ExactUSD(), s.maxPay.ExactUSD())
+	}
+	return nil
+}
+
 func (c *ServiceCredential) validate() error {
 	if c == nil {
 		return nil

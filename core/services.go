@@ -99,6 +99,9 @@ func (s *Services) Add(ctx context.Context, p Principal, in ServiceInput) (*Serv
 	}
 	in.Wallet = wallet.Hex()
 	base, err := in.validate(s.chain.Network().Testnet)
+	if err == nil {
+		err = s.callable(base, in.Price)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -203,6 +206,9 @@ func (s *Services) change(ctx context.Context, tx *Tx, found *ent.Service, in Se
 		u.SetCredentialIn(service.CredentialInNone).SetCredentialName("").SetCredentialPrefix("").ClearSealedCredential()
 	}
 	base, err := full.validate(s.chain.Network().Testnet)
+	if err == nil && found.OrgID != nil && (in.BaseURL != nil || in.Price != nil) { // else one that was let in before could not be taken away
+		err = s.callable(base, full.Price)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -95,17 +95,18 @@ func TestSpellingsRoundTrip(t *testing.T) {
 func TestDisplay(t *testing.T) {
 	for _, c := range []struct {
 		a                        money.USDC
-		dollars, cost, remaining string
+		dollars, cost, remaining, exact string
 	}{
-		{10_000, "0.01", "$0.0100", "$0.0100"},
-		{4_990_000, "4.99", "$4.9900", "$4.9900"},
-		{1, "0.000001", "$0.0001", "$0.0000"},
-		{5_000_000, "5.00", "$5.0000", "$5.0000"},
-		{0, "0.00", "$0.0000", "$0.0000"},
-		{101, "0.000101", "$0.0002", "$0.0001"},
+		{10_000, "0.01", "$0.0100", "$0.0100", "$0.0100"},
+		{4_990_000, "4.99", "$4.9900", "$4.9900", "$4.9900"},
+		{1, "0.000001", "$0.0001", "$0.0000", "$0.000001"},
+		{5_000_000, "5.00", "$5.0000", "$5.0000", "$5.0000"},
+		{0, "0.00", "$0.0000", "$0.0000", "$0.0000"},
+		{101, "0.000101", "$0.0002", "$0.0001", "$0.000101"},
+		{1_000_010, "1.00001", "$1.0001", "$1.0000", "$1.000010"},
 	} {
-		if string(c.a.Dollars()) != c.dollars || c.a.CostUSD() != c.cost || c.a.RemainingUSD() != c.remaining {
-			t.Errorf("%d: %s %s %s", c.a, c.a.Dollars(), c.a.CostUSD(), c.a.RemainingUSD())
+		if string(c.a.Dollars()) != c.dollars || c.a.CostUSD() != c.cost || c.a.RemainingUSD() != c.remaining || c.a.ExactUSD() != c.exact {
+			t.Errorf("%d: %s %s %s %s", c.a, c.a.Dollars(), c.a.CostUSD(), c.a.RemainingUSD(), c.a.ExactUSD())
 		}
 	}
 	if got := money.USDC(-1_500_000).Decimal(); got != "-1.500000" {

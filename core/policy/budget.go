@@ -122,9 +122,13 @@ func (w Weighing) OK() bool { return w.Current.Add(w.Requested) <= w.Max }
 
 // Denial is the verdict of a limit that does not.
 func (w Weighing) Denial() *Denial {
+	spent := "spent " + w.Current.Decimal() + ", "
+	if w.Rule == RulePerCall || w.Rule == RuleTokenPerCall { // they look at the call alone
+		spent = ""
+	}
 	return &Denial{
 		Rule: w.Rule, Current: w.Current, Requested: w.Requested, Max: w.Max,
-		Message: fmt.Sprintf("%s: spent %s, requested %s, limit %s", w.text, w.Current.Decimal(), w.Requested.Decimal(), w.Max.Decimal()),
+		Message: fmt.Sprintf("%s: %srequested %s, limit %s", w.text, spent, w.Requested.Decimal(), w.Max.Decimal()),
 	}
 }
 

@@ -97,6 +97,14 @@ func (p Price) Hold(r Request) money.USDC {
 	return p.Maximum
 }
 
+// Least is the least that is held for any call that costs.
+func (p Price) Least() money.USDC {
+	if p.By == AnswerField || p.By == AnswerSize {
+		return p.Maximum
+	}
+	return p.PerCall
+}
+
 // Charge is what a call with this request and this answer costs: never more than Hold of the same request.
 func (p Price) Charge(r Request, answer []byte) money.USDC {
 	switch p.By {
