@@ -60,8 +60,11 @@ func TestBusinessesCanBeCalled(t *testing.T) {
 	// Counted in the request, a call may cost less than the maximum; a name is judged at the dial; and what the server's own
 	// client may dial is no secret to it.
 	for _, in := range []core.ServiceUpdate{
-		{Price: &pricing.Price{By: pricing.RequestField, Field: "n", Unit: 1, Maximum: 2 * money.One}}, {BaseURL: new("https://metadata.google.internal/")},
-		{BaseURL: new("https://127.0.0.1:8402/")}, {BaseURL: new("https://[::1]/")}, {BaseURL: new("https://8.8.8.8/")},
+		{Price: &pricing.Price{By: pricing.RequestField, Field: "n", Unit: 1, Maximum: 2 * money.One}},
+		{BaseURL: new("https://metadata.google.internal/")},
+		{BaseURL: new("https://127.0.0.1:8402/")},
+		{BaseURL: new("https://[::1]/")},
+		{BaseURL: new("https://8.8.8.8/")},
 	} {
 		if _, err := app.Services.Update(w.Ctx, seller, made.ID, in); err != nil {
 			t.Errorf("%+v: %v", in, err)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 	"golang.org/x/net/publicsuffix"
@@ -60,7 +61,7 @@ func hostName(text string) (string, bool) {
 		return addr.Unmap().String(), addr.Zone() == ""
 	}
 	name, err := idna.Lookup.ToASCII(text)
-	if err != nil {
+	if err != nil || !utf8.ValidString(text) {
 		return "", false
 	}
 	name = strings.ToLower(strings.TrimRight(name, ".")) // after the mapping, which makes dots of other signs
@@ -98,12 +99,14 @@ func domainOf(host string) string {
 // serviceRule brings an entry of a policy's lists into the spelling of what it is compared with: a short name of the catalogue,
 // gateway/ and one, or a host with or without a port. It reports false for what no service is called.
 func serviceRule(text string) (string, bool) {
-	text = strings.ToLower(strings.TrimSpace(text))
-	if policy.Strange(text) {
-		return text, isSlug(strings.TrimPrefix(text, policy.StrangerName("")))
+	text = strings.TrimSpace(text)
+	low := strings.ToLower(text)
+	ascii := len(low) == len(text) // for a short name: other letters with a lower case in ASCII have more bytes, and IDNA maps them otherwise
+	if policy.Strange(low) {
+		return low, ascii && isSlug(strings.TrimPrefix(low, policy.StrangerName("")))
 	}
-	if isSlug(text) {
-		return text, true
+	if ascii && isSlug(low) {
+		return low, true
 	}
 	if addr, err := netip.ParseAddr(text); err == nil { // an IPv6 address needs no brackets here
 		return addr.Unmap().String(), addr.Zone() == ""

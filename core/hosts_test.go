@@ -174,9 +174,17 @@ func TestEntriesBlockWhatTheyName(t *testing.T) {
 			}
 		}
 		for _, c := range []struct{ entry, link string }{
-			{"http://203.0.113.7:8402/", "http://203.0.113.7:8402/v1/weather"}, {"HTTP://203.0.113.7:8402", "http://203.0.113.7:08402/"}, {"203.0.113.7:08402", "https://203.0.113.7:8402/"},
-			{"Example.com.", "https://api.example.com/"}, {"https://example.com:443/", "https://example.com/"}, {"example.com:443", "https://example.com/"}, {"example.com:80", "http://example.com/"},
-			{"[2001:db8::1]:443", "https://[2001:db8::1]/"}, {"[2001:db8::1]", "https://[2001:db8::1]:8402/"}, {"Bücher", "https://bücher.example/"}, {"example", "https://example.com:8402/"},
+			{"http://203.0.113.7:8402/", "http://203.0.113.7:8402/v1/weather"},
+			{"HTTP://203.0.113.7:8402", "http://203.0.113.7:08402/"},
+			{"203.0.113.7:08402", "https://203.0.113.7:8402/"},
+			{"Example.com.", "https://api.example.com/"},
+			{"https://example.com:443/", "https://example.com/"},
+			{"example.com:443", "https://example.com/"},
+			{"example.com:80", "http://example.com/"},
+			{"[2001:db8::1]:443", "https://[2001:db8::1]/"},
+			{"[2001:db8::1]", "https://[2001:db8::1]:8402/"},
+			{"Bücher", "https://bücher.example/"},
+			{"example", "https://example.com:8402/"},
 		} {
 			setPolicy(w, p, a.ID, core.PolicyInput{BlockedServices: &[]string{c.entry}, AllowedServices: &[]string{}})
 			forbidden("new", c.entry, c.link)

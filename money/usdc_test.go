@@ -94,7 +94,7 @@ func TestSpellingsRoundTrip(t *testing.T) {
 
 func TestDisplay(t *testing.T) {
 	for _, c := range []struct {
-		a                        money.USDC
+		a                               money.USDC
 		dollars, cost, remaining, exact string
 	}{
 		{10_000, "0.01", "$0.0100", "$0.0100", "$0.0100"},
