@@ -136,7 +136,7 @@ func run(ctx context.Context, args []string, out io.Writer, step func(string)) e
 		}
 	}
 	log.InfoContext(ctx, "listening", "address", cfg.Listen)
-	return serve(ctx, listener, mux, graph.Shutdown)
+	return serve(ctx, listener, rest.Exactly(mux), graph.Shutdown)
 }
 
 // command does what the program is told to do beside a server, or in its place.

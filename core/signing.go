@@ -118,8 +118,8 @@ func (s *store) handedOut() []pay.Protocol {
 // versioned gives a challenge that names no version the first, whose published example has none.
 func versioned(text []byte) ([]byte, error) {
 	var fields map[string]json.RawMessage
-	if json.Unmarshal(text, &fields) != nil || fields == nil {
-		return nil, E(InvalidRequest, "paymentRequirements must be a JSON object")
+	if err := pay.ReadJSON(text, &fields); err != nil { // before a key that comes twice is lost
+		return nil, E(InvalidRequest, "paymentRequirements must be a JSON object: %s", err.Error())
 	}
 	if len(fields["accepts"]) == 0 {
 		return nil, E(InvalidRequest, "paymentRequirements.accepts is required")

@@ -125,7 +125,10 @@ func fromBody(r *http.Request) (p *graphql.RawParams, status int, problem string
 }
 
 func fromURL(u *url.URL) (p *graphql.RawParams, status int, problem string) {
-	q := u.Query()
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil { // nothing is read in part
+		return nil, http.StatusBadRequest, "The query of the URL is malformed"
+	}
 	p = &graphql.RawParams{Query: q.Get("query"), OperationName: q.Get("operationName")}
 	for name, into := range map[string]*map[string]any{"variables": &p.Variables, "extensions": &p.Extensions} {
 		if !q.Has(name) {

@@ -112,6 +112,8 @@ func TestHTTP(t *testing.T) {
 		"POST":                   {"POST", "/graphql", me, `{"query":"{me{role}}"}`, 200, "application/json", ""},
 		"modern":                 {"POST", "/graphql", with("Accept", modern+", application/json;q=0.9"), `{"query":"{me{role}}"}`, 200, modern, ""},
 		"GET":                    {"GET", get("query($n: String!) { __type(name: $n) { name } }") + `&variables={"n":"Agent"}`, me, "", 200, "application/json", ""},
+		"GET, read in part":      {"GET", get("{ __typename }") + `&operationName=x%`, me, "", 400, "application/json", "INVALID_REQUEST"},
+		"GET, half after a sign": {"GET", get("{ __typename }") + `&variables={"n":1};`, me, "", 400, "application/json", "INVALID_REQUEST"},
 		"GET that changes":       {"GET", get(mutation), me, "", 405, "application/json", "INVALID_REQUEST"},
 		"PUT":                    {"PUT", "/graphql", me, `{"query":"{me{role}}"}`, 405, "application/json", "INVALID_REQUEST"},
 		"text":                   {"POST", "/graphql", with("Content-Type", "text/plain"), `{"query":"{me{role}}"}`, 415, "application/json", "INVALID_REQUEST"},

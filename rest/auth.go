@@ -23,11 +23,19 @@ func (d *Door) Authenticated(next http.Handler) http.Handler {
 	return d.authenticated(next, Credentials)
 }
 
-// Paying is Authenticated for calls that may pay: what limits their agent is read along with the credential.
+// Paying is Authenticated for calls that may pay: what limits their agent is read along with the credential, and who pays
+// must be clear.
 func (d *Door) Paying(next http.Handler) http.Handler {
-	return d.authenticated(next, func(h http.Header) core.Credentials {
+	paying := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := onePayer(r.Header); err != nil {
+			d.Fail(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	return d.authenticated(paying, func(h http.Header) core.Credentials {
 		c := Credentials(h)
-		c.Pays, c.Agent = true, h.Get("X-Agent-Wallet")
+		c.Pays, c.Agent = true, h.Get(AgentHeader)
 		return c
 	})
 }

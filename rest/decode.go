@@ -43,9 +43,12 @@ func checkObject(b []byte) error {
 }
 
 // Decode reads a JSON object into v, which spells amounts as json.RawMessage. Unknown fields are
-// ignored, as the published documentation allows additions.
-func Decode(b []byte, v any) error {
+// ignored, as the published documentation allows additions, but for limits; a field that comes twice is refused.
+func (d Dialect) Decode(b []byte, v any) error {
 	if err := checkObject(b); err != nil {
+		return err
+	}
+	if err := d.clear(b, reflect.TypeOf(v)); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(b, v); err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,9 +44,10 @@ func RequestID(ctx context.Context) string { return recordOf(ctx).requestID }
 // Note remembers for the log line which history record the request made.
 func Note(ctx context.Context, transactionID string) { recordOf(ctx).transaction = transactionID }
 
-// Handler is the door itself: it gives every request an id and one log line, recovers from panics, and answers
-// what no route takes with 404 or 405 in the dialect's shape. Routes must be registered with methods.
-func (d *Door) Handler(routes *http.ServeMux) http.Handler {
+// Handler is the door itself: it gives every request an id and one log line, recovers from panics, refuses a malformed
+// query, and answers what no route takes with 404 or 405 in the dialect's shape. Routes must be registered with methods.
+// Below the paths of passedOn a query is somebody else's, and goes there as it is written.
+func (d *Door) Handler(routes *http.ServeMux, passedOn ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := d.clock()
 		rec := &record{requestID: requestID(r)}
@@ -61,8 +63,13 @@ func (d *Door) Handler(routes *http.ServeMux) http.Handler {
 				d.recovered(out, r, fault)
 			}
 		}()
-		if pattern == "" {
+		if pattern == "" || redirects(next) {
 			d.noRoute(out, r, next)
+			return
+		}
+		others := slices.ContainsFunc(passedOn, func(p string) bool { return strings.HasPrefix(r.URL.Path, p) })
+		if err := malformed(r.URL.RawQuery); err != nil && !others {
+			d.Fail(out, r, err)
 			return
 		}
 		routes.ServeHTTP(out, r)
@@ -122,11 +129,20 @@ func (d *Door) noRoute(w http.ResponseWriter, r *http.Request, verdict http.Hand
 	p := &probe{header: http.Header{}}
 	verdict.ServeHTTP(p, r)
 	if p.status == http.StatusMethodNotAllowed {
-		w.Header().Set("Allow", p.header.Get("Allow"))
-		d.Dialect.Write(w, core.E(methodNotAllowed, "Method not allowed"))
+		d.notAllowed(w, p.header.Get("Allow"))
 		return
 	}
 	d.Dialect.Write(w, core.E(core.NotFound, "Not found"))
+}
+
+func (d *Door) notAllowed(w http.ResponseWriter, allow string) {
+	w.Header().Set("Allow", allow)
+	d.Dialect.Write(w, core.E(methodNotAllowed, "Method not allowed"))
+}
+
+// Only answers 405 by methods other than these: a route for what ServeMux would allow besides, as HEAD with every GET.
+func (d *Door) Only(methods ...string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { d.notAllowed(w, strings.Join(methods, ", ")) })
 }
 
 // recorder remembers the status for the log.

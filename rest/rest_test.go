@@ -264,7 +264,7 @@ func FuzzDecode(f *testing.F) {
 			A string          `json:"a"`
 			B json.RawMessage `json:"b"`
 		}
-		if err := rest.Decode(b, &v); err != nil && core.AsError(err).Code != core.InvalidRequest {
+		if err := rest.Agnic.Decode(b, &v); err != nil && core.AsError(err).Code != core.InvalidRequest {
 			t.Error(err)
 		}
 		if _, err := rest.Dollars("b", v.B); err != nil && core.AsError(err).Code != core.InvalidRequest {

@@ -17,7 +17,7 @@ import (
 
 // ownHeaders are the request headers that speak to this server and are not forwarded. Credentials are sorted out by
 // credentials; core strips what belongs to the connection, and any credential of ours, wherever it stands.
-var ownHeaders = []string{"X-Agnic-Token", "X-Session-Id", rest.ApprovalHeader, "Cookie"}
+var ownHeaders = []string{"X-Agnic-Token", rest.SessionHeader, rest.ApprovalHeader, "Cookie"}
 
 // fetch is POST /api/x402/fetch: the target's own answer, unchanged, and what it cost in headers.
 func (a *api) fetch(w http.ResponseWriter, r *http.Request) {
@@ -71,9 +71,12 @@ var methods = map[string]bool{
 // fetchInput reads the query, header and body. The method is the query's; without one it is GET, whatever the body
 // (contracts: "default GET").
 func fetchInput(w http.ResponseWriter, r *http.Request, header http.Header) (core.FetchInput, error) {
-	q := r.URL.Query()
+	q, err := rest.Agnic.Query(r, "url", "method", "maxValue", "dry_run", "timeout", "approvalWait")
 	in := core.FetchInput{
-		DefaultWallet: true, Stream: true, URL: q.Get("url"), Method: strings.ToUpper(q.Get("method")), SessionID: r.Header.Get("X-Session-Id"), Header: header,
+		DefaultWallet: true, Stream: true, URL: q.Get("url"), Method: strings.ToUpper(q.Get("method")), SessionID: r.Header.Get(rest.SessionHeader), Header: header,
+	}
+	if err != nil {
+		return in, err
 	}
 	if in.Method == "" {
 		in.Method = http.MethodGet
@@ -81,16 +84,15 @@ func fetchInput(w http.ResponseWriter, r *http.Request, header http.Header) (cor
 	if !methods[in.Method] {
 		return in, core.E(core.InvalidRequest, "method must be GET, HEAD, POST, PUT, PATCH or DELETE")
 	}
-	if text := q.Get("maxValue"); text != "" {
-		v, err := money.ParseAtomic(text)
+	if q.Has("maxValue") {
+		v, err := money.ParseAtomic(q.Get("maxValue"))
 		if err != nil {
 			return in, &core.Error{Code: core.InvalidRequest, Message: "maxValue must be a whole number of atomic USDC", Err: err}
 		}
 		in.MaxCost = &v
 	}
-	var err error
-	if text := q.Get("dry_run"); text != "" {
-		if in.DryRun, err = strconv.ParseBool(text); err != nil {
+	if q.Has("dry_run") {
+		if in.DryRun, err = strconv.ParseBool(q.Get("dry_run")); err != nil {
 			return in, core.E(core.InvalidRequest, "dry_run must be true or false")
 		}
 	}

@@ -65,8 +65,8 @@ func newLab(t testing.TB, o rest.Options) *lab {
 	o.Clock = w.Clock.Now
 	mux := http.NewServeMux()
 	agnic.Mount(mux, l.app, o)
-	l.door = mux
-	server := httptest.NewServer(mux)
+	l.door = rest.Exactly(mux)
+	server := httptest.NewServer(l.door)
 	t.Cleanup(server.Close)
 	l.url = server.URL
 	return l

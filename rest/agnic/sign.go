@@ -29,12 +29,19 @@ func (a *api) SignPayment(w http.ResponseWriter, r *http.Request, _ SignPaymentP
 }
 
 func signInput(w http.ResponseWriter, r *http.Request) (in core.SignInput, err error) {
+	if len(r.Header.Values(rest.SessionHeader)) > 0 {
+		return in, core.E(core.InvalidRequest, "A session cannot sign: the wallet pays by a proof, so leave %s out", rest.SessionHeader)
+	}
+	q, err := rest.Agnic.Query(r, "approvalWait")
+	if err != nil {
+		return in, err
+	}
 	body, err := rest.ReadBody(w, r)
 	if err != nil {
 		return in, err
 	}
 	var raw SignRequest
-	if err := rest.Decode(body, &raw); err != nil {
+	if err := rest.Agnic.Decode(body, &raw); err != nil {
 		return in, err
 	}
 	in.DefaultWallet, in.Challenge = true, raw.PaymentRequirements
@@ -42,7 +49,7 @@ func signInput(w http.ResponseWriter, r *http.Request) (in core.SignInput, err e
 	if in.ApprovalID, err = rest.ApprovalID(r.Header); err != nil {
 		return in, err
 	}
-	if in.ApprovalWait, err = rest.ApprovalWait("approvalWait", r.URL.Query().Get("approvalWait")); err != nil {
+	if in.ApprovalWait, err = rest.ApprovalWait("approvalWait", q.Get("approvalWait")); err != nil {
 		return in, err
 	}
 	in.IdempotencyKey, err = rest.IdempotencyKey(r.Header)

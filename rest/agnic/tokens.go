@@ -53,7 +53,7 @@ func tokenInput(w http.ResponseWriter, r *http.Request) (in core.TokenInput, err
 		body = []byte("{}")
 	}
 	var raw TokenRequest
-	if err := rest.Decode(body, &raw); err != nil {
+	if err := rest.Agnic.Decode(body, &raw); err != nil {
 		return in, err
 	}
 	if in.Label = text(raw.Label); in.Label == "" {
@@ -105,7 +105,7 @@ func tokenID(w http.ResponseWriter, r *http.Request) (uuid.UUID, error) {
 		return uuid.Nil, err
 	}
 	var raw RevokeTokenJSONBody
-	if err := rest.Decode(body, &raw); err != nil {
+	if err := rest.Agnic.Decode(body, &raw); err != nil {
 		return uuid.Nil, err
 	}
 	if raw.TokenId == "" {

@@ -36,7 +36,10 @@ func (a *api) fetch(w http.ResponseWriter, r *http.Request) {
 }
 
 func fetchInput(w http.ResponseWriter, r *http.Request) (core.FetchInput, error) {
-	in := core.FetchInput{Agent: r.Header.Get("X-Agent-Wallet"), SessionID: r.Header.Get("X-Session-Id"), Header: http.Header{}}
+	in := core.FetchInput{Agent: r.Header.Get(rest.AgentHeader), SessionID: r.Header.Get(rest.SessionHeader), Header: http.Header{}}
+	if _, err := rest.IndieGent.Query(r); err != nil { // a limit there would not be read
+		return in, err
+	}
 	var raw FetchRequest
 	if err := body(w, r, &raw); err != nil {
 		return in, err

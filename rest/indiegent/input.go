@@ -19,7 +19,7 @@ func body(w http.ResponseWriter, r *http.Request, v any) error {
 	if len(bytes.TrimSpace(b)) == 0 {
 		b = []byte("{}")
 	}
-	return rest.Decode(b, v)
+	return rest.IndieGent.Decode(b, v)
 }
 
 // parseID reads an id. What is no id names nothing.

@@ -33,9 +33,11 @@ func Mount(mux *http.ServeMux, app *core.Core, o rest.Options) {
 	routes.ServeMux.HandleFunc("GET /openapi.yaml", document) // for everybody
 	routes.pay("POST /external/fetch", a.fetch)
 	for _, method := range serviceMethods {
-		routes.pay(method+" /services/{service}/{endpoint...}", a.callService)
+		routes.pay(method+" "+servicePath, a.callService)
 	}
-	mux.Handle("/", a.door.Handler(routes.ServeMux))
+	routes.Handle(servicePath, a.door.Only(serviceMethods...))
+	routes.Handle("HEAD "+servicePath, a.door.Only(serviceMethods...)) // by GET's route it would be billed
+	mux.Handle("/", a.door.Handler(routes.ServeMux, "/services/"))
 }
 
 func document(w http.ResponseWriter, _ *http.Request) {

@@ -13,6 +13,8 @@ import (
 	"bursar/rest"
 )
 
+const servicePath = "/services/{service}/{endpoint...}"
+
 // serviceMethods are those by which a service of the catalogue is called.
 var serviceMethods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
@@ -36,7 +38,7 @@ func (a *api) callService(w http.ResponseWriter, r *http.Request) {
 
 func serviceInput(w http.ResponseWriter, r *http.Request) (core.FetchInput, error) {
 	in := core.FetchInput{
-		Agent: r.Header.Get("X-Agent-Wallet"), SessionID: r.Header.Get("X-Session-Id"), Service: r.PathValue("service"), Method: r.Method,
+		Agent: r.Header.Get(rest.AgentHeader), SessionID: r.Header.Get(rest.SessionHeader), Service: r.PathValue("service"), Method: r.Method,
 		Header: r.Header,
 	}
 	// The path goes on as it is written: /services/<name>/<the rest>.
