@@ -185,7 +185,7 @@ func (l *lab) send(method, path, body string, header ...string) *answer {
 	req, err := http.NewRequestWithContext(l.Ctx, method, l.URL+path, strings.NewReader(body))
 	l.no(err)
 	for i := 0; i < len(header); i += 2 {
-		if header[i+1] != "" { // none, as with vars that have no session
+		if header[i] != rest.SessionHeader || header[i+1] != "" { // none, as with vars that have no session
 			req.Header.Set(header[i], header[i+1])
 		}
 	}
