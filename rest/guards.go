@@ -172,6 +172,9 @@ func (d Dialect) clear(object []byte, t reflect.Type) error {
 			return core.E(core.InvalidRequest, "The field %q is given twice", name[:min(len(name), maxNameShown)])
 		}
 		seen[folded] = true
+		if t.Kind() == reflect.Map { // its keys are the caller's, and none is a limit of ours
+			continue
+		}
 		if err := d.clearField(name, value, fields[folded], takes); err != nil {
 			return err
 		}
@@ -188,16 +191,13 @@ func (d Dialect) clearField(name string, value json.RawMessage, t reflect.Type, 
 		return d.unread("field", name, takes)
 	case t.Kind() == reflect.Bool && isNull(value): // encoding/json takes null for false
 		return core.E(core.InvalidRequest, "%s must be a boolean", name)
-	case t.Kind() == reflect.Struct:
-		return d.clear(value, t)
-	case t.Kind() == reflect.Map:
+	case t.Kind() == reflect.Struct || t.Kind() == reflect.Map:
 		return d.clear(value, t)
 	}
 	return nil
 }
 
-// fieldsOf are the types of a struct's fields, by their folded names in JSON. Of a map no name is known beforehand, and none
-// of its keys is a limit of ours.
+// fieldsOf are the types of a struct's fields, by their folded names in JSON; none of a map's.
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	out := map[string]reflect.Type{}
 	if t.Kind() != reflect.Struct {
