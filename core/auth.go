@@ -247,7 +247,7 @@ func (a *Auth) byLogin(ctx context.Context, token string) (Principal, time.Time,
 
 func (a *Auth) byKey(ctx context.Context, c Credentials, secret string) (Principal, time.Time, error) {
 	bad := E(Unauthorized, "Invalid or revoked API key")
-	now, who := a.clock(), caller{sha256.Sum256([]byte(secret)), c.Agent}
+	now, who := a.clock(), caller{sha256.Sum256([]byte(secret)), sha256.Sum256([]byte(c.Agent))}
 	k, payer, err := a.seated(ctx, who, c.Pays)
 	if err != nil {
 		return Principal{}, time.Time{}, err
@@ -267,11 +267,8 @@ func (a *Auth) byKey(ctx context.Context, c Credentials, secret string) (Princip
 	return p, k.expires.Time, nil
 }
 
-// caller is a key, and the agent that its request names.
-type caller struct {
-	hash  [32]byte
-	agent string
-}
+// caller is a key and the agent that its request names, by their hashes: a name may be as long as a header.
+type caller struct{ hash, agent [32]byte }
 
 // seated reads a key; nil: there is none. For a call that may pay it reads what limits the agent that the same caller has
 // paid for before, by one query; nil for another caller.

@@ -59,7 +59,7 @@ func TestReplayRemembers(t *testing.T) {
 	calls := []policy.Past{call(1, "a", 100), call(2, "a", 100), call(3, "b", 100), call(4, "c", 100), call(5, "a", 200), call(6, "a", 200)}
 	for name, c := range map[string]struct {
 		p    policy.Caution
-		want string // one letter a call: y(es), n(o), ? for a person's
+		want string // as verdicts spells it
 	}{
 		"no new payees":         {policy.Caution{NewPayee: policy.Refuse}, "nnnynn"},
 		"new payees need a yes": {policy.Caution{NewPayee: policy.Approve}, "?y?yyy"},
@@ -67,25 +67,29 @@ func TestReplayRemembers(t *testing.T) {
 		"no jumps":              {policy.Caution{PriceJump: policy.Refuse}, "yyyynn"},
 		"jumps need a yes":      {policy.Caution{PriceJump: policy.Approve}, "yyyy?y"},
 	} {
-		got := ""
 		r := policy.NewReplay(policy.Policy{Caution: c.p}, day, policy.Before{})
 		r.Paid(policy.HostPayee{Host: "h", Payee: "c"}, day.Add(150*time.Second))
-		for _, call := range calls {
-			err := r.Judge(call)
-			var held *policy.Unanswered
-			switch {
-			case err == nil:
-				got += "y"
-			case errors.As(err, &held):
-				got += "?"
-			default:
-				got += "n"
-			}
-		}
-		if got != c.want {
+		if got := verdicts(r, calls); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
+}
+
+// verdicts are a letter a call: y(es), n(o), ? for a person's.
+func verdicts(r *policy.Replay, calls []policy.Past) (got string) {
+	for _, call := range calls {
+		err := r.Judge(call)
+		var held *policy.Unanswered
+		switch {
+		case err == nil:
+			got += "y"
+		case errors.As(err, &held):
+			got += "?"
+		default:
+			got += "n"
+		}
+	}
+	return got
 }
 
 // A replay compares prices as they are compared when they are paid: what was never charged is not the usual price.
@@ -106,21 +110,8 @@ func TestReplayKnowsTheUsualPrice(t *testing.T) {
 		for i, call := range c.calls {
 			calls = append(calls, policy.Past{At: at.Add(time.Duration(i) * time.Minute), Place: "h", Route: "GET /", Price: call[0], Charged: call[0], Settled: call[1]})
 		}
-		got := ""
 		r := policy.NewReplay(policy.Policy{Caution: policy.Caution{PriceJump: c.does, PriceJumpPercent: 200}}, at, policy.Before{})
-		for _, call := range calls {
-			err := r.Judge(call)
-			var held *policy.Unanswered
-			switch {
-			case err == nil:
-				got += "y"
-			case errors.As(err, &held):
-				got += "?"
-			default:
-				got += "n"
-			}
-		}
-		if got != c.want {
+		if got := verdicts(r, calls); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
